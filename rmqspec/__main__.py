@@ -1,0 +1,5 @@
+"""``python -m rmqspec``."""
+
+from rmqspec.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""A broker in a container, through Testcontainers.
+
+Docker gives a container a new host port after each restart, so that a client could not find its broker again; the
+ports are therefore chosen here, on loopback, and stay.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, cast
+
+from rmqspec.broker.base import Broker, wait_until_ready
+from rmqspec.broker.endpoint import Endpoint, random_login
+from rmqspec.broker.errors import Unavailable
+from rmqspec.broker.ports import LOOPBACK, ReservedPort
+from rmqspec.broker.reaper import OWNER_LABEL, remove_containers, watch
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+__all__ = ["ContainerBroker", "check_engine"]
+
+STOP_TIMEOUT = 60  # seconds that the engine waits before it kills a container that is asked to stop
+
+
+class ContainerBroker(Broker):
+    """A container for the time of one run.
+
+    Args:
+        image: An image with the management plugin enabled, as ``rabbitmq:4-management``.
+
+    Raises:
+        Unavailable: No engine, or no image.
+        BrokerDied: The container started and did not come up.
+    """
+
+    source = "container"
+
+    def __init__(self, image: str) -> None:
+        from testcontainers.core.container import DockerContainer
+
+        check_engine(image)
+        self.image, self.description = image, f"a container of {image}"
+        self._label = secrets.token_hex(8)
+        self._ports = [ReservedPort(), ReservedPort()]
+        amqp, management = (port.number for port in self._ports)
+        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}")
+        watch("containers", self._label)
+        box = DockerContainer(image).with_kwargs(labels={OWNER_LABEL: self._label})
+        box.with_env("RABBITMQ_DEFAULT_USER", self.endpoint.user)
+        box.with_env("RABBITMQ_DEFAULT_PASS", self.endpoint.password)
+        # Testcontainers types a host port as a number; the engine's own form with an address keeps it on loopback.
+        cast("dict[str, Any]", box.ports).update({"5672/tcp": (LOOPBACK, amqp), "15672/tcp": (LOOPBACK, management)})
+        self._box = box
+        try:
+            box.start()
+            self._wait()
+        except BaseException:  # also Ctrl-C while it boots
+            self.close()
+            raise
+
+    def another(self) -> Broker:
+        """Another container of the same image."""
+        return ContainerBroker(self.image)
+
+    def start(self) -> None:
+        """Starts the container again, at the same ports and with the data that it had."""
+        self._container.start()
+        self._wait()
+
+    def stop(self) -> None:
+        """SIGTERM, on which RabbitMQ stops in good order."""
+        self._container.stop(timeout=STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole container."""
+        self._container.kill()
+
+    def close(self) -> None:
+        """Removes the container and its volume."""
+        self.management.close()
+        remove_containers(self._label)
+        self._box.get_docker_client().client.close()
+        for port in self._ports:
+            port.release()
+
+    @property
+    def _container(self) -> Container:
+        return self._box.get_wrapped_container()
+
+    def _wait(self) -> None:
+        self.__dict__["identity"] = wait_until_ready(self.endpoint, self._epitaph)
+
+    def _epitaph(self) -> str | None:
+        container = self._container
+        container.reload()
+        if container.status != "exited":
+            return None
+        last = container.logs(tail=12).decode(errors="replace").strip().splitlines()
+        return "\n    ".join([f"a container of {self.image} ended; its last words:", *last])
+
+
+def check_engine(image: str) -> None:
+    """Makes sure that an engine answers and has, or can fetch, what is needed.
+
+    Raises:
+        Unavailable: With which of the four it was: no socket, an engine that refuses, the broker's image not to be
+            had, or the image that Testcontainers cleans up with not to be had.
+    """
+    from testcontainers.core.config import testcontainers_config
+
+    client = _client()
+    try:
+        _fetch(client, image, "pull it once where a registry answers, or name another with --rabbitmq-image")
+        if not testcontainers_config.ryuk_disabled:
+            _fetch(
+                client,
+                testcontainers_config.ryuk_image,
+                "set TESTCONTAINERS_RYUK_DISABLED=true (rmqspec removes its containers by itself)",
+            )
+    finally:
+        client.close()
+
+
+def _client() -> DockerClient:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException as error:
+        words = str(error)
+        if "No such file" in words or "FileNotFoundError" in words:
+            raise Unavailable(
+                "container", "no Docker engine listens on this machine (no socket)", "install Docker and start it"
+            ) from error
+        if "Permission denied" in words or "PermissionError" in words:
+            raise Unavailable(
+                "container", "the Docker engine refuses this user", "add the user to the group docker, or use another"
+            ) from error
+        reason = f"the Docker engine does not answer ({_short(words)})"
+        raise Unavailable("container", reason, "start it, and check DOCKER_HOST") from error
+    return client
+
+
+def _fetch(client: DockerClient, image: str, remedy: str) -> None:
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        client.images.get(image)
+    except ImageNotFound:
+        try:
+            client.images.pull(image)
+        except APIError as error:
+            reason = f"the image {image} is not on this machine and cannot be pulled ({_short(str(error.explanation))})"
+            raise Unavailable("container", reason, remedy) from error
+
+
+def _short(words: str, limit: int = 160) -> str:
+    line = " ".join(words.split())
+    return line if len(line) <= limit else line[:limit] + "…"

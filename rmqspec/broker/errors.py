@@ -1,0 +1,67 @@
+"""What can go wrong when a broker is looked for.
+
+::
+
+    BrokerError
+    ├── Unavailable        one source cannot give a broker: what happened, what to do
+    ├── NoBroker           every source refused: one screen
+    ├── BrokerDied         a broker that was ours stopped before it answered
+    ├── NotOurs            somebody else's broker is not restarted
+    └── ManagementError    the management API refused a request
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["BrokerDied", "BrokerError", "ManagementError", "NoBroker", "NotOurs", "Unavailable"]
+
+
+class BrokerError(Exception):
+    """Base of every error of this room; its text is a sentence for a person."""
+
+
+class Unavailable(BrokerError):
+    """A source cannot give a broker.
+
+    Args:
+        source: ``url``, ``container``, ``node`` or ``package``.
+        reason: What happened, without a full stop.
+        remedy: What a person can do about it, without a full stop.
+    """
+
+    def __init__(self, source: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{source}: {reason}. {remedy}.")
+        self.source, self.reason, self.remedy = source, reason, remedy
+
+
+class NoBroker(BrokerError):
+    """No source could give a broker; the text is the one screen that a person sees."""
+
+    def __init__(self, refusals: Sequence[Unavailable]) -> None:
+        self.refusals = tuple(refusals)
+        lines = ["No RabbitMQ broker could be found or started. What was tried:", ""]
+        for refusal in self.refusals:
+            lines += [f"  {refusal.source:<10} {refusal.reason}.", f"  {'':<10} → {refusal.remedy}."]
+        lines += ["", "Force one with --rabbitmq-broker=url|container|node|package."]
+        super().__init__("\n".join(lines))
+
+
+class BrokerDied(BrokerError):
+    """A broker that was started here ended, or never answered; the text ends with its last log lines."""
+
+
+class NotOurs(BrokerError):
+    """The broker belongs to somebody else: it is neither restarted nor killed."""
+
+
+class ManagementError(BrokerError):
+    """The management API is not there, or refused.
+
+    Attributes:
+        status: The HTTP status, or 0 where nothing answered.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,84 @@
+"""The management API, as far as a run needs it: the control plane beside AMQP.
+
+Source: https://www.rabbitmq.com/docs/http-api-reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import urllib3
+
+from rmqspec.broker.endpoint import Endpoint
+from rmqspec.broker.errors import ManagementError
+
+__all__ = ["Management"]
+
+
+class Management:
+    """A client of one broker's management API, over kept connections; any thread may use it."""
+
+    def __init__(self, endpoint: Endpoint, timeout: float = 10.0) -> None:
+        self.url = endpoint.management_url
+        self._user = endpoint.user
+        self._http = urllib3.PoolManager(
+            maxsize=4,
+            headers=urllib3.make_headers(basic_auth=f"{endpoint.user}:{endpoint.password}"),
+            timeout=urllib3.Timeout(timeout),
+            retries=False,
+        )
+
+    def whoami(self) -> str:
+        """The name of the user that is logged in."""
+        return str(self._call("GET", "whoami")["name"])
+
+    def create_vhost(self, name: str) -> None:
+        """Creates a vhost; its creator gets all permissions there."""
+        self._call("PUT", f"vhosts/{_part(name)}")
+
+    def delete_vhost(self, name: str) -> None:
+        """Deletes a vhost with all that is in it; its connections are closed by the broker."""
+        self._call("DELETE", f"vhosts/{_part(name)}")
+
+    def vhosts(self) -> list[str]:
+        """The names of all vhosts."""
+        return [str(vhost["name"]) for vhost in self._call("GET", "vhosts")]
+
+    def set_policy(self, vhost: str, name: str, pattern: str, definition: Mapping[str, object]) -> None:
+        """Sets a policy for the queues and exchanges whose names match ``pattern``, a regular expression."""
+        self._call("PUT", f"policies/{_part(vhost)}/{_part(name)}", {"pattern": pattern, "definition": definition})
+
+    def exchanges(self, vhost: str) -> set[str]:
+        """The names of a vhost's exchanges."""
+        return {str(exchange["name"]) for exchange in self._call("GET", f"exchanges/{_part(vhost)}")}
+
+    def bindings(self, vhost: str) -> set[tuple[str, str, str]]:
+        """A vhost's bindings as (exchange, queue, key), those of the default exchange left out."""
+        rows = self._call("GET", f"bindings/{_part(vhost)}")
+        return {(row["source"], row["destination"], row["routing_key"]) for row in rows if row["source"]}
+
+    def close(self) -> None:
+        """Closes the kept connections."""
+        self._http.clear()
+
+    def _call(self, verb: str, path: str, body: object = None) -> Any:
+        address = f"{self.url}/api/{path}"
+        try:
+            answer = self._http.request(verb, address, json=body) if body else self._http.request(verb, address)
+        except urllib3.exceptions.HTTPError as error:
+            raise ManagementError(
+                f"nothing answers at {self.url}: enable the management plugin (rabbitmq-plugins enable "
+                "rabbitmq_management) or name its address with --rabbitmq-management-url"
+            ) from error
+        if answer.status == 401:
+            raise ManagementError(f"{self.url} refused the login of {self._user!r}: check user and password", 401)
+        if answer.status >= 400:
+            excerpt = answer.data[:300].decode(errors="replace")
+            raise ManagementError(f"{self.url} answered {answer.status} to {verb} {path}: {excerpt}", answer.status)
+        return answer.json() if answer.data else None
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")

@@ -1,0 +1,100 @@
+"""What can go wrong when talking to a broker.
+
+::
+
+    ClientError
+    ├── Unreachable          nobody answers at the address
+    ├── LoginRefused         user or password are wrong
+    ├── VhostRefused         the vhost is missing, or this user may not enter it
+    ├── ConnectionLost       an open connection ended
+    ├── ChannelClosed        the broker refused an operation and closed the channel
+    ├── ConsumerCancelled    the broker ended a subscription: its queue was deleted
+    ├── PublishFailed
+    │   ├── Unroutable       no queue is bound for the message; it was returned
+    │   └── Nacked           a queue refused the message
+    └── CallFailed
+        ├── CallTimedOut     no reply before the deadline
+        └── CallRefused      the server replied with an error
+
+Where the broker said why, its own ``reply_code`` and ``reply_text`` are kept.
+Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CallFailed",
+    "CallRefused",
+    "CallTimedOut",
+    "ChannelClosed",
+    "ClientError",
+    "ConnectionLost",
+    "ConsumerCancelled",
+    "LoginRefused",
+    "Nacked",
+    "PublishFailed",
+    "Unreachable",
+    "Unroutable",
+    "VhostRefused",
+]
+
+
+class ClientError(Exception):
+    """Base of every error of this room; its text says what happened, to what, and what to do.
+
+    Attributes:
+        reply_code: The broker's code, or 0 where the broker said nothing.
+        reply_text: The broker's words.
+    """
+
+    def __init__(self, message: str, reply_code: int = 0, reply_text: str = "") -> None:
+        super().__init__(message)
+        self.reply_code, self.reply_text = reply_code, reply_text
+
+
+class Unreachable(ClientError):
+    """Nobody answers at the broker's address."""
+
+
+class LoginRefused(ClientError):
+    """The broker knows no such user, or another password."""
+
+
+class VhostRefused(ClientError):
+    """The vhost does not exist, or the user has no permission for it."""
+
+
+class ConnectionLost(ClientError):
+    """An open connection ended. What was unacknowledged on it goes back to its queues."""
+
+
+class ChannelClosed(ClientError):
+    """The broker closed the channel; the connection and its other channels live on."""
+
+
+class ConsumerCancelled(ClientError):
+    """The broker ended a subscription, as it does when the queue is deleted."""
+
+
+class PublishFailed(ClientError):
+    """The broker did not take a message."""
+
+
+class Unroutable(PublishFailed):
+    """The exchange had no queue for the message, and returned it."""
+
+
+class Nacked(PublishFailed):
+    """A queue refused the message, as a full one with ``x-overflow: reject-publish`` does."""
+
+
+class CallFailed(ClientError):
+    """A remote call brought no result."""
+
+
+class CallTimedOut(CallFailed):
+    """No reply came before the deadline. The server may still have done the work."""
+
+
+class CallRefused(CallFailed):
+    """The server replied that it could not do what was asked."""

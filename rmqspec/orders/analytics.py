@@ -1,0 +1,41 @@
+"""Analytics: adds up what was sold. The other of the two who listen to ``events.fanout``."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rmqspec.client import Connection, Delivery, Outcome
+from rmqspec.orders.messages import Completed, parse
+from rmqspec.orders.service import Say, Subscriber, silent
+from rmqspec.orders.topology import ANALYTICS
+
+__all__ = ["Analytics"]
+
+
+class Analytics(Subscriber):
+    """Keeps totals.
+
+    Attributes:
+        orders: How many orders were completed.
+        revenue_cents: What they brought.
+        by_worker: How many each worker completed.
+    """
+
+    def __init__(self, connection: Connection, name: str = "analytics", say: Say = silent) -> None:
+        super().__init__(connection, ANALYTICS, name, say)
+        self.orders = self.revenue_cents = 0
+        self.by_worker: Counter[str] = Counter()
+
+    def handle(self, delivery: Delivery) -> Outcome:
+        """Adds one order."""
+        event = parse(Completed, delivery.body)
+        self.orders += 1
+        self.revenue_cents += event.total_cents
+        self.by_worker[event.worker] += 1
+        self.say(self.totals())
+        return Outcome.ACK
+
+    def totals(self) -> str:
+        """The totals so far, for a person."""
+        shares = ", ".join(f"{worker} {count}" for worker, count in sorted(self.by_worker.items()))
+        return f"{self.orders} orders, {self.revenue_cents / 100:,.2f} in all ({shares or 'none yet'})"

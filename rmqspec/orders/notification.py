@@ -1,0 +1,29 @@
+"""Notification: tells each customer that an order is done. One of the two who listen to ``events.fanout``."""
+
+from __future__ import annotations
+
+from rmqspec.client import Connection, Delivery, Outcome
+from rmqspec.orders.messages import Completed, parse
+from rmqspec.orders.service import Say, Subscriber, silent
+from rmqspec.orders.topology import NOTIFICATIONS
+
+__all__ = ["Notification"]
+
+
+class Notification(Subscriber):
+    """Notifies customers.
+
+    Attributes:
+        notified: The ids of the orders whose customers were told, in order.
+    """
+
+    def __init__(self, connection: Connection, name: str = "notification", say: Say = silent) -> None:
+        super().__init__(connection, NOTIFICATIONS, name, say)
+        self.notified: list[str] = []
+
+    def handle(self, delivery: Delivery) -> Outcome:
+        """Notifies one customer."""
+        event = parse(Completed, delivery.body)
+        self.notified.append(event.order_id)
+        self.say(f"told {event.customer} that order {event.order_id} is done")
+        return Outcome.ACK

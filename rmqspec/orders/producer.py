@@ -1,0 +1,72 @@
+"""The producer: publishes orders, sample ones or those of a file, and knows that each arrived."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+
+from rmqspec.client import Connection, Publisher, persistent
+from rmqspec.orders.messages import InvalidMessage, Item, Order, parse
+from rmqspec.orders.service import Say, silent
+from rmqspec.orders.topology import ORDER_KEY, ORDERS_EXCHANGE, order_system
+
+__all__ = ["Producer", "read_orders", "sample_orders"]
+
+CUSTOMERS = ("Ada", "Grace", "Linus", "Barbara", "Edsger", "Radia")
+PRICES_CENTS = {"keyboard": 4_999, "mouse": 2_450, "monitor": 18_900, "webcam": 5_990, "headset": 7_995}
+
+
+class Producer:
+    """Publishes orders on a connection of its own.
+
+    Attributes:
+        published: How many the broker has confirmed.
+    """
+
+    def __init__(self, connection: Connection, say: Say = silent) -> None:
+        channel = connection.channel()
+        order_system().declare(channel)
+        channel.close()
+        self._publisher, self._say = Publisher(connection), say
+
+    def publish(self, order: Order) -> None:
+        """Publishes one order and returns when the broker has it.
+
+        Raises:
+            PublishFailed: It did not take it.
+        """
+        properties = persistent(message_id=order.order_id)
+        self._publisher.publish(ORDERS_EXCHANGE, ORDER_KEY, order.to_json(), properties)
+        self._say(f"published order {order.order_id} of {order.customer}, {order.total_cents / 100:,.2f}")
+
+    @property
+    def published(self) -> int:
+        """How many orders the broker has confirmed."""
+        return self._publisher.confirmed[ORDERS_EXCHANGE]
+
+
+def sample_orders(count: int, seed: int = 0) -> Iterator[Order]:
+    """Makes orders up; the same seed makes the same ones.
+
+    Args:
+        count: How many.
+        seed: Another seed, other orders.
+    """
+    chance = random.Random(seed)  # noqa: S311  (a sample)
+    for number in range(1, count + 1):
+        skus = chance.sample(sorted(PRICES_CENTS), k=chance.randint(1, 3))
+        items = (Item(sku=sku, quantity=chance.randint(1, 4), unit_price_cents=PRICES_CENTS[sku]) for sku in skus)
+        yield Order(order_id=f"{seed:02}-{number:04}", customer=chance.choice(CUSTOMERS), items=tuple(items))
+
+
+def read_orders(lines: Iterable[bytes]) -> Iterator[Order | InvalidMessage]:
+    """Reads orders from JSON Lines, one a line; blank lines are passed over.
+
+    A line that is no order comes out as an ``InvalidMessage`` with its number, so that the others are not held up.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield parse(Order, line)
+            except InvalidMessage as error:
+                yield InvalidMessage(f"line {number} is not an order: {error}")

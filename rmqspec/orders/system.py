@@ -1,0 +1,108 @@
+"""The order system as a whole: its services, each in a thread with a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+from rmqspec.client import Connection, connect
+from rmqspec.client.connection import translated
+from rmqspec.orders.producer import Producer
+from rmqspec.orders.service import Say, Service, silent
+from rmqspec.orders.topology import order_system
+
+__all__ = ["OrderSystem"]
+
+S = TypeVar("S", bound=Service)
+
+STOP_TIMEOUT = 10.0  # seconds for a service to finish the message in hand
+
+
+class OrderSystem:
+    """Declares the topology, starts services, and stops them again.
+
+    Args:
+        url: The broker's AMQP URL, with the vhost.
+        name: What the connections are called; each adds its service's name.
+        max_orders: How many orders may wait.
+        say: Where the producer tells what it does.
+
+    Attributes:
+        connection: For whoever looks on; the services have their own.
+        channel: In confirm mode.
+        producer: Publishes orders.
+    """
+
+    def __init__(self, url: str, name: str = "orders", max_orders: int | None = None, say: Say = silent) -> None:
+        self._url, self._name = url, name
+        self._running: list[tuple[Service, threading.Thread, Connection]] = []
+        self._errors: list[BaseException] = []
+        self.connection = connect(url, name)
+        self.channel = self.connection.channel()
+        self.channel.confirm_delivery()
+        topology = order_system() if max_orders is None else order_system(max_orders)
+        topology.declare(self.channel)
+        self.producer = Producer(self.connection, say)
+
+    def start(self, make: Callable[[Connection], S], name: str) -> S:
+        """Starts a service.
+
+        Args:
+            make: Makes the service from a connection of its own.
+            name: Added to the connection's name.
+        """
+        connection = connect(self._url, f"{self._name} {name}")
+        service = make(connection)
+        thread = threading.Thread(target=self._run, args=(service,), name=name, daemon=True)
+        self._running.append((service, thread, connection))
+        thread.start()
+        return service
+
+    def depth(self, queue: str) -> int:
+        """How many messages are ready in a queue: neither delivered nor gone."""
+        with translated(f"looking at {queue!r}"):
+            return int(self.channel.queue_declare(queue, passive=True).method.message_count)
+
+    def halt(self, service: Service) -> None:
+        """Stops one service and closes its connection."""
+        for entry in [entry for entry in self._running if entry[0] is service]:
+            self._halt(*entry)
+            self._running.remove(entry)
+
+    def stop(self) -> None:
+        """Stops all services and closes all connections.
+
+        Raises:
+            ClientError: What a service ended with, if it did not end by being stopped.
+        """
+        for service, _, _ in self._running:  # all at once, so that they finish side by side
+            service.stop()
+        for service in [service for service, _, _ in self._running]:
+            self.halt(service)
+        if self.connection.is_open:
+            self.connection.close()
+        if self._errors:
+            raise self._errors[0]
+
+    def __enter__(self) -> OrderSystem:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self, service: Service) -> None:
+        try:
+            service.run()
+        except Exception as error:  # noqa: BLE001  (raised again by stop, in the caller's thread)
+            self._errors.append(error)
+
+    @staticmethod
+    def _halt(service: Service, thread: threading.Thread, connection: Connection) -> None:
+        service.stop()
+        thread.join(STOP_TIMEOUT)
+        if connection.is_open and not thread.is_alive():
+            connection.close()
