@@ -1,1 +1,298 @@
-def main() -> None: ...
+"""The command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import click
+
+from rmqspec import __version__, terminal
+from rmqspec.broker import DEFAULT_IMAGE, SOURCES, BrokerError, Choice, find, rabbitup
+from rmqspec.client import Connection, RpcClient, connect
+from rmqspec.client.errors import ClientError
+from rmqspec.orders import (
+    Analytics,
+    Failures,
+    InvalidMessage,
+    InventoryServer,
+    LogConsumer,
+    Notification,
+    Producer,
+    Worker,
+    demo,
+    read_orders,
+    sample_orders,
+    stock_of,
+)
+from rmqspec.orders.service import Service
+
+Decorated = Callable[..., Any]
+
+
+def main() -> None:
+    """Runs the command line; what goes wrong is one sentence, and exit code 1."""
+    try:
+        cli()
+    except (BrokerError, ClientError) as error:
+        terminal.notice(f"rmqspec: {error}")
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rmqspec")
+def cli() -> None:
+    """The executable specification of RabbitMQ, and the order system that its lessons prove.
+
+    Begin with `rmqspec demo`: it finds or starts a broker by itself and shows every pattern at work.
+    To play with the parts, start a broker that stays with `rmqspec rabbitup`, then each part in a terminal of its own.
+    """
+
+
+url_option = click.option(
+    "--rabbitmq-url", "url", envvar="RABBITMQ_URL", metavar="URL",
+    help="The broker: amqp://user:password@host:port/vhost. Default: $RABBITMQ_URL, else the one of rabbitup.",
+)  # fmt: skip
+broker_option = click.option(
+    "--rabbitmq-broker", "source", envvar="RABBITMQ_BROKER", type=click.Choice(["auto", *SOURCES]), default="auto",
+    show_default=True, help="Where a broker comes from if one must be started.",
+)  # fmt: skip
+image_option = click.option(
+    "--rabbitmq-image", "image", envvar="RABBITMQ_IMAGE", default=DEFAULT_IMAGE, show_default=True,
+    help="The container image.",
+)  # fmt: skip
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True,
+    help="Chooses the sample orders and which of them fail; the same seed repeats a run.",
+)  # fmt: skip
+rate_option = click.option(
+    "--failure-rate", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+    help="The share of orders that fail, for the sake of the lesson.",
+)  # fmt: skip
+
+
+def work_time_option(default: float) -> Decorated:
+    """How long an order takes."""
+    return click.option(
+        "--work-time", type=click.FloatRange(min=0), default=default, show_default=True, metavar="SECONDS",
+        help="How long an order takes.",
+    )  # fmt: skip
+
+
+@cli.group("demo", invoke_without_command=True)
+@click.option("--orders", type=click.IntRange(min=1), default=20, show_default=True, help="How many orders.")
+@click.option("--workers", type=click.IntRange(min=1), default=3, show_default=True, help="How many workers.")
+@rate_option
+@seed_option
+@work_time_option(0.05)
+@url_option
+@broker_option
+@image_option
+@click.pass_context
+def demo_group(context: click.Context, /, **options: Any) -> None:
+    """The whole order system in one terminal, or one of its parts.
+
+    Without a part: declares the topology, asks the inventory by RPC, starts workers, notification, analytics and
+    logs, publishes orders, and ends with a table of what went through each exchange and queue. Uses the broker that
+    is named, or the one of `rabbitup`, or starts one for this run and removes it at the end.
+    """
+    if context.invoked_subcommand is None:
+        _whole_demo(**options)
+
+
+def _whole_demo(
+    orders: int,
+    workers: int,
+    failure_rate: float,
+    seed: int,
+    work_time: float,
+    url: str | None,
+    source: str,
+    image: str,
+) -> None:
+    plan = demo.Plan(orders, workers, Failures(failure_rate, seed), work_time)
+    with _broker_for_a_run(url, source, image) as (address, description):
+        terminal.scene(f"The order system on {description}")
+        terminal.summary(demo.run(address, plan, terminal.voice, terminal.scene))
+
+
+@contextlib.contextmanager
+def _broker_for_a_run(url: str | None, source: str, image: str) -> Iterator[tuple[str, str]]:
+    standing = None if url or source != "auto" else rabbitup.current()
+    if standing:
+        yield standing.endpoint.url(), f"{standing.identity()}, started by rabbitup"
+        return
+    with _sigterm_as_interrupt():
+        choice = Choice.settle({"url": url, "broker": source, "image": image}, os.environ)
+        broker = find(choice, terminal.progress)
+        terminal.progress("")
+        try:
+            yield url or broker.endpoint.url(), f"{broker.identity}, {broker.description}"
+        finally:
+            broker.close()
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """A broker that was started for this run is removed on SIGTERM too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@demo_group.command()
+@click.argument("name", metavar="[ID]", default="1")
+@rate_option
+@seed_option
+@work_time_option(0.5)
+@url_option
+def worker(name: str, failure_rate: float, seed: int, work_time: float, url: str | None) -> None:
+    """Work on orders, one at a time.
+
+    ID tells several workers apart. Ctrl-C or SIGTERM finishes the order in hand and acknowledges it first.
+    """
+    name = f"worker-{name}" if name.isdigit() else name
+    failures = Failures(failure_rate, seed)
+    _serve(url, name, lambda connection: Worker(connection, name, failures, work_time, terminal.voice(name)))
+
+
+@demo_group.command()
+@url_option
+def notification(url: str | None) -> None:
+    """Tell customers of completed orders (fanout)."""
+    _serve(url, "notification", lambda connection: Notification(connection, say=terminal.voice("notification")))
+
+
+@demo_group.command()
+@url_option
+def analytics(url: str | None) -> None:
+    """Add up completed orders (fanout); the totals are printed after each."""
+    _serve(url, "analytics", lambda connection: Analytics(connection, say=terminal.voice("analytics")))
+
+
+@demo_group.command()
+@url_option
+def logs(url: str | None) -> None:
+    """Print whatever happens to orders (topic, order.#)."""
+    _serve(url, "logs", lambda connection: LogConsumer(connection, say=terminal.voice("logs")))
+
+
+@demo_group.command("rpc-server")
+@url_option
+def rpc_server(url: str | None) -> None:
+    """Answer how many of a thing there are (RPC)."""
+    _serve(url, "inventory", lambda connection: InventoryServer(connection, say=terminal.voice("inventory")))
+
+
+@demo_group.command("rpc-client")
+@click.argument("skus", metavar="[ITEM]...", nargs=-1)
+@click.option("--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds for each call.")
+@url_option
+def rpc_client(skus: tuple[str, ...], timeout: float, url: str | None) -> None:
+    """Ask the inventory for items, and wait for each answer.
+
+    Without an ITEM it asks for a keyboard. Exit code 1 if an answer is missing.
+    """
+    say, missing = terminal.voice("rpc-client"), 0
+    with _connected(url, "rpc-client") as connection:
+        client = RpcClient(connection, timeout)
+        for sku in skus or ("keyboard",):
+            try:
+                say(f"{sku}: {stock_of(client, sku)} in stock")
+            except ClientError as error:
+                say(f"{sku}: {error}")
+                missing += 1
+    sys.exit(1 if missing else 0)
+
+
+@demo_group.command()
+@click.option("--orders", type=click.IntRange(min=1), default=10, show_default=True, help="How many sample orders.")
+@click.option("--file", "source", type=click.File("rb"), help="Orders as JSON Lines instead; - for standard input.")
+@seed_option
+@url_option
+def produce(orders: int, source: BinaryIO | None, seed: int, url: str | None) -> None:
+    r"""Publish orders, sample ones or those of a file.
+
+    \b
+    A line of a file:
+    {"order_id": "A1", "customer": "Ada", "items": [{"sku": "mouse", "quantity": 2, "unit_price_cents": 2450}]}
+
+    A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
+    """
+    wrong = 0
+    with _connected(url, "producer") as connection:
+        producer = Producer(connection, terminal.voice("producer"))
+        for order in read_orders(source) if source else sample_orders(orders, seed):
+            if isinstance(order, InvalidMessage):
+                terminal.notice(f"rmqspec: {order}")
+                wrong += 1
+            else:
+                producer.publish(order)
+    terminal.notice(f"{producer.published} orders published and confirmed" + (f", {wrong} refused" if wrong else ""))
+    sys.exit(1 if wrong else 0)
+
+
+@cli.command("rabbitup")
+@click.option("--port", type=int, default=5672, show_default=True, help="For AMQP, on 127.0.0.1.")
+@click.option("--management-port", type=int, default=15672, show_default=True, help="For the UI, on 127.0.0.1.")
+@broker_option
+@image_option
+def rabbit_up(port: int, management_port: int, source: str, image: str) -> None:
+    """Start a broker that stays, with the management UI; user guy, password yug.
+
+    In a container where Docker runs, else as a node of the rabbitmq-server of this machine, else of the
+    distribution's packages, unpacked into your cache. If it is up already, nothing changes.
+    """
+    standing, fresh = rabbitup.up(Choice(broker=source, image=image), port, management_port, terminal.progress)
+    terminal.progress("")
+    at = standing.endpoint
+    terminal.console.print(f"{standing.identity()} {'is up' if fresh else 'was up already'} ({standing.kind}).")
+    terminal.console.print(f"  AMQP        {at.url()}")
+    terminal.console.print(f"  management  {at.management_url}   user {at.user}, password {at.password}")
+    terminal.console.print("  stop it     rmqspec rabbitdown")
+
+
+@cli.command("rabbitdown")
+def rabbit_down() -> None:
+    """Stop what `rabbitup` started, with its data, and nothing else."""
+    standing = rabbitup.down()
+    terminal.console.print(f"The broker is down ({standing.kind})." if standing else "Nothing was up.")
+
+
+def _address(url: str | None) -> str:
+    if url:
+        return url
+    standing = rabbitup.current()
+    if standing is None:
+        raise click.ClickException("no broker is up: start one with rmqspec rabbitup, or name one with --rabbitmq-url")
+    return standing.endpoint.url()
+
+
+@contextlib.contextmanager
+def _connected(url: str | None, name: str) -> Iterator[Connection]:
+    connection = connect(_address(url), f"rmqspec {name}")
+    try:
+        yield connection
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def _serve(url: str | None, name: str, make: Callable[[Connection], Service]) -> None:
+    with _connected(url, name) as connection:
+        service = make(connection)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: service.stop())
+        terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")
+        service.run()
+    terminal.voice(name)("has stopped; nothing was left half done")

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from rmqspec import client
 from rmqspec.broker import SETTINGS, SOURCES, Broker, BrokerError, Choice, NoBroker, NotOurs, find
 from rmqspec.broker.shared import SharedBroker
 from rmqspec.broker.vhosts import VhostPool
-from rmqspec import client
 from rmqspec.client import Channel, Connection, Delivery, open_connections
 from rmqspec.orders.system import OrderSystem
 
@@ -190,7 +190,7 @@ def connection(connect: Callable[[], Connection]) -> Connection:
 
 @pytest.fixture
 def channel(connection: Connection) -> Channel:
-    """A channel in confirm mode: `basic_publish` returns when the message is in its queues, so no test waits blindly."""
+    """A channel in confirm mode: `basic_publish` returns when the message is in its queues, so no test waits."""
     channel = connection.channel()
     channel.confirm_delivery()
     return channel
@@ -235,7 +235,7 @@ def receive(connection: Connection) -> Callable[..., list[Delivery]]:
         while len(deliveries) < count:
             left = max(0.0, deadline - time.monotonic())
             method, properties, body = next(channel.consume(queue, inactivity_timeout=left))
-            if method is None:
+            if method is None or properties is None:
                 got = [delivery.body for delivery in deliveries]
                 pytest.fail(f"{queue!r}: {count} message(s) expected within {within:g} s, came: {got}", pytrace=False)
             key = method.routing_key or ""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, cast
 
-from rmqspec.broker.base import Broker, wait_until_ready
-from rmqspec.broker.endpoint import Endpoint, random_login
+from rmqspec.broker.base import STARTED, Broker, wait_until_ready
+from rmqspec.broker.endpoint import Endpoint, Identity, random_login
 from rmqspec.broker.errors import Unavailable
 from rmqspec.broker.ports import LOOPBACK, ReservedPort
 from rmqspec.broker.reaper import OWNER_LABEL, remove_containers, watch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-__all__ = ["ContainerBroker", "check_engine"]
+__all__ = ["ContainerBroker", "check_engine", "engine", "when_ready"]
 
 STOP_TIMEOUT = 60  # seconds that the engine waits before it kills a container that is asked to stop
 
@@ -42,6 +42,7 @@ class ContainerBroker(Broker):
 
         check_engine(image)
         self.image, self.description = image, f"a container of {image}"
+        self._starts = 0
         self._label = secrets.token_hex(8)
         self._ports = [ReservedPort(), ReservedPort()]
         amqp, management = (port.number for port in self._ports)
@@ -90,19 +91,41 @@ class ContainerBroker(Broker):
         return self._box.get_wrapped_container()
 
     def _wait(self) -> None:
-        self.__dict__["identity"] = wait_until_ready(self.endpoint, self._epitaph)
+        self._starts += 1
+        self.__dict__["identity"] = when_ready(self.endpoint, self._container, self._starts)
 
-    def _epitaph(self) -> str | None:
-        container = self._container
+
+def when_ready(endpoint: Endpoint, container: Container, starts: int = 1) -> Identity:
+    """Waits until the broker in a container answers.
+
+    Args:
+        endpoint: Its address.
+        container: It.
+        starts: How often it was started: each start ends with a line in the log.
+
+    Raises:
+        BrokerDied: It ended before.
+    """
+
+    def started() -> bool:
+        return bool(container.logs().decode(errors="replace").count(STARTED) >= starts)
+
+    def died() -> str | None:
         container.reload()
         if container.status != "exited":
             return None
         last = container.logs(tail=12).decode(errors="replace").strip().splitlines()
-        return "\n    ".join([f"a container of {self.image} ended; its last words:", *last])
+        return "\n    ".join([f"a container of {container.image} ended; its last words:", *last])
+
+    return wait_until_ready(endpoint, started, died)
 
 
-def check_engine(image: str) -> None:
+def check_engine(image: str, *, cleanup: bool = True) -> None:
     """Makes sure that an engine answers and has, or can fetch, what is needed.
+
+    Args:
+        image: The broker's.
+        cleanup: Whether Testcontainers' own image, which removes containers after a crash, is needed too.
 
     Raises:
         Unavailable: With which of the four it was: no socket, an engine that refuses, the broker's image not to be
@@ -110,10 +133,10 @@ def check_engine(image: str) -> None:
     """
     from testcontainers.core.config import testcontainers_config
 
-    client = _client()
+    client = engine()
     try:
         _fetch(client, image, "pull it once where a registry answers, or name another with --rabbitmq-image")
-        if not testcontainers_config.ryuk_disabled:
+        if cleanup and not testcontainers_config.ryuk_disabled:
             _fetch(
                 client,
                 testcontainers_config.ryuk_image,
@@ -123,7 +146,12 @@ def check_engine(image: str) -> None:
         client.close()
 
 
-def _client() -> DockerClient:
+def engine() -> DockerClient:
+    """A client of the Docker engine; whoever asks for it closes it.
+
+    Raises:
+        Unavailable: None answers, or it refuses this user.
+    """
     import docker
     from docker.errors import DockerException
 

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmqspec.broker.base import Broker, wait_until_ready
+from rmqspec.broker.base import STARTED, Broker, wait_until_ready
 from rmqspec.broker.endpoint import Endpoint, Identity, random_login
 from rmqspec.broker.installation import Installation
 from rmqspec.broker.ports import LOOPBACK, ReservedPort
@@ -73,13 +73,21 @@ class Node:
             mapper = self._spawn(epmd, log.fileno())
             return self._spawn([str(self.installation.server)], log.fileno()), mapper
 
-    def wait(self, server: subprocess.Popen[bytes]) -> Identity:
+    def wait(self, server: subprocess.Popen[bytes], starts: int = 1) -> Identity:
         """Waits until the server answers.
+
+        Args:
+            server: The process.
+            starts: How often it was started: each start ends with a line in the log.
 
         Raises:
             BrokerDied: It ended before.
         """
-        return wait_until_ready(self.endpoint, lambda: self._epitaph(server))
+
+        def started() -> bool:
+            return self.log.read_text(errors="replace").count(STARTED) >= starts
+
+        return wait_until_ready(self.endpoint, started, lambda: self._epitaph(server))
 
     def remove(self) -> None:
         """Kills what still runs and deletes the directory."""
@@ -150,6 +158,7 @@ class NodeBroker(Broker):
         self.description = {"node": "a private node", "package": "a private node from unpacked packages"}[source]
         self._ports = [ReservedPort() for _ in range(4)]
         self._processes: tuple[subprocess.Popen[bytes], ...] = ()
+        self._starts = 0
         amqp, management, distribution, mapper = (port.number for port in self._ports)
         directory = Path(tempfile.mkdtemp(prefix="rmqspec-node-"))
         watch("directory", str(directory))
@@ -169,7 +178,8 @@ class NodeBroker(Broker):
     def start(self) -> None:
         """Starts the node again, at the same ports and with the data that it had."""
         self._processes = self.node.launch()
-        self.__dict__["identity"] = self.node.wait(self._processes[0])
+        self._starts += 1
+        self.__dict__["identity"] = self.node.wait(self._processes[0], self._starts)
 
     def stop(self) -> None:
         """SIGTERM, on which RabbitMQ stops in good order."""

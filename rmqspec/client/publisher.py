@@ -62,7 +62,9 @@ class Publisher:
         self._channel.confirm_delivery()
         self.confirmed: Counter[str] = Counter()
 
-    def publish(self, exchange: str, key: str, body: bytes, properties: BasicProperties | None = None) -> None:
+    def publish(
+        self, exchange: str, key: str, body: bytes, properties: BasicProperties | None = None, *, mandatory: bool = True
+    ) -> None:
         """Publishes one message and waits for the broker's confirm.
 
         Args:
@@ -70,6 +72,7 @@ class Publisher:
             key: The routing key.
             body: The payload.
             properties: By default persistent JSON.
+            mandatory: Whether it is an error if no queue is bound. Without it such a message is dropped in silence.
 
         Raises:
             Unroutable: No queue is bound for it.
@@ -80,7 +83,7 @@ class Publisher:
         to = f"publishing to exchange {exchange!r} with key {key!r}"
         with translated(to):
             try:
-                self._channel.basic_publish(exchange, key, body, properties or persistent(), mandatory=True)
+                self._channel.basic_publish(exchange, key, body, properties or persistent(), mandatory=mandatory)
             except exceptions.UnroutableError as error:
                 raise Unroutable(f"{to}: no queue is bound for it; declare the topology first", 312) from error
             except exceptions.NackError as error:

@@ -14,7 +14,7 @@ from pika.spec import Basic
 
 from rmqspec.client.connection import Channel, Connection, translated
 from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
-from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut, Unroutable
+from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut
 from rmqspec.client.publisher import Publisher, persistent
 
 __all__ = ["ERROR_HEADER", "Call", "RpcClient", "RpcServer"]
@@ -174,8 +174,7 @@ class RpcServer:
         return Outcome.ACK
 
     def _reply(self, reply_to: str, body: bytes, properties: BasicProperties) -> None:
-        try:
-            self._publisher.publish("", reply_to, body, properties)
-        except Unroutable:
-            return  # the caller has gone; its request is done all the same
+        # Not mandatory: a caller may have gone, and up to 4.1 the broker returns a mandatory direct reply even when it
+        # has delivered it.
+        self._publisher.publish("", reply_to, body, properties, mandatory=False)
         self.answered += 1

@@ -96,5 +96,12 @@ def parse(model: type[Model], body: bytes | str) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False))
-        raise InvalidMessage("; ".join(problems)[:MAX_REASON]) from error
+        problems = error.errors(include_url=False, include_input=False)
+        inner = [p for p in problems if not any(_holds(p["loc"], other["loc"]) for other in problems)]
+        reasons = (f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in inner)
+        raise InvalidMessage("; ".join(reasons)[:MAX_REASON]) from error
+
+
+def _holds(outer: tuple[int | str, ...], inner: tuple[int | str, ...]) -> bool:
+    """Whether one problem only follows from another inside: without its bad item a list is too short."""
+    return len(outer) < len(inner) and inner[: len(outer)] == outer

@@ -97,7 +97,7 @@ class OrderSystem:
     def _run(self, service: Service) -> None:
         try:
             service.run()
-        except Exception as error:  # noqa: BLE001  (raised again by stop, in the caller's thread)
+        except Exception as error:
             self._errors.append(error)
 
     @staticmethod

@@ -1,0 +1,207 @@
+"""A broker that stays: started by ``rabbitup``, found by the services, ended by ``rabbitdown``.
+
+What was started stands in a file in the user's state directory, readable by the user alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+import psutil
+from filelock import FileLock
+
+from rmqspec.broker.base import Progress
+from rmqspec.broker.endpoint import Endpoint, Identity, greet
+from rmqspec.broker.errors import BrokerError, NoBroker, Unavailable
+from rmqspec.broker.find import Choice
+from rmqspec.broker.installation import installed_here
+from rmqspec.broker.node import Node
+from rmqspec.broker.ports import LOOPBACK, ReservedPort, is_free
+from rmqspec.broker.reaper import OWNER_LABEL, kill_owned, remove_containers
+
+__all__ = ["AlreadyTaken", "Standing", "current", "down", "up"]
+
+USER, PASSWORD = "guy", "yug"
+LABEL = "rabbitup"
+
+
+class AlreadyTaken(BrokerError):
+    """Somebody else listens on a port that is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A broker that was started by ``rabbitup``.
+
+    Attributes:
+        kind: ``container``, ``node`` or ``package``.
+        endpoint: Its addresses and its login.
+        directory: A node's own directory; empty for a container.
+    """
+
+    kind: str
+    endpoint: Endpoint
+    directory: str = ""
+
+    def identity(self) -> Identity | None:
+        """What it announces, or None if it does not answer."""
+        try:
+            return greet(self.endpoint)
+        except OSError:
+            return None
+
+
+def state_directory() -> Path:
+    """Where it is noted what is up."""
+    return platformdirs.user_state_path("rmqspec")
+
+
+def current() -> Standing | None:
+    """The broker that ``rabbitup`` started and that answers, if any."""
+    standing = _read()
+    return standing if standing and standing.identity() else None
+
+
+def up(choice: Choice, port: int, management_port: int, progress: Progress) -> tuple[Standing, bool]:
+    """Starts a broker that stays, unless one is up already.
+
+    Args:
+        choice: Where it is to come from.
+        port: For AMQP, on 127.0.0.1.
+        management_port: For the management UI, on 127.0.0.1.
+        progress: Told in words what is going on.
+
+    Returns:
+        The broker, and whether it was started now.
+
+    Raises:
+        AlreadyTaken: Somebody else has one of the ports; the text says who.
+        NoBroker: No source can give one.
+    """
+    state_directory().mkdir(parents=True, exist_ok=True)
+    with FileLock(state_directory() / "rabbitup.lock"):
+        if standing := current():
+            return standing, False
+        _remove(_read())  # it was started and is dead
+        for wanted in (port, management_port):
+            if not is_free(wanted):
+                raise AlreadyTaken(f"port {wanted} is taken by {_holder(wanted)}: stop that, or choose another port")
+        endpoint = Endpoint(LOOPBACK, port, USER, PASSWORD, f"http://{LOOPBACK}:{management_port}")
+        return _start(choice, endpoint, progress), True
+
+
+def down() -> Standing | None:
+    """Ends what ``rabbitup`` started, with its data, and nothing else; returns what that was, if anything."""
+    state_directory().mkdir(parents=True, exist_ok=True)
+    with FileLock(state_directory() / "rabbitup.lock"):
+        standing = _read()
+        _remove(standing)
+        return standing
+
+
+def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
+    starters = {"container": _start_container, "node": _start_node, "package": _start_node}
+    refusals = []
+    for source in choice.sources:
+        if source == "url":  # a broker that runs elsewhere is not started here
+            continue
+        try:
+            return starters[source](source, choice, endpoint, progress)
+        except Unavailable as refusal:
+            refusals.append(refusal)
+    raise NoBroker(refusals)
+
+
+def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
+    from rmqspec.broker.container import check_engine, engine, when_ready
+
+    check_engine(choice.image, cleanup=False)
+    progress(f"starting a container of {choice.image}")
+    client = engine()
+    try:
+        container = client.containers.run(
+            choice.image,
+            detach=True,
+            labels={OWNER_LABEL: LABEL},
+            environment={"RABBITMQ_DEFAULT_USER": endpoint.user, "RABBITMQ_DEFAULT_PASS": endpoint.password},
+            ports={
+                "5672/tcp": (endpoint.host, endpoint.port),
+                "15672/tcp": (endpoint.host, int(endpoint.management_url.rpartition(":")[2])),
+            },
+        )
+        standing = Standing(source, endpoint)
+        _write(standing)
+
+        return _settled(standing, lambda: when_ready(endpoint, container))
+    finally:
+        client.close()
+
+
+def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
+    from rmqspec.broker.package import unpacked
+
+    installation = unpacked(progress) if source == "package" else installed_here()
+    progress(f"starting a node of {installation.server}")
+    directory = state_directory() / "rabbitup-node"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    internal = ReservedPort(), ReservedPort()
+    node = Node(installation, directory, endpoint, *(port.number for port in internal))
+    node.prepare()
+    standing = Standing(source, endpoint, str(directory))
+    _write(standing)
+    server, _mapper = node.launch()
+    return _settled(standing, lambda: node.wait(server))
+
+
+def _settled(standing: Standing, wait: Callable[[], object]) -> Standing:
+    try:
+        wait()
+    except BaseException:  # also Ctrl-C while it boots
+        _remove(standing)
+        raise
+    return standing
+
+
+def _remove(standing: Standing | None) -> None:
+    if standing is None:
+        return
+    if standing.kind == "container":
+        remove_containers(LABEL)
+    else:
+        kill_owned(Path(standing.directory))
+        shutil.rmtree(standing.directory, ignore_errors=True)
+    _file().unlink(missing_ok=True)
+
+
+def _file() -> Path:
+    return state_directory() / "rabbitup.json"
+
+
+def _write(standing: Standing) -> None:
+    _file().touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    _file().write_text(json.dumps(asdict(standing)))
+
+
+def _read() -> Standing | None:
+    try:
+        fields = json.loads(_file().read_text())
+    except FileNotFoundError:
+        return None
+    return Standing(fields["kind"], Endpoint(**fields["endpoint"]), fields["directory"])
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    try:
+        listeners = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.pid]
+        process = psutil.Process(listeners[0].pid)
+        return f"{process.name()} (pid {process.pid}, user {process.username()})"
+    except (IndexError, psutil.Error):
+        return "a process of another user"
