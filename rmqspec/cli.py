@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import click
 
 from rmqspec import __version__, terminal
-from rmqspec.broker import DEFAULT_IMAGE, SOURCES, BrokerError, Choice, find, rabbitup
+from rmqspec.broker import DEFAULT_IMAGE, SOURCES, BrokerError, Choice, Endpoint, find, rabbitup
+from rmqspec.broker.endpoint import greet
 from rmqspec.client import Connection, RpcClient, connect
 from rmqspec.client.errors import ClientError
 from rmqspec.orders import (
@@ -126,12 +127,15 @@ def _broker_for_a_run(url: str | None, source: str, image: str) -> Iterator[tupl
     if standing:
         yield standing.endpoint.url(), f"{standing.identity()}, started by rabbitup"
         return
+    if url:
+        connect(url, "rmqspec demo").close()  # says in one sentence what is wrong with it, before anything else is said
+        yield url, f"{greet(Endpoint.parse(url))}, named by its URL"
+        return
     with _sigterm_as_interrupt():
-        choice = Choice.settle({"url": url, "broker": source, "image": image}, os.environ)
-        broker = find(choice, terminal.progress)
+        broker = find(Choice.settle({"broker": source, "image": image}, os.environ), terminal.progress)
         terminal.progress("")
         try:
-            yield url or broker.endpoint.url(), f"{broker.identity}, {broker.description}"
+            yield broker.endpoint.url(), f"{broker.identity}, {broker.description}"
         finally:
             broker.close()
 
@@ -274,7 +278,7 @@ def _address(url: str | None) -> str:
         return url
     standing = rabbitup.current()
     if standing is None:
-        raise click.ClickException("no broker is up: start one with rmqspec rabbitup, or name one with --rabbitmq-url")
+        raise BrokerError("no broker is up: start one with rmqspec rabbitup, or name one with --rabbitmq-url")
     return standing.endpoint.url()
 
 

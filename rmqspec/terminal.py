@@ -56,7 +56,7 @@ def progress(words: str) -> None:
     """Tells how far a longer step is, in place where a terminal can."""
     if errors.is_terminal:
         errors.print(Text(f"\r\x1b[2K{words}", "dim"), end="")
-    elif ":" not in words:  # "downloading …: 54 %" would be a line for each percent
+    elif words and ":" not in words:  # "downloading …: 54 %" would be a line for each percent
         notice(words)
 
 

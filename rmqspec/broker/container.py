@@ -6,7 +6,9 @@ ports are therefore chosen here, on loopback, and stay.
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from rmqspec.broker.base import STARTED, Broker, wait_until_ready
@@ -156,21 +158,37 @@ def engine() -> DockerClient:
     from docker.errors import DockerException
 
     try:
+        _knock()
         client = docker.from_env()
         client.ping()
-    except DockerException as error:
-        words = str(error)
-        if "No such file" in words or "FileNotFoundError" in words:
-            raise Unavailable(
-                "container", "no Docker engine listens on this machine (no socket)", "install Docker and start it"
-            ) from error
-        if "Permission denied" in words or "PermissionError" in words:
-            raise Unavailable(
-                "container", "the Docker engine refuses this user", "add the user to the group docker, or use another"
-            ) from error
-        reason = f"the Docker engine does not answer ({_short(words)})"
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "container", "no Docker engine listens on this machine (no socket)", "install Docker and start it"
+        ) from error
+    except PermissionError as error:
+        raise Unavailable(
+            "container", "the Docker engine refuses this user", "add the user to the group docker, or use another"
+        ) from error
+    except (DockerException, OSError) as error:
+        reason = f"the Docker engine does not answer ({_short(str(error))})"
         raise Unavailable("container", reason, "start it, and check DOCKER_HOST") from error
     return client
+
+
+def _knock() -> None:
+    """Tries a socket file before Docker's client does, which leaves a socket open where it cannot connect.
+
+    Raises:
+        OSError: With what was wrong.
+    """
+    from docker.constants import IS_WINDOWS_PLATFORM
+    from docker.utils import parse_host
+
+    address = str(parse_host(os.environ.get("DOCKER_HOST"), IS_WINDOWS_PLATFORM))
+    scheme, _, path = address.partition("://")
+    if scheme == "http+unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(f"/{path.lstrip('/')}")
 
 
 def _fetch(client: DockerClient, image: str, remedy: str) -> None:

@@ -32,7 +32,7 @@ class Endpoint:
     def url(self, vhost: str = "/") -> str:
         """The AMQP URL of a vhost. It holds the password: never print it."""
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        return f"{self.scheme}://{login}@{self.host}:{self.port}/{quote(vhost, safe='')}"
+        return f"{self.scheme}://{login}@{_bracketed(self.host)}:{self.port}/{quote(vhost, safe='')}"
 
     @classmethod
     def parse(cls, url: str, management_url: str | None = None) -> Endpoint:
@@ -46,17 +46,21 @@ class Endpoint:
         Raises:
             ValueError: The URL is not an AMQP URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in AMQP_PORTS or not parts.hostname:
-            raise ValueError("a broker's URL reads amqp://user:password@host:port or amqps://…")
-        return cls(
-            host=parts.hostname,
-            port=parts.port or AMQP_PORTS[parts.scheme],
-            user=unquote(parts.username or "guest"),
-            password=unquote(parts.password or "guest"),
-            management_url=(management_url or f"http://{parts.hostname}:15672").rstrip("/"),
-            scheme=parts.scheme,
-        )
+        try:
+            parts = urlsplit(url)
+            if parts.scheme not in AMQP_PORTS or not parts.hostname:
+                raise ValueError("no AMQP URL")
+            return cls(
+                host=parts.hostname,
+                port=parts.port or AMQP_PORTS[parts.scheme],
+                user=unquote(parts.username or "guest"),
+                password=unquote(parts.password or "guest"),
+                management_url=(management_url or f"http://{_bracketed(parts.hostname)}:15672").rstrip("/"),
+                scheme=parts.scheme,
+            )
+        except ValueError:
+            # urlsplit quotes what it cannot read, and a slash in a password makes that the password: so not "from".
+            raise ValueError("a broker's URL reads amqp://user:password@host:port or amqps://…") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,10 @@ class Identity:
         """The version as numbers, to be compared: ``(4, 0, 5)``."""
         numbers = self.version.split("-")[0].split("+")[0].split(".")
         return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host  # an IPv6 address within a URL
 
 
 def random_login() -> tuple[str, str]:

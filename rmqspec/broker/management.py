@@ -59,6 +59,11 @@ class Management:
         rows = self._call("GET", f"bindings/{_part(vhost)}")
         return {(row["source"], row["destination"], row["routing_key"]) for row in rows if row["source"]}
 
+    def connection_names(self) -> set[str]:
+        """What the open connections call themselves. This list lags behind by some seconds."""
+        rows = self._call("GET", "connections?columns=user_provided_name")
+        return {str(row.get("user_provided_name", "")) for row in rows}
+
     def close(self) -> None:
         """Closes the kept connections."""
         self._http.clear()

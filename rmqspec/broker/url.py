@@ -26,7 +26,7 @@ class UrlBroker(Broker):
         try:
             self.endpoint = Endpoint.parse(url, management_url)
         except ValueError as error:
-            raise Unavailable("url", "the URL given is not an AMQP URL", str(error)) from error
+            raise Unavailable("url", "the URL given is not an AMQP URL", str(error)) from None
         where = f"{self.endpoint.host}:{self.endpoint.port}"
         self.description = "a broker that was named by its URL"
         try:

@@ -5,15 +5,25 @@ pika deprecates ``BlockingConnection`` in 1.5 and removes it in 2.0; when that d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import pika
 from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
-from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, LoginRefused, Unreachable, VhostRefused
+from rmqspec.client.errors import (
+    ChannelClosed,
+    ClientError,
+    ConnectionLost,
+    InvalidUrl,
+    LoginRefused,
+    Unreachable,
+    VhostRefused,
+)
 
 __all__ = ["Channel", "Connection", "connect", "open_connections", "translated"]
 
@@ -39,11 +49,12 @@ def connect(url: str, name: str, heartbeat: int = 60, timeout: float = 10.0) -> 
         timeout: Seconds to wait for the socket, and again for the handshake.
 
     Raises:
+        InvalidUrl: It is no AMQP URL.
         Unreachable: Nobody answers.
         LoginRefused: User or password are wrong.
         VhostRefused: The vhost is missing or closed to this user.
     """
-    parameters = pika.URLParameters(url)
+    parameters = _parse(url)
     parameters.client_properties = {"connection_name": name}
     parameters.heartbeat = heartbeat
     parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = timeout
@@ -86,9 +97,21 @@ def translated(what: str) -> Iterator[None]:
         raise ConnectionLost(f"{what}: the connection to the broker was lost; is it still running?") from error
 
 
+def _parse(url: str) -> pika.URLParameters:
+    if urlsplit(url).scheme not in ("amqp", "amqps"):
+        raise InvalidUrl("a broker's URL reads amqp://user:password@host:port/vhost, or amqps://…")
+    try:
+        return pika.URLParameters(url)
+    except (ValueError, TypeError) as error:
+        raise InvalidUrl(f"the broker's URL cannot be read: {error}") from error
+
+
 def _refusal(parameters: pika.URLParameters, error: Exception) -> ClientError:
     where = f"{parameters.host}:{parameters.port}"
-    code, text = getattr(error, "reply_code", 0), getattr(error, "reply_text", "")
+    said = re.search(
+        r"\((\d{3})\) '(.*?)'", str(error)
+    )  # during the handshake pika hands the broker's words on as text
+    code, text = (int(said[1]), said[2]) if said else (0, "")
     login = (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)
     if code == 403 or isinstance(error, login):
         user = getattr(parameters.credentials, "username", "")

@@ -3,6 +3,7 @@
 ::
 
     ClientError
+    ├── InvalidUrl           the address cannot be read
     ├── Unreachable          nobody answers at the address
     ├── LoginRefused         user or password are wrong
     ├── VhostRefused         the vhost is missing, or this user may not enter it
@@ -30,6 +31,7 @@ __all__ = [
     "ClientError",
     "ConnectionLost",
     "ConsumerCancelled",
+    "InvalidUrl",
     "LoginRefused",
     "Nacked",
     "PublishFailed",
@@ -50,6 +52,10 @@ class ClientError(Exception):
     def __init__(self, message: str, reply_code: int = 0, reply_text: str = "") -> None:
         super().__init__(message)
         self.reply_code, self.reply_text = reply_code, reply_text
+
+
+class InvalidUrl(ClientError):
+    """The broker's address is no AMQP URL."""
 
 
 class Unreachable(ClientError):

@@ -1,0 +1,156 @@
+"""The command line: the demo, its parts, and what a person is told when something is wrong."""
+
+import json
+import re
+import signal
+
+import pytest
+from click.testing import CliRunner
+
+from rmqspec.cli import cli
+from rmqspec.orders import REASON_HEADER, Failures, sample_orders
+
+# Processes of Python start in half a second each on a busy machine.
+pytestmark = pytest.mark.timeout(120)
+
+ESCAPE = "\x1b["
+
+
+def table_of(output):
+    """The summary as {concept: what went through}."""
+    rows = [line.split("│") for line in output.splitlines() if line.startswith("│")]
+    return {row[1].strip(): row[3].strip() for row in rows if row[1].strip()}
+
+
+class TestDemo:
+    """`rmqspec demo`."""
+
+    def test_accounts_for_every_order_in_its_table(self, run):
+        """The numbers are those of this very run: what was published is what was settled."""
+        doomed = sum(Failures(0.3, 4).hits(order.order_id) for order in sample_orders(9, 4))
+        assert 0 < doomed < 9
+
+        demo = run(
+            "demo", "--orders", "9", "--workers", "2", "--failure-rate", "0.3", "--seed", "4", "--work-time", "0"
+        )
+
+        assert demo.ends() == 0, demo.output
+        table = table_of(demo.output)
+        assert table["Direct exchange"] == "9 orders and 1 that is none, confirmed"
+        assert table["Ack and nack"] == f"{10 - doomed} acked, {doomed} nacked, 0 left"
+        assert table["Dead letter exchange"] == f"{doomed} failed, 1 unreadable; {doomed + 1} there now"
+        assert table["Fanout exchange"] == f"{9 - doomed} events; {9 - doomed} and {9 - doomed} delivered"
+        assert table["RPC"] == "6 calls, 6 replies"
+
+    def test_repeats_with_its_seed(self, run):
+        """What went wrong once can be looked at twice."""
+        failed = []
+        for _ in range(2):
+            demo = run("demo", "--orders", "6", "--failure-rate", "0.5", "--work-time", "0")
+            assert demo.ends() == 0, demo.output
+            failed.append(sorted(re.findall(r"failed order (\S+)", demo.output)))
+
+        assert failed[0] == failed[1] != []
+
+    def test_is_plain_text_in_a_pipe(self, run):
+        """Colours are for eyes; in a file they are dirt."""
+        demo = run("demo", "--orders", "1", "--work-time", "0")
+
+        assert demo.ends() == 0
+        assert ESCAPE not in demo.output
+
+    def test_starts_and_removes_a_broker_of_its_own(self, run, broker, tmp_path):
+        """The first thing that a stranger pastes; nothing is left behind for whoever comes next."""
+        if broker.source == "url":
+            pytest.skip("not run: this run has no source of its own to start a broker from")
+        demo = run(
+            "demo", "--orders", "2", RABBITMQ_URL="", RABBITMQ_BROKER=broker.source, TMPDIR=str(tmp_path),
+            RABBITMQ_IMAGE=getattr(broker, "image", ""),
+        )  # fmt: skip
+
+        assert demo.ends(within=100) == 0, demo.output
+        assert "All orders are settled" in demo.output
+        assert list(tmp_path.glob("rmqspec-node-*")) == []
+
+
+class TestWorkerProcess:
+    """`rmqspec demo worker`."""
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
+    def test_finishes_the_order_in_hand_when_asked_to_stop(self, run, orders, number):
+        """A deployment stops workers all day; an order that is half done would be done twice."""
+        for order in sample_orders(2):
+            orders.producer.publish(order)
+        worker = run("demo", "worker", "--work-time", "0.5", "--failure-rate", "0")
+        worker.waits_for("took order 00-0001")
+
+        assert worker.ends(number, within=2.5) == 0
+
+        assert "completed order 00-0001" in worker.output
+        assert "took order 00-0002" not in worker.output
+        assert orders.depth("orders") == 1
+
+    def test_parks_what_is_no_order_and_goes_on(self, run, orders, receive):
+        """One message that cannot be read must not stop the queue behind it."""
+        orders.channel.basic_publish("orders.direct", "order", b"nonsense")
+        orders.producer.publish(next(sample_orders(1)))
+
+        run("demo", "worker", "--work-time", "0", "--failure-rate", "0").waits_for("completed order 00-0001")
+
+        (parked,) = receive("orders.failed")
+        assert parked.body == b"nonsense"
+        assert "Invalid JSON" in parked.properties.headers[REASON_HEADER]
+
+
+class TestProduce:
+    """`rmqspec demo produce`."""
+
+    def test_publishes_the_orders_of_a_file(self, run, orders, tmp_path):
+        """What is wrong is told with its line, and the exit code tells a script."""
+        item = {"sku": "mouse", "quantity": 1, "unit_price_cents": 1}
+        good = json.dumps({"order_id": "A1", "customer": "Ada", "items": [item]})
+        (tmp_path / "orders.jsonl").write_text(f"{good}\nnonsense\n{good}\n")
+
+        produce = run("demo", "produce", "--file", str(tmp_path / "orders.jsonl"))
+
+        assert produce.ends() == 1
+        assert "line 2 is not an order" in produce.output
+        assert "2 orders published and confirmed, 1 refused" in produce.output
+        assert orders.depth("orders") == 2
+
+
+class TestSentence:
+    """What is wrong is one sentence, and exit code 1."""
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            pytest.param({"RABBITMQ_URL": ""}, "no broker is up: start one with rmqspec rabbitup", id="no_broker"),
+            pytest.param({"RABBITMQ_URL": "amqp://127.0.0.1:1"}, "no broker answers at 127.0.0.1:1", id="unreachable"),
+            pytest.param({"RABBITMQ_URL": "http://x"}, "a broker's URL reads amqp://", id="no_url"),
+        ],
+    )
+    def test_says_what_is_wrong_and_what_to_do(self, run, settings, words):
+        """A traceback tells the author something, and everybody else that the thing is broken."""
+        process = run("demo", "worker", **settings)
+
+        assert process.ends() == 1
+        assert process.output.count("\n") == 0
+        assert words in process.output
+
+
+class TestHelp:
+    """`--help`."""
+
+    @pytest.mark.parametrize(
+        "command",
+        ["", "demo", "demo worker", "demo notification", "demo analytics", "demo logs", "demo produce",
+         "demo rpc-server", "demo rpc-client", "rabbitup", "rabbitdown"],
+    )  # fmt: skip
+    def test_explains(self, command):
+        """The command's own page is the documentation that is always at hand."""
+        result = CliRunner().invoke(cli, [*command.split(), "--help"])
+
+        assert result.exit_code == 0
+        assert result.output.startswith("Usage: ")
+        assert all(line.strip() for line in result.output.splitlines()[2:3])
