@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from zlib import crc32
 
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +32,8 @@ WORKER_STYLES = ("green", "bright_green", "dark_cyan", "spring_green3", "chartre
 
 def voice(name: str) -> Say:
     """A way of speaking: the name in its colour, then the words."""
-    style = STYLES.get(name) or WORKER_STYLES[crc32(name.encode()) % len(WORKER_STYLES)]
+    digits = "".join(filter(str.isdigit, name)) or "0"  # neighbours get different colours
+    style = STYLES.get(name) or WORKER_STYLES[int(digits) % len(WORKER_STYLES)]
 
     def say(words: str) -> None:
         console.print(Text.assemble((f"{name:>13}", style), "  ", words))

@@ -75,7 +75,7 @@ def _fill(whole: Path, progress: Progress) -> None:
         apt.download(names)
         root = half / "root"
         for number, package in enumerate(sorted(half.glob("*.deb")), start=1):
-            progress(f"unpacking package {number} of {len(names)}")
+            progress(f"unpacking packages: {number} of {len(names)}")
             _run(["dpkg-deb", "--extract", str(package), str(root)], half)
             package.unlink()
         _relocate_erlang(root, whole)

@@ -38,4 +38,5 @@ class Analytics(Subscriber):
     def totals(self) -> str:
         """The totals so far, for a person."""
         shares = ", ".join(f"{worker} {count}" for worker, count in sorted(self.by_worker.items()))
-        return f"{self.orders} orders, {self.revenue_cents / 100:,.2f} in all ({shares or 'none yet'})"
+        orders = "1 order" if self.orders == 1 else f"{self.orders} orders"
+        return f"{orders}, {self.revenue_cents / 100:,.2f} in all ({shares or 'none yet'})"

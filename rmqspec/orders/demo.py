@@ -186,6 +186,11 @@ def _summary(system: OrderSystem, cast: _Cast, asked: int) -> list[Row]:
             " delivered",
         ),
         Row("Topic exchange", f"{names.LOGS_EXCHANGE} → {names.LOGS} ({names.LOGS_PATTERN})", events),
+        Row(
+            "Persistence",
+            "all of these",
+            f"durable; {system.producer.published + confirmed.total()} persistent messages",
+        ),
         Row("RPC", f"{names.INVENTORY} and back", f"{asked} calls, {cast.inventory.answered} replies"),
         Row("Analytics", names.ANALYTICS, cast.analytics.totals()),
     ]
