@@ -29,9 +29,9 @@ class Analytics(Subscriber):
     def handle(self, delivery: Delivery) -> Outcome:
         """Adds one order."""
         event = parse(Completed, delivery.body)
-        self.orders += 1
         self.revenue_cents += event.total_cents
         self.by_worker[event.worker] += 1
+        self.orders += 1  # last: who sees the count sees the sum
         self.say(self.totals())
         return Outcome.ACK
 

@@ -103,6 +103,12 @@ class OrderSystem:
     @staticmethod
     def _halt(service: Service, thread: threading.Thread, connection: Connection) -> None:
         service.stop()
+        if connection.is_open:
+            connection.add_callback_threadsafe(_wake)
         thread.join(STOP_TIMEOUT)
         if connection.is_open and not thread.is_alive():
             connection.close()
+
+
+def _wake() -> None:
+    """Ends the wait of a service that has nothing to do, so that it looks whether it should stop."""

@@ -1,0 +1,45 @@
+"""What several chapters need to show what a consumer holds, and what is left of a dead one."""
+
+import socket
+import time
+
+import pytest
+from pika.exceptions import AMQPConnectionError
+
+
+class Holder:
+    """A consumer that acknowledges only when it is told to: what it was sent, it holds."""
+
+    def __init__(self, channel, queue, auto_ack=False):
+        self.channel, self.bodies, self.tags = channel, [], []
+        self.consumer_tag = channel.basic_consume(queue, self._take, auto_ack=auto_ack)
+
+    def after(self, count):
+        """What has come once so many messages have, or nothing has for ten seconds."""
+        deadline = time.monotonic() + 10
+        while len(self.bodies) < count and time.monotonic() < deadline:
+            self.channel.connection.process_data_events(time_limit=1)  # returns with the first event
+        return self.bodies
+
+    def _take(self, _channel, method, _properties, body):
+        self.bodies.append(body)
+        self.tags.append(method.delivery_tag)
+
+
+@pytest.fixture
+def hold():
+    """Subscribes without acknowledging: `hold(channel, "orders").after(2)` is what came once two messages have."""
+    return Holder
+
+
+@pytest.fixture
+def cut():
+    """Ends a connection as a crash does: the socket closes, and no word is said to the broker. `cut(connection)`."""
+
+    def die(connection):
+        # pika has no way to hang up without a goodbye.
+        connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(AMQPConnectionError):
+            connection.process_data_events()
+
+    return die

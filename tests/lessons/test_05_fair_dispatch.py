@@ -1,0 +1,230 @@
+"""Fair dispatch: nobody is given more than they can hold.
+
+The broker does not wait to be asked. It pushes messages to a consumer as fast as they come, so that the first consumer
+may hold the whole queue in its memory while another stands idle. The prefetch count sets a limit: how many messages
+may be with a consumer unacknowledged. With a limit of one, a message goes to whoever is free.
+
+In the order system each worker has a prefetch count of one, because an order may take long.
+
+Spec: https://www.rabbitmq.com/docs/consumer-prefetch
+Code: rmqspec/client/consumer.py, rmqspec/orders/worker.py
+"""
+
+import threading
+
+import pytest
+
+from rmqspec.orders import Completed, Failures, Worker, parse, sample_orders
+
+behaviour = pytest.mark.behaviour
+
+
+@pytest.fixture
+def queue(channel):
+    """Five tasks are waiting in it."""
+    channel.queue_declare("tasks", durable=True)
+    for body in (b"1", b"2", b"3", b"4", b"5"):
+        channel.basic_publish("", "tasks", body)
+    return "tasks"
+
+
+class Gate:
+    """Stops a worker with an order in hand, until it is opened."""
+
+    def __init__(self):
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, words):
+        if words.startswith("took order"):
+            self.reached.set()
+            self.opened.wait()
+
+
+@pytest.fixture
+def gate(orders):
+    """Opened at the end, before the order system waits for its workers."""
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+class TestRabbitMQ:
+    """What the broker promises. Only pika is used here. What it did not send, `drain` finds in the queue."""
+
+    @behaviour("PREFETCH-05")
+    def test_pushes_everything_to_whoever_is_there(self, channel, queue, drain, hold):
+        """The second consumer comes to an empty queue, though the first has not begun with its second task."""
+        greedy = hold(channel, queue)
+
+        assert greedy.after(5) == [b"1", b"2", b"3", b"4", b"5"]
+        assert drain(queue) == []
+
+    @behaviour("PREFETCH-05")
+    def test_takes_zero_for_no_limit(self, channel, queue, drain, hold):
+        """Zero lifts a limit; it does not stop the deliveries, as one might think."""
+        channel.basic_qos(prefetch_count=1)
+
+        channel.basic_qos(prefetch_count=0)
+        greedy = hold(channel, queue)
+
+        assert greedy.after(5) == [b"1", b"2", b"3", b"4", b"5"]
+        assert drain(queue) == []
+
+    @behaviour("PREFETCH-03")
+    def test_leaves_the_rest_to_who_is_free(self, channel, queue, receive, hold):
+        """With a limit of one, the slow consumer keeps nobody waiting but the one task in its hand."""
+        channel.basic_qos(prefetch_count=1)
+        slow = hold(channel, queue)
+
+        fast = receive(queue, 4)
+
+        assert [delivery.body for delivery in fast] == [b"2", b"3", b"4", b"5"]
+        assert slow.after(1) == [b"1"]
+
+    @behaviour("PREFETCH-03")
+    def test_limits_what_is_held_not_what_is_sent(self, channel, queue, drain, hold):
+        """It is a window that moves with each acknowledgement, not a ration that is used up."""
+        channel.basic_qos(prefetch_count=2)
+        consumer = hold(channel, queue)
+        consumer.after(2)
+
+        channel.basic_ack(consumer.tags[0])
+
+        assert consumer.after(3) == [b"1", b"2", b"3"]
+        assert drain(queue) == [b"4", b"5"]
+
+    @behaviour("PREFETCH-02")
+    def test_gives_each_consumer_a_window_of_its_own(self, channel, queue, drain, hold):
+        """The limit is set on the channel and counted per consumer: two consumers may hold twice as much."""
+        channel.basic_qos(prefetch_count=2)
+
+        first, second = hold(channel, queue), hold(channel, queue)
+
+        assert (first.after(2), second.after(2)) == ([b"1", b"2"], [b"3", b"4"])
+        assert drain(queue) == [b"5"]
+
+    @behaviour("PREFETCH-01")
+    def test_applies_a_new_limit_to_new_consumers_only(self, channel, queue, drain, hold):
+        """A running consumer keeps the limit that it was started with, and nothing says so."""
+        channel.basic_qos(prefetch_count=1)
+        first = hold(channel, queue)
+
+        channel.basic_qos(prefetch_count=3)
+        second = hold(channel, queue)
+
+        assert second.after(3) == [b"2", b"3", b"4"]
+        assert (first.after(1), drain(queue)) == ([b"1"], [b"5"])
+
+    @behaviour("PREFETCH-01")
+    def test_raises_the_limit_by_subscribing_anew(self, channel, queue, drain, hold):
+        """A new subscription reads the limit again; what the old one holds is still held, and counts no more."""
+        channel.basic_qos(prefetch_count=1)
+        before = hold(channel, queue)
+        before.after(1)
+
+        channel.basic_cancel(before.consumer_tag)
+        channel.basic_qos(prefetch_count=3)
+        again = hold(channel, queue)
+
+        assert again.after(3) == [b"2", b"3", b"4"]
+        assert (before.bodies, drain(queue)) == ([b"1"], [b"5"])
+
+    @behaviour("PREFETCH-04")
+    def test_has_no_limit_under_auto_ack(self, channel, queue, drain, hold):
+        """Nothing is ever unacknowledged there, so nothing is counted: the two settings look safe together."""
+        channel.basic_qos(prefetch_count=1)
+
+        consumer = hold(channel, queue, auto_ack=True)
+
+        assert consumer.after(5) == [b"1", b"2", b"3", b"4", b"5"]
+        assert drain(queue) == []
+
+    @behaviour("GET-03", "PREFETCH-06")
+    def test_keeps_gets_out_of_the_window(self, channel, queue, drain, hold):
+        """A get is asked for, not pushed: it neither heeds the window nor, once acknowledged, moves it."""
+        channel.basic_qos(prefetch_count=1)
+        consumer = hold(channel, queue)
+
+        got, _, body = channel.basic_get(queue)
+        channel.basic_ack(got.delivery_tag)
+
+        assert (consumer.after(1), body) == ([b"1"], b"2")
+        assert drain(queue) == [b"3", b"4", b"5"]
+
+    @behaviour("GLOBALQOS-01")
+    @pytest.mark.rabbitmq(before="4.3")
+    def test_shares_a_global_window_in_the_channel(self, channel, queue, drain, hold):
+        """With `global` all consumers of a channel hold no more than this between them."""
+        channel.basic_qos(prefetch_count=3, global_qos=True)
+
+        first, second = hold(channel, queue), hold(channel, queue)
+
+        assert (first.after(3), second.bodies) == ([b"1", b"2", b"3"], [])
+        assert drain(queue) == [b"4", b"5"]
+
+    @behaviour("GLOBALQOS-04")
+    @pytest.mark.rabbitmq(since="4.3")
+    def test_counts_a_global_window_per_consumer(self, channel, queue, drain, hold):
+        """The trap of the upgrade: `global` is still answered with ok, and means what it does without it."""
+        channel.basic_qos(prefetch_count=2, global_qos=True)
+
+        first, second = hold(channel, queue), hold(channel, queue)
+
+        assert (first.after(2), second.after(2)) == ([b"1", b"2"], [b"3", b"4"])
+        assert drain(queue) == [b"5"]
+
+    @behaviour("GLOBALQOS-02")
+    @pytest.mark.rabbitmq(before="4.3")
+    def test_widens_a_global_window_at_once(self, channel, queue, drain, hold):
+        """A limit of the channel is one number that all its consumers look at, those that run already too."""
+        channel.basic_qos(prefetch_count=1, global_qos=True)
+        consumer = hold(channel, queue)
+        consumer.after(1)
+
+        channel.basic_qos(prefetch_count=3, global_qos=True)
+
+        assert consumer.after(3) == [b"1", b"2", b"3"]
+        assert drain(queue) == [b"4", b"5"]
+
+    @behaviour("GLOBALQOS-04")
+    @pytest.mark.rabbitmq(since="4.3")
+    def test_widens_a_global_window_for_new_consumers(self, channel, queue, drain, hold):
+        """What used to speed up a running consumer now passes it by, and the reply is the same."""
+        channel.basic_qos(prefetch_count=1, global_qos=True)
+        first = hold(channel, queue)
+
+        channel.basic_qos(prefetch_count=3, global_qos=True)
+        second = hold(channel, queue)
+
+        assert second.after(3) == [b"2", b"3", b"4"]
+        assert (first.after(1), drain(queue)) == ([b"1"], [b"5"])
+
+
+class TestWorker:
+    """What our worker adds."""
+
+    def test_holds_one_order_at_a_time(self, orders, gate):
+        """Orders that wait in the queue are seen there and may go to anybody; in a worker's memory nobody sees them."""
+        for order in sample_orders(3):
+            orders.producer.publish(order)
+
+        orders.start(lambda connection: Worker(connection, say=gate), "slow")
+
+        assert gate.reached.wait(10)
+        assert orders.depth("orders") == 2
+
+    def test_leaves_the_rest_to_a_faster_one(self, orders, gate, receive):
+        """One order that takes an hour holds up itself and no other."""
+        for order in sample_orders(4):
+            orders.producer.publish(order)
+        orders.start(lambda connection: Worker(connection, "slow", Failures(rate=0), say=gate), "slow")
+        gate.reached.wait(10)
+
+        orders.start(lambda connection: Worker(connection, "fast", Failures(rate=0)), "fast")
+        deliveries = receive("notifications", 3)
+        gate.opened.set()
+        deliveries += receive("notifications")
+
+        done = [parse(Completed, delivery.body) for delivery in deliveries]
+        assert [event.worker for event in done] == ["fast", "fast", "fast", "slow"]
+        assert [event.order_id for event in done] == ["00-0002", "00-0003", "00-0004", "00-0001"]
