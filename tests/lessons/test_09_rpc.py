@@ -51,7 +51,9 @@ class TestRabbitMQ:
 
     @pytest.fixture
     def caller(self, connection):
-        return connection.channel()
+        caller = connection.channel()
+        caller.confirm_delivery()
+        return caller
 
     @pytest.fixture
     def ask(self, connection, caller, take, reply):
@@ -62,7 +64,6 @@ class TestRabbitMQ:
             caller.basic_consume(reply_to, lambda *delivery: replies.append(delivery[2:]), auto_ack=True)
             question = BasicProperties(reply_to=reply_to, correlation_id="7")
             caller.basic_publish("", "rpc.inventory", b"how many?", question)
-            caller.queue_declare("rpc.inventory", passive=True)  # answered behind the publish
             request = take()
             reply(request, b"42")
             while not replies:
@@ -92,10 +93,10 @@ class TestRabbitMQ:
     @behaviour("REPLYTO-03", "CHAN-03")
     def test_refuses_a_direct_request_without_consumer(self, connection, caller, channel):
         """First listen, then ask: otherwise the reply could come before anybody is there for it."""
-        caller.basic_publish("", "rpc.inventory", b"how many?", BasicProperties(reply_to=DIRECT))
+        request = BasicProperties(reply_to=DIRECT)
 
         with pytest.raises(exceptions.ChannelClosedByBroker, match="fast reply consumer does not exist") as error:
-            caller.queue_declare("rpc.inventory", passive=True)
+            caller.basic_publish("", "rpc.inventory", b"how many?", request)
 
         assert (error.value.reply_code, caller.is_closed, connection.is_open) == (406, True, True)
         assert channel.queue_declare("rpc.inventory", passive=True).method.message_count == 0
