@@ -14,7 +14,7 @@ import click
 from rmqspec import __version__, terminal
 from rmqspec.broker import DEFAULT_IMAGE, SOURCES, BrokerError, Choice, Endpoint, find, rabbitup
 from rmqspec.broker.endpoint import greet
-from rmqspec.client import Connection, RpcClient, connect
+from rmqspec.client import RpcClient, connect
 from rmqspec.client.errors import ClientError
 from rmqspec.orders import (
     Analytics,
@@ -167,35 +167,35 @@ def worker(name: str, failure_rate: float, seed: int, work_time: float, url: str
     """
     name = f"worker-{name}" if name.isdigit() else name
     failures = Failures(failure_rate, seed)
-    _serve(url, name, lambda connection: Worker(connection, name, failures, work_time, terminal.voice(name)))
+    _serve(url, name, lambda source: Worker(source, name, failures, work_time, terminal.voice(name)))
 
 
 @demo_group.command()
 @url_option
 def notification(url: str | None) -> None:
     """Tell customers of completed orders (fanout)."""
-    _serve(url, "notification", lambda connection: Notification(connection, say=terminal.voice("notification")))
+    _serve(url, "notification", lambda source: Notification(source, say=terminal.voice("notification")))
 
 
 @demo_group.command()
 @url_option
 def analytics(url: str | None) -> None:
     """Add up completed orders (fanout); the totals are printed after each."""
-    _serve(url, "analytics", lambda connection: Analytics(connection, say=terminal.voice("analytics")))
+    _serve(url, "analytics", lambda source: Analytics(source, say=terminal.voice("analytics")))
 
 
 @demo_group.command()
 @url_option
 def logs(url: str | None) -> None:
     """Print whatever happens to orders (topic, order.#)."""
-    _serve(url, "logs", lambda connection: LogConsumer(connection, say=terminal.voice("logs")))
+    _serve(url, "logs", lambda source: LogConsumer(source, say=terminal.voice("logs")))
 
 
 @demo_group.command("rpc-server")
 @url_option
 def rpc_server(url: str | None) -> None:
     """Answer how many of a thing there are (RPC)."""
-    _serve(url, "inventory", lambda connection: InventoryServer(connection, say=terminal.voice("inventory")))
+    _serve(url, "inventory", lambda source: InventoryServer(source, say=terminal.voice("inventory")))
 
 
 @demo_group.command("rpc-client")
@@ -208,8 +208,7 @@ def rpc_client(skus: tuple[str, ...], timeout: float, url: str | None) -> None:
     Without an ITEM it asks for a keyboard. Exit code 1 if an answer is missing.
     """
     say, missing = terminal.voice("rpc-client"), 0
-    with _connected(url, "rpc-client") as connection:
-        client = RpcClient(connection, timeout)
+    with RpcClient(_address(url), "rmqspec rpc-client", timeout) as client:
         for sku in skus or ("keyboard",):
             try:
                 say(f"{sku}: {stock_of(client, sku)} in stock")
@@ -234,8 +233,7 @@ def produce(orders: int, source: BinaryIO | None, seed: int, url: str | None) ->
     A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
     """
     wrong = 0
-    with _connected(url, "producer") as connection:
-        producer = Producer(connection, terminal.voice("producer"))
+    with contextlib.closing(Producer(_address(url), terminal.voice("producer"), "rmqspec producer")) as producer:
         for order in read_orders(source) if source else sample_orders(orders, seed):
             if isinstance(order, InvalidMessage):
                 terminal.notice(f"rmqspec: {order}")
@@ -282,21 +280,10 @@ def _address(url: str | None) -> str:
     return standing.endpoint.url()
 
 
-@contextlib.contextmanager
-def _connected(url: str | None, name: str) -> Iterator[Connection]:
-    connection = connect(_address(url), f"rmqspec {name}")
-    try:
-        yield connection
-    finally:
-        if connection.is_open:
-            connection.close()
-
-
-def _serve(url: str | None, name: str, make: Callable[[Connection], Service]) -> None:
-    with _connected(url, name) as connection:
-        service = make(connection)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: service.stop())
-        terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")
-        service.run()
+def _serve(url: str | None, name: str, make: Callable[[str], Service]) -> None:
+    service = make(_address(url))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: service.stop())
+    terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")
+    service.run()
     terminal.voice(name)("has stopped; nothing was left half done")

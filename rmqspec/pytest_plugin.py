@@ -16,6 +16,7 @@ from rmqspec.broker import SETTINGS, SOURCES, Broker, BrokerError, Choice, NoBro
 from rmqspec.broker.shared import SharedBroker
 from rmqspec.broker.vhosts import VhostPool
 from rmqspec.client import Channel, Connection, Delivery, open_connections
+from rmqspec.client.connection import hang_up
 from rmqspec.orders.system import OrderSystem
 
 T = TypeVar("T")
@@ -155,7 +156,7 @@ def vhost(vhosts: VhostPool) -> Iterator[str]:
     vhosts.give_back(name)
     left = open_connections()
     for connection in left:
-        connection.close()
+        hang_up(connection)
     if left:
         names = ", ".join(connection.name for connection in left)
         pytest.fail(f"this test left {len(left)} connection(s) open: {names}", pytrace=False)

@@ -2,22 +2,27 @@
 
 from rmqspec.client.connection import Channel, Connection, connect, open_connections
 from rmqspec.client.consumer import Consumer, Delivery, Outcome
-from rmqspec.client.publisher import Publisher, persistent
+from rmqspec.client.message import Confirmed, Message, persistent
+from rmqspec.client.publisher import Publisher
 from rmqspec.client.rpc import RpcClient, RpcServer
+from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Binding, Exchange, Queue, Topology
 
 __all__ = [
     "Binding",
     "Channel",
+    "Confirmed",
     "Connection",
     "Consumer",
     "Delivery",
     "Exchange",
+    "Message",
     "Outcome",
     "Publisher",
     "Queue",
     "RpcClient",
     "RpcServer",
+    "Settings",
     "Topology",
     "connect",
     "open_connections",

@@ -1,4 +1,4 @@
-"""Opening connections: the one place that names one of pika's adapters.
+"""Opening connections: the one place that names pika's adapters.
 
 pika deprecates ``BlockingConnection`` in 1.5 and removes it in 2.0; when that day comes, this file changes.
 """
@@ -6,28 +6,32 @@ pika deprecates ``BlockingConnection`` in 1.5 and removes it in 2.0; when that d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import cast
 from weakref import WeakSet
 
 import pika
 from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.adapters.select_connection import SelectConnection
 
 from rmqspec.client.errors import (
     ChannelClosed,
     ClientError,
     ConnectionLost,
-    InvalidUrl,
     LoginRefused,
+    TlsRefused,
     Unreachable,
     VhostRefused,
 )
+from rmqspec.client.settings import Settings
 
-__all__ = ["Channel", "Connection", "connect", "open_connections", "translated"]
+__all__ = ["Channel", "Connection", "Loop", "connect", "open_connections", "open_loop", "refusal", "translated"]
 
 Channel = BlockingChannel
+
+FRAME_OVERHEAD = 8  # bytes: type, channel, size and end
 
 
 class Connection(BlockingConnection):
@@ -36,38 +40,98 @@ class Connection(BlockingConnection):
     name: str
 
 
-_opened: WeakSet[Connection] = WeakSet()
+class Loop(SelectConnection):
+    """A connection that runs in an event loop, in the one thread that runs the loop."""
+
+    name: str
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes of a body that fit into one frame: the negotiated frame size less what is around the body."""
+        return int(cast("pika.ConnectionParameters", self.params).frame_max) - FRAME_OVERHEAD
+
+    def write(self, frames: bytes) -> None:
+        """Sends frames that are marshalled already; many in one piece leave in one write.
+
+        pika has no public way to do that: ``basic_publish`` hands each frame to the socket's buffer by itself.
+        """
+        self._output_marshaled_frames([frames])  # type: ignore[attr-defined]
 
 
-def connect(url: str, name: str, heartbeat: int = 60, timeout: float = 10.0) -> Connection:
-    """Opens a connection.
+_opened: WeakSet[Connection | Loop] = WeakSet()
+
+
+def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> Connection:
+    """Opens a connection for one thread. Of several addresses the first that answers is used.
 
     Args:
-        url: ``amqp://user:password@host:port/vhost``; see https://www.rabbitmq.com/docs/uri-spec.
-        name: Shown in the management UI beside the connection. Without it an operator sees only a port number.
-        heartbeat: Seconds after which a silent peer is given up; see https://www.rabbitmq.com/docs/heartbeats.
-        timeout: Seconds to wait for the socket, and again for the handshake.
+        source: ``amqp://user:password@host:port/vhost``, or settings.
+        name: Shown in the management UI beside the connection.
+        heartbeat: Seconds after which a silent peer is given up; by default that of the settings.
 
     Raises:
         InvalidUrl: It is no AMQP URL.
         Unreachable: Nobody answers.
         LoginRefused: User or password are wrong.
         VhostRefused: The vhost is missing or closed to this user.
+        TlsRefused: The certificates do not fit.
     """
-    parameters = _parse(url)
-    parameters.client_properties = {"connection_name": name}
-    parameters.heartbeat = heartbeat
-    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = timeout
-    try:
-        connection = Connection(parameters)
-        connection.name = name
-    except (exceptions.AMQPError, OSError) as error:
-        raise _refusal(parameters, error) from error
-    _opened.add(connection)
-    return connection
+    settings = Settings.of(source)
+    for attempt in range(len(settings.urls)):
+        parameters = settings.parameters(attempt, name)
+        if heartbeat is not None:
+            parameters.heartbeat = heartbeat
+        try:
+            connection = Connection(parameters)
+        except (exceptions.AMQPError, OSError) as error:
+            last = refusal(parameters, error)
+            last.__cause__ = error
+            if not isinstance(last, Unreachable):
+                break
+        else:
+            connection.name = name
+            _opened.add(connection)
+            return connection
+    raise last
 
 
-def open_connections() -> list[Connection]:
+def open_loop(
+    parameters: pika.URLParameters,
+    name: str,
+    opened: Callable[[Loop], None],
+    refused: Callable[[BaseException], None],
+    closed: Callable[[BaseException], None],
+) -> Loop:
+    """Begins to open a connection; the callbacks come once its ``ioloop`` is started.
+
+    Args:
+        parameters: Where to connect, and how.
+        name: The connection's.
+        opened: It is open.
+        refused: It cannot be opened.
+        closed: It was open and has ended.
+    """
+    loop = Loop(
+        parameters,
+        on_open_callback=lambda loop: opened(loop),
+        on_open_error_callback=lambda _, error: refused(error),
+        on_close_callback=lambda _, error: closed(error),
+    )
+    loop.name = name
+    _opened.add(loop)
+    return loop
+
+
+def hang_up(connection: Connection | Loop) -> None:
+    """Closes a connection that somebody forgot, from whatever thread."""
+    if isinstance(connection, Loop):
+        connection.ioloop.add_callback_threadsafe(connection.close)
+    else:
+        with suppress(exceptions.AMQPError):  # its broker may be gone
+            connection.close()
+
+
+def open_connections() -> list[Connection | Loop]:
     """The connections of this process that are open now: what a test or a service forgot to close."""
     return [connection for connection in _opened if connection.is_open]
 
@@ -85,38 +149,36 @@ def translated(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except exceptions.ChannelClosedByBroker as error:
-        raise ChannelClosed(
-            f"{what}: the broker closed the channel: {error.reply_text}", error.reply_code, error.reply_text
-        ) from error
-    except exceptions.ConnectionClosed as error:
-        raise ConnectionLost(
-            f"{what}: the connection was closed: {error.reply_text}", error.reply_code, error.reply_text
-        ) from error
-    except exceptions.AMQPConnectionError as error:
-        raise ConnectionLost(f"{what}: the connection to the broker was lost; is it still running?") from error
+    except exceptions.AMQPError as error:
+        raise translation(what, error) from error
 
 
-def _parse(url: str) -> pika.URLParameters:
-    if urlsplit(url).scheme not in ("amqp", "amqps"):
-        raise InvalidUrl("a broker's URL reads amqp://user:password@host:port/vhost, or amqps://…")
-    try:
-        return pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        raise InvalidUrl(f"the broker's URL cannot be read: {error}") from error
+def translation(what: str, error: BaseException) -> ClientError:
+    """One of pika's exceptions as one of ours."""
+    code, text = getattr(error, "reply_code", 0), getattr(error, "reply_text", "")
+    if isinstance(error, exceptions.ChannelClosed):
+        return ChannelClosed(f"{what}: the broker closed the channel: {text}", code, text)
+    if isinstance(error, exceptions.ConnectionClosed):
+        return ConnectionLost(f"{what}: the connection was closed: {text}", code, text)
+    return ConnectionLost(f"{what}: the connection to the broker was lost; is it still running?")
 
 
-def _refusal(parameters: pika.URLParameters, error: Exception) -> ClientError:
+def refusal(parameters: pika.URLParameters, error: BaseException) -> ClientError:
+    """Why a connection could not be opened, as one sentence."""
     where = f"{parameters.host}:{parameters.port}"
-    said = re.search(
-        r"\((\d{3})\) '(.*?)'", str(error)
-    )  # during the handshake pika hands the broker's words on as text
+    words = _chain(error)
+    said = re.search(r"\((\d{3})\) '(.*?)'", words)  # during the handshake pika hands the broker's words on as text
     code, text = (int(said[1]), said[2]) if said else (0, "")
-    login = (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)
-    if code == 403 or isinstance(error, login):
+    if "CERTIFICATE" in words.upper() or "SSL" in words.upper():
+        return TlsRefused(f"TLS with {where} failed ({words[:200]}): check authority, certificate and server name")
+    if code == 403 or "AuthenticationError" in words:
         user = getattr(parameters.credentials, "username", "")
         return LoginRefused(f"the broker at {where} refused the login of {user!r}: check user and password", code, text)
-    if code == 530 or isinstance(error, exceptions.ProbableAccessDeniedError):
+    if code == 530 or "AccessDenied" in words:
         vhost = parameters.virtual_host
         return VhostRefused(f"the broker at {where} has no vhost {vhost!r} for this user: create it", code, text)
     return Unreachable(f"no broker answers at {where}: start one (rmqspec rabbitup), or correct its address")
+
+
+def _chain(error: BaseException | None) -> str:
+    return repr(error) + str(error)

@@ -1,25 +1,33 @@
 """Consuming with manual acknowledgement: a message is gone only when its work is done.
 
+Two kinds of threads share the work. The link's thread talks to the broker: it takes deliveries in, sends
+acknowledgements out and answers heartbeats. Handlers run elsewhere, as long as they like; the first in the thread that
+calls ``run``.
+
 Source: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from queue import SimpleQueue
 
 from pika import BasicProperties
+from pika.frame import Method
 from pika.spec import Basic
 
-from rmqspec.client.connection import Channel, Connection, translated
-from rmqspec.client.errors import ConsumerCancelled
+from rmqspec.client.connection import Loop
+from rmqspec.client.errors import ChannelClosed, ClientError, ConsumerCancelled
+from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.message import Message
+from rmqspec.client.settings import Settings
+from rmqspec.client.topology import Topology
 
 __all__ = ["Consumer", "Delivery", "Handler", "Outcome"]
-
-STOP_LATENCY = 0.1  # seconds at most until an idle consumer notices that it is asked to stop
 
 
 class Outcome(Enum):
@@ -46,68 +54,170 @@ Handler = Callable[[Delivery], Outcome]
 
 
 class Consumer:
-    """Feeds the messages of one queue to a handler, one at a time.
+    """Feeds the messages of one queue to a handler.
+
+    When the connection is lost it is opened again, the topology is declared again, and consuming goes on. What was
+    unacknowledged is delivered again by the broker; an acknowledgement that comes too late for it is dropped.
 
     Args:
-        connection: Used by the thread that calls ``run`` only.
-        queue: Must be declared.
+        source: The broker's URL, or settings.
+        queue: Whose messages.
         handler: Its outcome is told to the broker after it has returned. If it raises, the delivery stays
             unacknowledged and ``run`` raises too; the broker gives the message to somebody else.
         prefetch: How many unacknowledged messages the broker may have out with this consumer. 1 is fair where work
             takes long; see https://www.rabbitmq.com/docs/consumer-prefetch.
-        name: The consumer tag, shown in the management UI.
+        concurrency: How many handlers run at once, each in a thread. Acknowledgements then come in any order.
+        ack_batch: Acknowledge so many at once while more are waiting. What is unacknowledged at a crash comes again.
+        topology: Declared before consuming, at each connection.
+        name: The connection's and the consumer tag, shown in the management UI.
 
     Attributes:
         outcomes: How many deliveries ended in which way.
     """
 
     def __init__(
-        self, connection: Connection, queue: str, handler: Handler, *, prefetch: int = 1, name: str = ""
+        self,
+        source: str | Settings,
+        queue: str,
+        handler: Handler,
+        *,
+        prefetch: int = 1,
+        concurrency: int = 1,
+        ack_batch: int = 1,
+        topology: Topology | None = None,
+        name: str = "consumer",
     ) -> None:
-        self.queue, self._connection, self._handler, self._prefetch, self._name = (
-            queue, connection, handler, prefetch, name,
-        )  # fmt: skip
-        self.outcomes: Counter[Outcome] = Counter()
+        self.queue, self.outcomes = queue, Counter[Outcome]()
+        self._handler, self._prefetch, self._concurrency = handler, prefetch, concurrency
+        self._ack_batch, self._topology, self._name = ack_batch, topology, name
+        self._inbox: SimpleQueue[tuple[int, int, Delivery] | None] = SimpleQueue()
         self._stopping = threading.Event()
-        self._cancelled = False
+        self._error: BaseException | None = None
+        self._guard = threading.Lock()
+        self._outbox: deque[tuple[int, int, Outcome] | Message] = deque()
+        self._woken = False
+        # From here on: touched by the link's thread alone.
+        self._channel: LoopChannel | None = None
+        self._generation, self._low, self._done = 0, 0, set[int]()
+        self._link = Link(Settings.of(source), name, self)
 
     def run(self) -> None:
-        """Consumes until ``stop`` is called.
+        """Consumes until ``stop`` is called, and returns when what is in hand is settled.
 
         Raises:
             ConsumerCancelled: The queue was deleted.
             ChannelClosed: There is no such queue, or it is somebody else's.
-            ConnectionLost: The connection ended.
+            ClientError: The first connection cannot be had. Later losses are mended.
         """
-        with translated(f"consuming from {self.queue!r}"):
-            channel = self._connection.channel()
-            channel.basic_qos(prefetch_count=self._prefetch)
-            channel.add_on_cancel_callback(self._on_cancel)
-            channel.basic_consume(self.queue, self._on_delivery, consumer_tag=self._name or None)
-            while not self._stopping.is_set() and not self._cancelled:
-                self._connection.process_data_events(time_limit=STOP_LATENCY)
-            # Closing the channel gives back what was delivered ahead and not begun.
-            channel.close()
-        if self._cancelled:
-            raise ConsumerCancelled(f"the broker ended the subscription to {self.queue!r}: was the queue deleted?")
+        self._link.open()
+        helpers = [threading.Thread(target=self._work, name=f"{self._name} {n}") for n in range(1, self._concurrency)]
+        for helper in helpers:
+            helper.start()
+        self._work()
+        for helper in helpers:
+            helper.join()
+        self._link.soon(self._send)
+        self._link.close()
+        if self._error:
+            raise self._error
 
     def stop(self) -> None:
-        """Ends ``run`` after the delivery in hand. Any thread and any signal handler may call it."""
+        """Ends ``run`` after the deliveries in hand. Any thread and any signal handler may call it."""
         self._stopping.set()
+        for _ in range(self._concurrency):
+            self._inbox.put(None)
 
-    def _on_delivery(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        if self._stopping.is_set():
-            return  # left unacknowledged: run closes the channel, and the broker takes it back
+    def send(self, message: Message) -> None:
+        """Publishes on the consumer's own channel, without a confirm, before the outcome of the delivery in hand."""
+        self._outbox.append(message)
+
+    def _work(self) -> None:
+        while (item := self._inbox.get()) is not None:
+            generation, tag, delivery = item
+            # A delivery of a lost channel is on its way to somebody already; one of a stopping consumer goes back.
+            if self._stopping.is_set() or generation != self._generation:
+                continue
+            try:
+                outcome = self._handler(delivery)
+            except BaseException as error:
+                self._fail(error)
+                return
+            self._settle(generation, tag, outcome)
+
+    def _settle(self, generation: int, tag: int, outcome: Outcome) -> None:
+        with self._guard:
+            self.outcomes[outcome] += 1
+            self._outbox.append((generation, tag, outcome))
+            if self._woken or (len(self._outbox) < self._ack_batch and not self._inbox.empty()):
+                return
+            self._woken = True
+        if not self._link.soon(self._send):
+            self._woken = False  # the channel is lost, and with it whatever could be settled
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self.stop()
+
+    def on_channel(self, channel: LoopChannel, _: Loop) -> None:
+        """The link has a channel: declares and consumes, all in one go; a refusal closes the channel."""
+        self._channel, self._generation = channel, self._generation + 1
+        self._low, self._done = 0, set()
+        if self._topology:
+            self._topology.send(channel)
+        channel.basic_qos(prefetch_count=self._prefetch)
+        channel.add_on_cancel_callback(self._on_cancel)
+        channel.basic_consume(self.queue, self._on_delivery, consumer_tag=self._name)
+
+    def on_lost(self, reason: ClientError, *, final: bool) -> None:
+        """The link has lost its channel. A refusal would come again, so it ends the consumer."""
+        self._channel = None
+        self._generation += 1
+        if final or isinstance(reason, ChannelClosed):
+            self._fail(reason)
+
+    def on_blocked(self, reason: str) -> None:
+        """An alarm holds up publishers, not consumers."""
+
+    def _on_delivery(self, _: LoopChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         delivery = Delivery(
             self.queue, method.exchange or "", method.routing_key or "", bool(method.redelivered), properties, body
         )
-        outcome = self._handler(delivery)
-        tag = method.delivery_tag or 0
-        if outcome is Outcome.ACK:
-            channel.basic_ack(tag)
-        else:
-            channel.basic_nack(tag, requeue=outcome is Outcome.REQUEUE)
-        self.outcomes[outcome] += 1
+        self._inbox.put((self._generation, method.delivery_tag or 0, delivery))
 
-    def _on_cancel(self, _: object) -> None:
-        self._cancelled = True
+    def _on_cancel(self, _: Method[Basic.Cancel]) -> None:
+        words = f"the broker ended the subscription to {self.queue!r}: was the queue deleted?"
+        self._fail(ConsumerCancelled(words))
+
+    def _send(self) -> None:
+        with self._guard:
+            self._woken = False
+            outbox, self._outbox = self._outbox, deque()
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return
+        acks = []
+        for item in outbox:
+            if isinstance(item, Message):
+                channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, item.mandatory)
+                continue
+            generation, tag, outcome = item
+            if generation != self._generation:
+                continue
+            self._done.add(tag)
+            if outcome is Outcome.ACK:
+                acks.append(tag)
+            else:
+                channel.basic_nack(tag, requeue=outcome is Outcome.REQUEUE)
+        self._acknowledge(channel, acks)
+
+    def _acknowledge(self, channel: LoopChannel, tags: list[int]) -> None:
+        """One ack for all up to the first that is still in hand, one each for those beyond it."""
+        before = self._low
+        while self._low + 1 in self._done:
+            self._low += 1
+            self._done.remove(self._low)
+        if any(before < tag <= self._low for tag in tags):
+            channel.basic_ack(self._low, multiple=True)
+        for tag in tags:
+            if tag > self._low:
+                channel.basic_ack(tag)

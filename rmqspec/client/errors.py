@@ -4,6 +4,8 @@
 
     ClientError
     ├── InvalidUrl           the address cannot be read
+    ├── InvalidSetting       a number is none, a certificate cannot be read
+    ├── TlsRefused           the certificates do not fit
     ├── Unreachable          nobody answers at the address
     ├── LoginRefused         user or password are wrong
     ├── VhostRefused         the vhost is missing, or this user may not enter it
@@ -11,8 +13,10 @@
     ├── ChannelClosed        the broker refused an operation and closed the channel
     ├── ConsumerCancelled    the broker ended a subscription: its queue was deleted
     ├── PublishFailed
-    │   ├── Unroutable       no queue is bound for the message; it was returned
-    │   └── Nacked           a queue refused the message
+    │   ├── Returned         no queue is bound for the message; it came back
+    │   ├── Nacked           a queue refused the message
+    │   ├── OutcomeUnknown   the connection was lost before the broker had answered
+    │   └── WindowFull       too many messages are unanswered; this one was not sent
     └── CallFailed
         ├── CallTimedOut     no reply before the deadline
         └── CallRefused      the server replied with an error
@@ -23,6 +27,11 @@ Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rmqspec.client.message import Message
+
 __all__ = [
     "CallFailed",
     "CallRefused",
@@ -31,13 +40,17 @@ __all__ = [
     "ClientError",
     "ConnectionLost",
     "ConsumerCancelled",
+    "InvalidSetting",
     "InvalidUrl",
     "LoginRefused",
     "Nacked",
+    "OutcomeUnknown",
     "PublishFailed",
+    "Returned",
+    "TlsRefused",
     "Unreachable",
-    "Unroutable",
     "VhostRefused",
+    "WindowFull",
 ]
 
 
@@ -56,6 +69,14 @@ class ClientError(Exception):
 
 class InvalidUrl(ClientError):
     """The broker's address is no AMQP URL."""
+
+
+class InvalidSetting(ClientError):
+    """A setting is not what it should be."""
+
+
+class TlsRefused(ClientError):
+    """One side does not trust the other's certificate."""
 
 
 class Unreachable(ClientError):
@@ -83,15 +104,34 @@ class ConsumerCancelled(ClientError):
 
 
 class PublishFailed(ClientError):
-    """The broker did not take a message."""
+    """The broker did not take a message, as far as is known.
+
+    Attributes:
+        message: The message, to be sent again, kept, or given up.
+    """
+
+    def __init__(self, what: str, message: Message, reply_code: int = 0, reply_text: str = "") -> None:
+        super().__init__(f"{what}: {message}", reply_code, reply_text)
+        self.message = message
 
 
-class Unroutable(PublishFailed):
-    """The exchange had no queue for the message, and returned it."""
+class Returned(PublishFailed):
+    """The exchange had no queue for the message, and returned it (312 NO_ROUTE)."""
 
 
 class Nacked(PublishFailed):
     """A queue refused the message, as a full one with ``x-overflow: reject-publish`` does."""
+
+
+class OutcomeUnknown(PublishFailed):
+    """The connection was lost before the broker answered: the message may be in its queues, or not.
+
+    Sent again it may be there twice; not sent again it may be missing. Only the caller knows which is worse.
+    """
+
+
+class WindowFull(PublishFailed):
+    """So many messages are unanswered that this one was not sent: the broker is slow, blocked, or away."""
 
 
 class CallFailed(ClientError):

@@ -1,91 +1,248 @@
-"""Publishing that is known to have arrived.
+"""Publishing that is known to have arrived, as fast as the broker confirms.
 
-Without confirms a publish is a hope: the message may be lost on the way, or find no queue, and nobody is told.
+A confirm for each message before the next one is sent costs a round trip each. Here messages are sent as they come,
+up to a window; each carries a future that ends when the broker has answered for it.
+
 Source: https://www.rabbitmq.com/docs/confirms#publisher-confirms
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+import threading
+from collections import Counter, deque
+from concurrent.futures import Future
+from types import TracebackType
 
-from pika import BasicProperties, DeliveryMode, exceptions
+from pika import BasicProperties, spec
+from pika.frame import Method
 
-from rmqspec.client.connection import Connection, translated
-from rmqspec.client.errors import Nacked, Unroutable
+from rmqspec.client.connection import Loop
+from rmqspec.client.errors import ChannelClosed, ClientError, Nacked, OutcomeUnknown, Returned, WindowFull
+from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.message import Confirmed, Message, frames, persistent
+from rmqspec.client.settings import Settings
+from rmqspec.client.window import Window
 
-__all__ = ["Publisher", "persistent"]
+__all__ = ["Publisher"]
+
+WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or a part of a large one
 
 
-def persistent(
-    content_type: str = "application/json",
-    *,
-    message_id: str | None = None,
-    correlation_id: str | None = None,
-    reply_to: str | None = None,
-    expiration: str | None = None,
-    headers: dict[str, Any] | None = None,
-) -> BasicProperties:
-    """Properties of a message that a durable queue keeps on disk.
+class _Sent:
+    """A message on its way."""
 
-    Args:
-        content_type: Of the body.
-        message_id: Lets a receiver recognise a message that comes twice.
-        correlation_id: Joins a reply to its request.
-        reply_to: The queue that a reply goes to.
-        expiration: Milliseconds after which the message is no longer wanted, as digits.
-        headers: Whatever else a receiver reads.
-    """
-    return BasicProperties(
-        content_type=content_type,
-        delivery_mode=DeliveryMode.Persistent,
-        message_id=message_id,
-        correlation_id=correlation_id,
-        reply_to=reply_to,
-        expiration=expiration,
-        headers=headers,
-    )
+    __slots__ = ("future", "message", "returned")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.future: Future[Confirmed] = Future()
+        self.future.set_running_or_notify_cancel()  # what is handed over cannot be called back
+        self.returned: spec.Basic.Return | None = None
 
 
 class Publisher:
-    """Publishes on a channel of its own and returns when the broker has taken the message.
+    """Publishes on a connection of its own, with an I/O thread of its own. Any thread may use it, many at once.
 
     Args:
-        connection: Used by one thread only; a publisher is not shared between threads.
+        source: The broker's URL, or settings.
+        name: The connection's, shown in the management UI.
+        window: How many messages may be unanswered.
+        window_bytes: How many bytes of them.
+        patience: Seconds that ``publish`` waits for room in the window before it says that there is none.
+        resend: What becomes of the messages that were sent and not answered when the connection is lost. True sends
+            them again after the reconnection: none is missing, some may be there twice. False ends their futures with
+            ``OutcomeUnknown``.
+
+    Raises:
+        ClientError: The first connection cannot be had. Later losses are mended.
 
     Attributes:
         confirmed: How many messages each exchange has taken from here.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._channel = connection.channel()
-        self._channel.confirm_delivery()
+    def __init__(
+        self,
+        source: str | Settings,
+        name: str = "publisher",
+        *,
+        window: int = 1_000,
+        window_bytes: int = 64 * 1024 * 1024,
+        patience: float = 30.0,
+        resend: bool = False,
+    ) -> None:
         self.confirmed: Counter[str] = Counter()
+        self._patience, self._resend = patience, resend
+        self._window = Window(window, window_bytes)
+        self._guard = threading.Lock()
+        self._waiting: deque[_Sent] = deque()  # handed over, not sent yet
+        self._woken = False
+        self._dead: ClientError | None = None
+        # From here on: touched by the link's thread alone.
+        self._unanswered: dict[int, _Sent] = {}
+        self._channel: LoopChannel | None = None
+        self._next_tag, self._first_tag, self._blocked = 1, 1, ""
+        self._link = Link(Settings.of(source), name, self)
+        self._link.open()
 
     def publish(
-        self, exchange: str, key: str, body: bytes, properties: BasicProperties | None = None, *, mandatory: bool = True
-    ) -> None:
-        """Publishes one message and waits for the broker's confirm.
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: BasicProperties | None = None,
+        *,
+        mandatory: bool = True,
+    ) -> Future[Confirmed]:
+        """Sends a message and returns at once with the promise of an answer.
 
         Args:
             exchange: Where it goes; the empty name is the default exchange, which knows each queue by its name.
-            key: The routing key.
+            routing_key: What the exchange compares with its bindings.
             body: The payload.
-            properties: By default persistent JSON.
-            mandatory: Whether it is an error if no queue is bound. Without it such a message is dropped in silence.
+            properties: By default those of persistent JSON.
+            mandatory: Whether it is an error if no queue is bound for it; otherwise such a message is dropped.
+
+        Returns:
+            A future of ``Confirmed``; it raises ``Returned``, ``Nacked``, ``OutcomeUnknown``, or ``ChannelClosed``
+            where there is no such exchange.
 
         Raises:
-            Unroutable: No queue is bound for it.
-            Nacked: A queue refused it.
-            ChannelClosed: There is no such exchange, or this user may not write to it.
-            ConnectionLost: Whether the broker has it is unknown.
+            WindowFull: No room came free in time.
+            ClientError: The publisher has been closed, or cannot connect any more.
         """
-        to = f"publishing to exchange {exchange!r} with key {key!r}"
-        with translated(to):
-            try:
-                self._channel.basic_publish(exchange, key, body, properties or persistent(), mandatory=mandatory)
-            except exceptions.UnroutableError as error:
-                raise Unroutable(f"{to}: no queue is bound for it; declare the topology first", 312) from error
-            except exceptions.NackError as error:
-                raise Nacked(f"{to}: a queue refused it, as a full one does; try again later") from error
-        self.confirmed[exchange] += 1
+        message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
+        # The link's own thread, as in a future's callback, would wait for itself.
+        if not self._window.enter(len(body), 0.0 if self._link.in_thread else self._patience):
+            why = f"the broker blocks publishers ({self._blocked})" if self._blocked else "the broker does not keep up"
+            raise WindowFull(f"no room in the window for {self._patience:g} s, as {why}", message)
+        sent = _Sent(message)
+        with self._guard:
+            if self._dead:
+                self._window.leave(1, len(body))
+                raise self._dead
+            self._waiting.append(sent)
+            wake, self._woken = not self._woken, True
+        if wake and not self._link.soon(self._send):
+            self._woken = False  # sent as soon as there is a channel again
+        return sent.future
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Waits until every message has its answer; False if some have none after so many seconds."""
+        return self._window.empty(timeout)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``."""
+        if not self._dead:
+            self.flush(timeout)
+        with self._guard:
+            self._dead = self._dead or ClientError("the publisher has been closed")
+        self._link.close()
+        self._give_up()
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
+        """The link has a channel: what waits is sent."""
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_answer)
+        self._next_tag = self._first_tag = 1
+        self._channel, self._loop, self._blocked = channel, loop, ""
+        self._send()
+
+    def on_lost(self, reason: ClientError, *, final: bool) -> None:
+        """The link has lost its channel: what was sent is sent again, or ends as unknown."""
+        self._channel = None
+        lost, self._unanswered = list(self._unanswered.values()), {}
+        again = []
+        for sent in lost:
+            if isinstance(reason, ChannelClosed) and f"exchange '{sent.message.exchange}'" in reason.reply_text:
+                self._finish(sent, reason)
+            elif self._resend and not final:
+                again.append(sent)
+            else:
+                self._finish(sent, OutcomeUnknown(f"{reason}; unknown whether it has", sent.message))
+        with self._guard:
+            self._waiting.extendleft(reversed(again))
+            if final:
+                self._dead = reason
+        if final:
+            self._give_up()
+
+    def on_blocked(self, reason: str) -> None:
+        """An alarm: nothing is sent until it is over, and the window slows the callers down."""
+        self._blocked = reason
+        if not reason:
+            self._send()
+
+    def _send(self) -> None:
+        with self._guard:
+            self._woken = False
+            if self._channel is None or self._blocked:
+                return
+            batch, self._waiting = self._waiting, deque()
+        buffer: list[bytes] = []
+        size = 0
+        for sent in batch:
+            self._unanswered[self._next_tag] = sent
+            self._next_tag += 1
+            for frame in frames(sent.message, self._channel.channel_number, self._loop.body_limit):
+                buffer.append(frame)
+                size += len(frame)
+            if size >= WRITE_SIZE:
+                self._loop.write(b"".join(buffer))
+                buffer, size = [], 0
+        if buffer:
+            self._loop.write(b"".join(buffer))
+
+    def _on_return(self, _: LoopChannel, method: spec.Basic.Return, properties: BasicProperties, body: bytes) -> None:
+        # A return names no tag. Returns come in the order of publishing, each before its ack, so it is the oldest
+        # unanswered message with this content.
+        for sent in self._unanswered.values():
+            message = sent.message
+            same = (message.exchange, message.routing_key, message.body) == (method.exchange, method.routing_key, body)
+            if same and sent.returned is None and message.properties.message_id == properties.message_id:
+                sent.returned = method
+                return
+
+    def _on_answer(self, frame: Method[spec.Basic.Ack | spec.Basic.Nack]) -> None:
+        answer = frame.method
+        tag = answer.delivery_tag
+        tags = range(self._first_tag, tag + 1) if answer.multiple else range(tag, tag + 1)
+        settled = [sent for t in tags if (sent := self._unanswered.pop(t, None)) is not None]
+        if answer.multiple:
+            self._first_tag = tag + 1
+        if isinstance(answer, spec.Basic.Ack):
+            for sent in settled:
+                self._answer(sent)
+        else:
+            for sent in settled:
+                sent.future.set_exception(Nacked("a queue refused it, as a full one does", sent.message))
+        self._window.leave(len(settled), sum([len(sent.message.body) for sent in settled]))
+
+    def _answer(self, sent: _Sent) -> None:
+        message, returned = sent.message, sent.returned
+        if returned is None:
+            self.confirmed[message.exchange] += 1
+            sent.future.set_result(Confirmed(message))
+        else:
+            code, text = int(returned.reply_code or 0), str(returned.reply_text)
+            sent.future.set_exception(
+                Returned("no queue is bound for it; declare the topology first", message, code, text)
+            )
+
+    def _finish(self, sent: _Sent, error: ClientError) -> None:
+        sent.future.set_exception(error)
+        self._window.leave(1, len(sent.message.body))
+
+    def _give_up(self) -> None:
+        with self._guard:
+            left = [*self._unanswered.values(), *self._waiting]
+            self._unanswered, self._waiting = {}, deque()
+        for sent in left:
+            self._finish(sent, OutcomeUnknown("the publisher ended before the broker had answered for", sent.message))

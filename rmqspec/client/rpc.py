@@ -5,70 +5,72 @@ Source: https://www.rabbitmq.com/docs/direct-reply-to, https://www.rabbitmq.com/
 
 from __future__ import annotations
 
-import time
+import itertools
+import threading
 import uuid
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Any
 
-from pika import BasicProperties, DeliveryMode, exceptions
+from pika import BasicProperties, DeliveryMode
 from pika.spec import Basic
 
-from rmqspec.client.connection import Channel, Connection, translated
+from rmqspec.client.connection import Loop
 from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
-from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut
-from rmqspec.client.publisher import Publisher, persistent
+from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut, ClientError
+from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.message import Message, persistent
+from rmqspec.client.settings import Settings
+from rmqspec.client.topology import Topology
 
-__all__ = ["ERROR_HEADER", "Call", "RpcClient", "RpcServer"]
+__all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "RpcClient", "RpcServer"]
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # the broker's pseudo-queue: no queue is made, replies come straight back
 ERROR_HEADER = "error"  # on a reply: what the server could not do
 
 
-class Call:
-    """A request on its way. Several may be open at once; each takes its own reply."""
-
-    def __init__(self, client: RpcClient, queue: str, correlation_id: str, deadline: float, timeout: float) -> None:
-        self._client, self._queue, self._deadline, self._timeout = client, queue, deadline, timeout
-        self.correlation_id = correlation_id
-
-    def result(self) -> bytes:
-        """The reply's body; waits for it until the call's deadline.
-
-        Raises:
-            CallTimedOut: No reply came in time.
-            CallRefused: The server replied with an error.
-            ConnectionLost: The connection ended while waiting.
-        """
-        reply = self._client.wait(self.correlation_id, self._deadline)
-        if reply is None:
-            raise CallTimedOut(f"no reply from {self._queue!r} within {self._timeout:g} s: is its server running?")
-        properties, body = reply
-        refusal = (properties.headers or {}).get(ERROR_HEADER)
-        if refusal is not None:
-            raise CallRefused(f"{self._queue!r} refused the call: {refusal!s}")
-        return body
+@dataclass(slots=True, eq=False)
+class _Call:
+    queue: str
+    request: bytes
+    timeout: float
+    correlation_id: str
+    reply: Future[bytes] = field(default_factory=Future)
+    timer: Any = None  # pika's, of a type of its own
 
 
 class RpcClient:
-    """Calls servers on other queues.
+    """Calls servers on other queues. Any thread may use it; many calls may be open at once on its one connection.
 
     Args:
-        connection: Used by one thread only.
+        source: The broker's URL, or settings.
+        name: The connection's, shown in the management UI.
         timeout: Seconds that a call may take; each call can have its own.
         exclusive_queue: Take replies from a queue of the client's own instead of the broker's direct reply-to. It
-            holds a reply that comes while the client does not look, and goes with the connection.
+            goes with the connection.
+
+    Raises:
+        ClientError: The first connection cannot be had. Later losses are mended; open calls fail with them.
     """
 
-    def __init__(self, connection: Connection, timeout: float = 5.0, *, exclusive_queue: bool = False) -> None:
-        self._connection, self._timeout = connection, timeout
-        self._waiting: set[str] = set()
-        self._replies: dict[str, tuple[BasicProperties, bytes]] = {}
-        with translated("preparing for replies"):
-            self._channel = connection.channel()
-            self._channel.confirm_delivery()
-            self.reply_to = DIRECT_REPLY_TO
-            if exclusive_queue:
-                self.reply_to = str(self._channel.queue_declare("", exclusive=True).method.queue)
-            self._channel.basic_consume(self.reply_to, self._on_reply, auto_ack=True)
+    def __init__(
+        self, source: str | Settings, name: str = "rpc-client", timeout: float = 5.0, *, exclusive_queue: bool = False
+    ) -> None:
+        self.reply_to = f"replies-{uuid.uuid4().hex}" if exclusive_queue else DIRECT_REPLY_TO
+        self._timeout, self._exclusive = timeout, exclusive_queue
+        self._numbers, self._session = itertools.count(1), uuid.uuid4().hex[:8]
+        self._guard = threading.Lock()
+        self._asked: deque[_Call] = deque()
+        self._woken, self._dead = False, False
+        # From here on: touched by the link's thread alone.
+        self._open: dict[str, _Call] = {}
+        self._channel: LoopChannel | None = None
+        self._link = Link(Settings.of(source), name, self)
+        self._link.open()
 
     def call(self, queue: str, request: bytes, timeout: float | None = None) -> bytes:
         """Sends a request and returns the reply's body.
@@ -79,62 +81,136 @@ class RpcClient:
             timeout: Seconds; by default the client's.
 
         Raises:
-            CallFailed: There is no such queue, no reply in time, or the server refused.
+            CallTimedOut: No reply came in time. The server may still have done the work.
+            CallRefused: The server replied with an error.
+            CallFailed: There is no such queue, or the connection was lost.
         """
         return self.send(queue, request, timeout).result()
 
-    def send(self, queue: str, request: bytes, timeout: float | None = None) -> Call:
+    def send(self, queue: str, request: bytes, timeout: float | None = None) -> Future[bytes]:
         """Sends a request without waiting for its reply.
 
-        Raises:
-            CallFailed: There is no such queue. Known at once, not at the deadline, because the request is mandatory.
+        Returns:
+            A future of the reply's body, which raises what ``call`` raises. To cancel it is to forget the call: a
+            reply that comes all the same is dropped.
         """
         seconds = self._timeout if timeout is None else timeout
-        call = Call(self, queue, uuid.uuid4().hex, time.monotonic() + seconds, seconds)
-        properties = BasicProperties(
-            content_type="application/json",
-            delivery_mode=DeliveryMode.Transient,  # nobody waits for it any more after a restart
-            correlation_id=call.correlation_id,
-            reply_to=self.reply_to,
-            expiration=str(int(seconds * 1000)),  # nor after the deadline
-        )
-        self._waiting.add(call.correlation_id)
-        with translated(f"calling {queue!r}"):
-            try:
-                self._channel.basic_publish("", queue, request, properties, mandatory=True)
-            except exceptions.UnroutableError as error:
-                self._waiting.discard(call.correlation_id)
-                raise CallFailed(f"there is no queue {queue!r} to call: was its server ever started?", 312) from error
-        return call
-
-    def wait(self, correlation_id: str, deadline: float) -> tuple[BasicProperties, bytes] | None:
-        """Takes the reply with this correlation id, or None at the deadline (of ``time.monotonic``)."""
-        with translated("waiting for a reply"):
-            while correlation_id not in self._replies and (left := deadline - time.monotonic()) > 0:
-                self._connection.process_data_events(time_limit=left)
-        self._waiting.discard(correlation_id)  # a late reply is now a foreign one
-        return self._replies.pop(correlation_id, None)
+        call = _Call(queue, request, seconds, f"{self._session}-{next(self._numbers)}")
+        with self._guard:
+            if self._dead:
+                raise CallFailed("the client has been closed")
+            self._asked.append(call)
+            wake, self._woken = not self._woken, True
+        if wake and not self._link.soon(self._send):
+            self._woken = False
+            self._fail_all(CallFailed(f"the call to {queue!r} was not sent: the connection to the broker is lost"))
+        return call.reply
 
     def close(self) -> None:
-        """Closes the client's channel; an exclusive reply queue goes with it."""
-        if self._channel.is_open:
-            if self.reply_to != DIRECT_REPLY_TO:
-                self._channel.queue_delete(self.reply_to)
-            self._channel.close()
+        """Hangs up; calls that are open fail."""
+        with self._guard:
+            self._dead = True
+        self._link.close()
+        self._fail_all(CallFailed("the client was closed before the reply came"))
 
-    def _on_reply(self, _: Channel, __: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        if properties.correlation_id in self._waiting:  # late, repeated and foreign replies are dropped
-            self._replies[str(properties.correlation_id)] = (properties, body)
+    def __enter__(self) -> RpcClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
+        """The link has a channel: listens for replies."""
+        self._channel, self._loop = channel, loop
+        channel.add_on_return_callback(self._on_return)
+        if self._exclusive:
+            channel.queue_declare(self.reply_to, exclusive=True)
+        channel.basic_consume(self.reply_to, self._on_reply, auto_ack=True)
+        self._send()
+
+    def on_lost(self, reason: ClientError, *, final: bool) -> None:
+        """The link has lost its channel, and with it the address that replies would come to."""
+        self._channel = None
+        self._dead = self._dead or final
+        self._fail_all(CallFailed(f"no reply can come any more: {reason}", reason.reply_code, reason.reply_text))
+
+    def on_blocked(self, reason: str) -> None:
+        """An alarm: requests wait at the broker, and the deadlines run."""
+
+    def _send(self) -> None:
+        with self._guard:
+            self._woken = False
+            if self._channel is None:
+                return
+            asked, self._asked = self._asked, deque()
+        for call in asked:
+            self._open[call.correlation_id] = call
+            properties = BasicProperties(
+                content_type="application/json",
+                delivery_mode=DeliveryMode.Transient,  # nobody waits for it any more after a restart
+                correlation_id=call.correlation_id,
+                reply_to=self.reply_to,
+                expiration=str(int(call.timeout * 1000)),  # nor after the deadline
+            )
+            # Mandatory: where there is no queue, the request comes back at once instead of never.
+            self._channel.basic_publish("", call.queue, call.request, properties, mandatory=True)
+            call.timer = self._loop.ioloop.call_later(call.timeout, partial(self._expire, call))
+
+    def _on_reply(self, _: LoopChannel, __: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        call = self._take(properties.correlation_id)
+        if call is None:
+            return  # late, repeated or foreign
+        refusal = (properties.headers or {}).get(ERROR_HEADER)
+        if refusal is None:
+            _finish(call.reply, body)
+        else:
+            _finish(call.reply, CallRefused(f"{call.queue!r} refused the call: {refusal!s}"))
+
+    def _on_return(self, _: LoopChannel, method: Basic.Return, properties: BasicProperties, __: bytes) -> None:
+        if call := self._take(properties.correlation_id):
+            words = f"there is no queue {call.queue!r} to call: was its server ever started?"
+            _finish(call.reply, CallFailed(words, int(method.reply_code or 0), str(method.reply_text)))
+
+    def _expire(self, call: _Call) -> None:
+        if self._open.pop(call.correlation_id, None):
+            words = f"no reply from {call.queue!r} within {call.timeout:g} s: is its server running?"
+            _finish(call.reply, CallTimedOut(words))
+
+    def _take(self, correlation_id: str | None) -> _Call | None:
+        call = self._open.pop(str(correlation_id), None)
+        if call is not None:
+            self._loop.ioloop.remove_timeout(call.timer)
+        return call
+
+    def _fail_all(self, error: CallFailed) -> None:
+        with self._guard:
+            calls = [*self._open.values(), *self._asked]
+            self._open, self._asked = {}, deque()
+        for call in calls:
+            _finish(call.reply, error)
+
+
+def _finish(reply: Future[bytes], result: bytes | CallFailed) -> None:
+    if not reply.set_running_or_notify_cancel():
+        return  # the caller has given it up
+    if isinstance(result, bytes):
+        reply.set_result(result)
+    else:
+        reply.set_exception(result)
 
 
 class RpcServer:
     """Answers the requests on one queue.
 
     Args:
-        connection: Used by the thread that calls ``run`` only.
-        queue: Must be declared.
+        source: The broker's URL, or settings.
+        queue: Whose requests.
         answer: Makes the reply's body of the request's. A ``ValueError`` that it raises is told to the caller.
-        name: The consumer tag.
+        name: The connection's and the consumer tag.
+        prefetch: How many requests the broker may send ahead.
+        topology: Declared before consuming, at each connection.
         without_address: What becomes of a request that says not where its reply should go; by default it is rejected.
 
     Attributes:
@@ -143,14 +219,17 @@ class RpcServer:
 
     def __init__(
         self,
-        connection: Connection,
+        source: str | Settings,
         queue: str,
         answer: Callable[[bytes], bytes],
-        name: str = "",
+        name: str = "rpc-server",
+        *,
+        prefetch: int = 10,
+        topology: Topology | None = None,
         without_address: Handler = lambda _: Outcome.REJECT,
     ) -> None:
-        self._answer, self._without_address, self._publisher = answer, without_address, Publisher(connection)
-        self._consumer = Consumer(connection, queue, self._handle, name=name)
+        self._answer, self._without_address = answer, without_address
+        self._consumer = Consumer(source, queue, self._handle, prefetch=prefetch, topology=topology, name=name)
         self.answered = 0
 
     def run(self) -> None:
@@ -170,11 +249,10 @@ class RpcServer:
             body = self._answer(delivery.body)
         except ValueError as error:
             body, headers = b"", {ERROR_HEADER: str(error)}
-        self._reply(properties.reply_to, body, persistent(correlation_id=properties.correlation_id, headers=headers))
-        return Outcome.ACK
-
-    def _reply(self, reply_to: str, body: bytes, properties: BasicProperties) -> None:
-        # Not mandatory: a caller may have gone, and up to 4.1 the broker returns a mandatory direct reply even when it
-        # has delivered it.
-        self._publisher.publish("", reply_to, body, properties, mandatory=False)
+        reply = persistent(correlation_id=properties.correlation_id, headers=headers)
+        # On the request's own channel, ahead of its ack: the broker takes them in this order, so a request is done only
+        # when its reply is on its way. Not mandatory: the caller may have gone, and up to 4.1 the broker returns a
+        # mandatory direct reply even when it has delivered it.
+        self._consumer.send(Message("", properties.reply_to, body, reply, mandatory=False))
         self.answered += 1
+        return Outcome.ACK

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pika.channel import Channel as LoopChannel
+
 from rmqspec.client.connection import Channel, translated
 
 __all__ = ["Binding", "Exchange", "Queue", "Topology"]
@@ -55,9 +57,13 @@ class Topology:
             ChannelClosed: Something of the same name exists with other properties (406).
         """
         with translated("declaring the topology"):
-            for exchange in self.exchanges:
-                channel.exchange_declare(exchange.name, exchange.type, durable=True)
-            for queue in self.queues:
-                channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
-            for binding in self.bindings:
-                channel.queue_bind(binding.queue, binding.exchange, binding.key)
+            self.send(channel)
+
+    def send(self, channel: Channel | LoopChannel) -> None:
+        """Declares everything on a channel; on one of an event loop without waiting for the answers."""
+        for exchange in self.exchanges:
+            channel.exchange_declare(exchange.name, exchange.type, durable=True)
+        for queue in self.queues:
+            channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+        for binding in self.bindings:
+            channel.queue_bind(binding.queue, binding.exchange, binding.key)

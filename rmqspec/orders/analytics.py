@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rmqspec.client import Connection, Delivery, Outcome
+from rmqspec.client import Delivery, Outcome, Settings
 from rmqspec.orders.messages import Completed, parse
 from rmqspec.orders.service import Say, Subscriber, silent
 from rmqspec.orders.topology import ANALYTICS
@@ -21,8 +21,8 @@ class Analytics(Subscriber):
         by_worker: How many each worker completed.
     """
 
-    def __init__(self, connection: Connection, name: str = "analytics", say: Say = silent) -> None:
-        super().__init__(connection, ANALYTICS, name, say)
+    def __init__(self, source: str | Settings, name: str = "analytics", say: Say = silent) -> None:
+        super().__init__(source, ANALYTICS, name, say)
         self.orders = self.revenue_cents = 0
         self.by_worker: Counter[str] = Counter()
 

@@ -6,12 +6,13 @@ Source: https://www.rabbitmq.com/docs/dlx
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from copy import copy
 from typing import Any
 
 from pika import BasicProperties
 
-from rmqspec.client import Channel, Connection, Delivery, Publisher
+from rmqspec.client import Channel, Delivery, Publisher, Settings, connect
 from rmqspec.client.connection import translated
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDER_KEY, ORDERS_EXCHANGE
 
@@ -35,29 +36,27 @@ def park(publisher: Publisher, delivery: Delivery, reason: str) -> None:
     properties = copy(delivery.properties)
     properties.headers = {**(properties.headers or {}), REASON_HEADER: reason}
     properties.delivery_mode = 2
-    publisher.publish(DEAD_LETTER_EXCHANGE, delivery.routing_key, delivery.body, properties)
+    publisher.publish(DEAD_LETTER_EXCHANGE, delivery.routing_key, delivery.body, properties).result()
 
 
-def replay(connection: Connection, limit: int | None = None) -> int:
+def replay(source: str | Settings, limit: int | None = None) -> int:
     """Sends failed orders again, as if they were new, oldest first.
 
     Each is confirmed before its dead letter is acknowledged: a crash in between repeats an order, and loses none.
 
     Args:
-        connection: Used by one thread only.
+        source: The broker's URL, or settings.
         limit: At most so many; by default those that are there now.
 
     Returns:
         How many were sent.
     """
-    publisher = Publisher(connection)
-    with translated(f"replaying {FAILED!r}"):
+    connection = connect(source, "replay")
+    with Publisher(source, "replay publisher") as publisher, closing(connection), translated(f"replaying {FAILED!r}"):
         channel = connection.channel()
         # Counted first: an order that fails again comes back while we go on, and would be sent round and round.
         there = channel.queue_declare(FAILED, passive=True).method.message_count
-        sent = sum(1 for _ in _resend(channel, publisher, there if limit is None else min(limit, there)))
-        channel.close()
-    return sent
+        return sum(1 for _ in _resend(channel, publisher, there if limit is None else min(limit, there)))
 
 
 def _resend(channel: Channel, publisher: Publisher, count: int) -> Iterator[None]:
@@ -65,7 +64,7 @@ def _resend(channel: Channel, publisher: Publisher, count: int) -> Iterator[None
         method, properties, body = channel.basic_get(FAILED)
         if method is None or properties is None:  # somebody else took the rest
             return
-        publisher.publish(ORDERS_EXCHANGE, ORDER_KEY, body or b"", _as_new(properties))
+        publisher.publish(ORDERS_EXCHANGE, ORDER_KEY, body or b"", _as_new(properties)).result()
         channel.basic_ack(method.delivery_tag or 0)
         yield
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from rmqspec.client import Outcome, RpcClient, connect
+from rmqspec.client import Outcome, RpcClient
 from rmqspec.client.errors import CallRefused, ClientError
 from rmqspec.orders import topology
 from rmqspec.orders.analytics import Analytics
@@ -84,7 +84,7 @@ def run(url: str, plan: Plan, voice: Voice, scene: Say) -> list[Row]:
     """
     with OrderSystem(url, "demo", say=voice("producer")) as system:
         scene("The topology is declared: 4 exchanges, 6 queues, all durable")
-        inventory = system.start(partial(InventoryServer, say=voice("inventory")), "inventory")
+        inventory = system.start(partial(InventoryServer, say=voice("inventory")))
         scene("RPC: the shop asks the inventory before it takes orders")
         asked = _ask(url, voice("rpc-client"))
         scene(f"{plan.workers} workers, notification, analytics and logs take their places")
@@ -102,27 +102,23 @@ def _cast(system: OrderSystem, plan: Plan, voice: Voice, inventory: InventorySer
     for number in range(1, plan.workers + 1):
         name = f"worker-{number}"
         make = partial(Worker, name=name, failures=plan.failures, work_time=plan.work_time, say=voice(name))
-        workers.append(system.start(make, name))
+        workers.append(system.start(make))
     return _Cast(
         workers,
-        system.start(partial(Notification, say=voice("notification")), "notification"),
-        system.start(partial(Analytics, say=voice("analytics")), "analytics"),
-        system.start(partial(LogConsumer, say=voice("logs")), "logs"),
+        system.start(partial(Notification, say=voice("notification"))),
+        system.start(partial(Analytics, say=voice("analytics"))),
+        system.start(partial(LogConsumer, say=voice("logs"))),
         inventory,
     )
 
 
 def _ask(url: str, say: Say) -> int:
-    connection = connect(url, "demo rpc-client")
-    try:
-        client = RpcClient(connection)
+    with RpcClient(url, "demo rpc-client") as client:
         for sku in [*STOCK, "unicorn"]:
             try:
                 say(f"{sku}: {stock_of(client, sku)} in stock")
             except CallRefused as refusal:
                 say(f"{sku}: {refusal}")
-    finally:
-        connection.close()
     return len(STOCK) + 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rmqspec.client import Connection, Delivery, Outcome, Publisher, RpcClient, RpcServer
+from rmqspec.client import Delivery, Outcome, Publisher, RpcClient, RpcServer, Settings
 from rmqspec.orders.dead_letters import park
 from rmqspec.orders.messages import StockQuery, StockReply, parse
 from rmqspec.orders.service import Say, silent
@@ -19,25 +19,27 @@ class InventoryServer:
     """Serves the stock levels.
 
     Args:
-        connection: Its own.
+        source: The broker's URL, or settings.
         stock: How many there are of each thing.
         name: Who it is.
         say: Where it tells what it does.
     """
 
     def __init__(
-        self, connection: Connection, stock: Mapping[str, int] = STOCK, name: str = "inventory", say: Say = silent
+        self, source: str | Settings, stock: Mapping[str, int] = STOCK, name: str = "inventory", say: Say = silent
     ) -> None:
         self._stock, self._say = stock, say
-        channel = connection.channel()
-        order_system().declare(channel)
-        channel.close()
-        self._publisher = Publisher(connection)
-        self._server = RpcServer(connection, INVENTORY, self._answer, name, without_address=self._park)
+        self._publisher = Publisher(source, f"{name} publisher")
+        self._server = RpcServer(
+            source, INVENTORY, self._answer, name, topology=order_system(), without_address=self._park
+        )
 
     def run(self) -> None:
         """Answers until ``stop``; raises what ``Consumer.run`` raises."""
-        self._server.run()
+        try:
+            self._server.run()
+        finally:
+            self._publisher.close()
 
     def stop(self) -> None:
         """Ends ``run`` after the request in hand."""

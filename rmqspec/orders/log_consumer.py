@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rmqspec.client import Connection, Delivery, Outcome
+from rmqspec.client import Delivery, Outcome, Settings
 from rmqspec.orders.messages import Log, parse
 from rmqspec.orders.service import Say, Subscriber, silent
 from rmqspec.orders.topology import LOGS
@@ -19,8 +19,8 @@ class LogConsumer(Subscriber):
         events: How often each event came.
     """
 
-    def __init__(self, connection: Connection, name: str = "logs", say: Say = silent) -> None:
-        super().__init__(connection, LOGS, name, say)
+    def __init__(self, source: str | Settings, name: str = "logs", say: Say = silent) -> None:
+        super().__init__(source, LOGS, name, say)
         self.events: Counter[str] = Counter()
 
     def handle(self, delivery: Delivery) -> Outcome:

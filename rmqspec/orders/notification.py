@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rmqspec.client import Connection, Delivery, Outcome
+from rmqspec.client import Delivery, Outcome, Settings
 from rmqspec.orders.messages import Completed, parse
 from rmqspec.orders.service import Say, Subscriber, silent
 from rmqspec.orders.topology import NOTIFICATIONS
@@ -17,8 +17,8 @@ class Notification(Subscriber):
         notified: The ids of the orders whose customers were told, in order.
     """
 
-    def __init__(self, connection: Connection, name: str = "notification", say: Say = silent) -> None:
-        super().__init__(connection, NOTIFICATIONS, name, say)
+    def __init__(self, source: str | Settings, name: str = "notification", say: Say = silent) -> None:
+        super().__init__(source, NOTIFICATIONS, name, say)
         self.notified: list[str] = []
 
     def handle(self, delivery: Delivery) -> Outcome:

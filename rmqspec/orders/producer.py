@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
 
-from rmqspec.client import Connection, Publisher, persistent
+from rmqspec.client import Confirmed, Publisher, Settings, connect, persistent
 from rmqspec.orders.messages import InvalidMessage, Item, Order, parse
 from rmqspec.orders.service import Say, silent
 from rmqspec.orders.topology import ORDER_KEY, ORDERS_EXCHANGE, order_system
@@ -19,30 +21,39 @@ PRICES_CENTS = {"keyboard": 4_999, "mouse": 2_450, "monitor": 18_900, "webcam": 
 class Producer:
     """Publishes orders on a connection of its own.
 
-    Attributes:
-        published: How many the broker has confirmed.
+    Args:
+        source: The broker's URL, or settings.
+        say: Where it tells what it does.
+        name: The connection's.
     """
 
-    def __init__(self, connection: Connection, say: Say = silent) -> None:
-        channel = connection.channel()
-        order_system().declare(channel)
-        channel.close()
-        self._publisher, self._say = Publisher(connection), say
+    def __init__(self, source: str | Settings, say: Say = silent, name: str = "producer") -> None:
+        with closing(connect(source, f"{name} topology")) as connection:
+            order_system().declare(connection.channel())
+        self._publisher, self._say = Publisher(source, name), say
 
     def publish(self, order: Order) -> None:
         """Publishes one order and returns when the broker has it.
 
         Raises:
-            PublishFailed: It did not take it.
+            PublishFailed: It did not take it, or whether it did is unknown.
         """
-        properties = persistent(message_id=order.order_id)
-        self._publisher.publish(ORDERS_EXCHANGE, ORDER_KEY, order.to_json(), properties)
+        self.send(order).result()
         self._say(f"published order {order.order_id} of {order.customer}, {order.total_cents / 100:,.2f}")
+
+    def send(self, order: Order) -> Future[Confirmed]:
+        """Publishes one order and does not wait: the future tells when the broker has it, or why not."""
+        properties = persistent(message_id=order.order_id)
+        return self._publisher.publish(ORDERS_EXCHANGE, ORDER_KEY, order.to_json(), properties)
 
     @property
     def published(self) -> int:
         """How many orders the broker has confirmed."""
         return self._publisher.confirmed[ORDERS_EXCHANGE]
+
+    def close(self) -> None:
+        """Waits for what is not confirmed yet, and hangs up."""
+        self._publisher.close()
 
 
 def sample_orders(count: int, seed: int = 0) -> Iterator[Order]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from rmqspec.client import Connection, Consumer, Delivery, Outcome, Publisher
+from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings
 from rmqspec.orders.dead_letters import park
 from rmqspec.orders.messages import InvalidMessage
 from rmqspec.orders.topology import order_system
@@ -33,23 +33,25 @@ class Subscriber:
     """Consumes one queue of the order system. What it cannot read is parked with the reason, and it goes on.
 
     Args:
-        connection: Its own: two services never share one.
+        source: The broker's URL, or settings. A service has two connections: one to consume on, and one to publish on,
+            because a broker in trouble stops those who publish and not those who consume.
         queue: What it consumes.
         name: Who it is, in the log and in the management UI.
         say: Where it tells what it does.
     """
 
-    def __init__(self, connection: Connection, queue: str, name: str, say: Say = silent) -> None:
-        self.name, self.say, self.connection = name, say, connection
-        channel = connection.channel()
-        order_system().declare(channel)
-        channel.close()
-        self.publisher = Publisher(connection)
-        self.consumer = Consumer(connection, queue, self._handle, name=name)
+    def __init__(self, source: str | Settings, queue: str, name: str, say: Say = silent) -> None:
+        self.name, self.say = name, say
+        self._source = source
+        self.publisher = Publisher(source, f"{name} publisher")
+        self.consumer = Consumer(source, queue, self._handle, topology=order_system(), name=name)
 
     def run(self) -> None:
         """Consumes until ``stop``; raises what ``Consumer.run`` raises."""
-        self.consumer.run()
+        try:
+            self.consumer.run()
+        finally:
+            self.publisher.close()
 
     def stop(self) -> None:
         """Ends ``run`` after the message in hand."""

@@ -1,4 +1,4 @@
-"""The order system as a whole: its services, each in a thread with a connection of its own."""
+"""The order system as a whole: its services, each in a thread with connections of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from rmqspec.client import Connection, connect
+from rmqspec.client import Settings, connect
 from rmqspec.client.connection import translated
 from rmqspec.orders.producer import Producer
 from rmqspec.orders.service import Say, Service, silent
@@ -25,8 +25,7 @@ class OrderSystem:
 
     Args:
         url: The broker's AMQP URL, with the vhost.
-        name: What the connections are called; each adds its service's name.
-        max_orders: How many orders may wait.
+        name: What the connections are called; each adds what it is for.
         say: Where the producer tells what it does.
 
     Attributes:
@@ -35,28 +34,25 @@ class OrderSystem:
         producer: Publishes orders.
     """
 
-    def __init__(self, url: str, name: str = "orders", max_orders: int | None = None, say: Say = silent) -> None:
-        self._url, self._name = url, name
-        self._running: list[tuple[Service, threading.Thread, Connection]] = []
+    def __init__(self, url: str, name: str = "orders", say: Say = silent) -> None:
+        self._settings = Settings(urls=(url,), label=name)
+        self._running: list[tuple[Service, threading.Thread]] = []
         self._errors: list[BaseException] = []
-        self.connection = connect(url, name)
+        self.connection = connect(self._settings, "onlooker")
         self.channel = self.connection.channel()
         self.channel.confirm_delivery()
-        topology = order_system() if max_orders is None else order_system(max_orders)
-        topology.declare(self.channel)
-        self.producer = Producer(self.connection, say)
+        order_system().declare(self.channel)
+        self.producer = Producer(self._settings, say)
 
-    def start(self, make: Callable[[Connection], S], name: str) -> S:
+    def start(self, make: Callable[[Settings], S]) -> S:
         """Starts a service.
 
         Args:
-            make: Makes the service from a connection of its own.
-            name: Added to the connection's name.
+            make: Makes the service of the broker's settings.
         """
-        connection = connect(self._url, f"{self._name} {name}")
-        service = make(connection)
-        thread = threading.Thread(target=self._run, args=(service,), name=name, daemon=True)
-        self._running.append((service, thread, connection))
+        service = make(self._settings)
+        thread = threading.Thread(target=self._run, args=(service,), daemon=True)
+        self._running.append((service, thread))
         thread.start()
         return service
 
@@ -66,9 +62,10 @@ class OrderSystem:
             return int(self.channel.queue_declare(queue, passive=True).method.message_count)
 
     def halt(self, service: Service) -> None:
-        """Stops one service and closes its connection."""
+        """Stops one service, and returns when it has settled what it had in hand and hung up."""
         for entry in [entry for entry in self._running if entry[0] is service]:
-            self._halt(*entry)
+            service.stop()
+            entry[1].join(STOP_TIMEOUT)
             self._running.remove(entry)
 
     def stop(self) -> None:
@@ -77,10 +74,11 @@ class OrderSystem:
         Raises:
             ClientError: What a service ended with, if it did not end by being stopped.
         """
-        for service, _, _ in self._running:  # all at once, so that they finish side by side
+        for service, _ in self._running:  # all at once, so that they finish side by side
             service.stop()
-        for service in [service for service, _, _ in self._running]:
+        for service in [service for service, _ in self._running]:
             self.halt(service)
+        self.producer.close()
         if self.connection.is_open:
             self.connection.close()
         if self._errors:
@@ -99,16 +97,3 @@ class OrderSystem:
             service.run()
         except Exception as error:
             self._errors.append(error)
-
-    @staticmethod
-    def _halt(service: Service, thread: threading.Thread, connection: Connection) -> None:
-        service.stop()
-        if connection.is_open:
-            connection.add_callback_threadsafe(_wake)
-        thread.join(STOP_TIMEOUT)
-        if connection.is_open and not thread.is_alive():
-            connection.close()
-
-
-def _wake() -> None:
-    """Ends the wait of a service that has nothing to do, so that it looks whether it should stop."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass
 
-from rmqspec.client import Connection, Delivery, Outcome, persistent
+from rmqspec.client import Delivery, Outcome, Settings, persistent
 from rmqspec.orders.messages import Completed, Event, Log, Order, parse
 from rmqspec.orders.service import Say, Subscriber, silent
 from rmqspec.orders.topology import EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS
@@ -37,7 +38,7 @@ class Worker(Subscriber):
     """Handles orders one at a time; as many workers as you like share the queue.
 
     Args:
-        connection: Its own.
+        source: The broker's URL, or settings.
         name: Who it is.
         failures: Which orders fail.
         work_time: Seconds that an order takes. The connection stays alive meanwhile.
@@ -49,13 +50,13 @@ class Worker(Subscriber):
 
     def __init__(
         self,
-        connection: Connection,
+        source: str | Settings,
         name: str = "worker-1",
         failures: Failures = Failures(),
         work_time: float = 0.0,
         say: Say = silent,
     ) -> None:
-        super().__init__(connection, ORDERS, name, say)
+        super().__init__(source, ORDERS, name, say)
         self.failures, self.work_time = failures, work_time
         self.handled: Counter[Event] = Counter()
 
@@ -65,7 +66,7 @@ class Worker(Subscriber):
         self.say(f"took order {order.order_id}{' (redelivered)' if delivery.redelivered else ''}")
         self._log("order.created", order)
         if self.work_time:
-            self.connection.sleep(self.work_time)  # answers heartbeats, unlike time.sleep
+            time.sleep(self.work_time)  # the consumer's own thread answers heartbeats meanwhile
         if self.failures.hits(order.order_id):
             self._log("order.failed", order, "simulated failure")
             self.say(f"failed order {order.order_id}")
@@ -73,12 +74,12 @@ class Worker(Subscriber):
         event = Completed(
             order_id=order.order_id, customer=order.customer, total_cents=order.total_cents, worker=self.name
         )
-        self.publisher.publish(EVENTS_EXCHANGE, "", event.to_json(), persistent(message_id=order.order_id))
+        self.publisher.publish(EVENTS_EXCHANGE, "", event.to_json(), persistent(message_id=order.order_id)).result()
         self._log("order.completed", order)
         self.say(f"completed order {order.order_id}")
         return Outcome.ACK
 
     def _log(self, event: Event, order: Order, detail: str = "") -> None:
         log = Log(event=event, order_id=order.order_id, worker=self.name, detail=detail)
-        self.publisher.publish(LOGS_EXCHANGE, event, log.to_json())
+        self.publisher.publish(LOGS_EXCHANGE, event, log.to_json()).result()
         self.handled[event] += 1

@@ -13,8 +13,7 @@ Code: rmqspec/orders/topology.py, rmqspec/orders/producer.py
 
 import pytest
 
-from rmqspec.client.errors import Unroutable
-from rmqspec.client.publisher import Publisher
+from rmqspec.client.errors import Returned
 from rmqspec.orders import Order, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
@@ -129,14 +128,12 @@ class TestProducer:
         channel.queue_unbind("orders", "orders.direct", "order")
         (order,) = sample_orders(1)
 
-        with pytest.raises(Unroutable, match="no queue is bound for it"):
+        with pytest.raises(Returned, match="no queue is bound for it"):
             orders.producer.publish(order)
 
-    def test_returns_when_the_order_is_confirmed(self, connection, orders):
+    def test_returns_when_the_order_is_confirmed(self, orders):
         """Behind a confirm the order is in its queue: no waiting, no hoping."""
-        publisher = Publisher(connection)
+        orders.producer.publish(*sample_orders(1))
 
-        publisher.publish("orders.direct", "order", b"{}")
-
-        assert publisher.confirmed == {"orders.direct": 1}
+        assert orders.producer.published == 1
         assert orders.depth("orders") == 1

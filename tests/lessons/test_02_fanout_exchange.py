@@ -24,9 +24,9 @@ def exchange(channel):
     return "news"
 
 
-def faultless(connection):
+def faultless(source):
     """A worker that fails no order."""
-    return Worker(connection, failures=Failures(rate=0))
+    return Worker(source, failures=Failures(rate=0))
 
 
 def completed_ids(bodies):
@@ -105,7 +105,7 @@ class TestWorker:
 
     def test_tells_both_listeners_of_each_order_once(self, orders, receive, drain):
         """A customer who is told twice asks what he will be billed."""
-        worker = orders.start(faultless, "worker")
+        worker = orders.start(faultless)
         for order in sample_orders(3):
             orders.producer.publish(order)
 
@@ -119,7 +119,7 @@ class TestWorker:
     def test_tells_nobody_of_an_order_that_fails(self, orders, receive, drain):
         """What is on `events.fanout` is done. A failed order goes to `orders.failed`, where a person looks at it."""
         failures = Failures(rate=0.5, seed=1)  # of the first two orders it hits the first
-        worker = orders.start(lambda connection: Worker(connection, failures=failures), "worker")
+        worker = orders.start(lambda source: Worker(source, failures=failures))
         for order in sample_orders(2):
             orders.producer.publish(order)
 
@@ -136,12 +136,12 @@ class TestNotification:
 
     def test_hears_what_it_missed_while_away(self, orders, eventually):
         """Its durable queue stands there without it and collects: the queue listens, the service only reads."""
-        orders.start(faultless, "worker")
+        orders.start(faultless)
         for order in sample_orders(2):
             orders.producer.publish(order)
         eventually(lambda: orders.depth("notifications"), 2)
 
-        notification = orders.start(Notification, "notification")
+        notification = orders.start(Notification)
 
         eventually(lambda: notification.notified, ["00-0001", "00-0002"])
 
@@ -151,9 +151,9 @@ class TestAnalytics:
 
     def test_adds_up_what_the_customers_were_told(self, orders, eventually):
         """The two run side by side on the same events, and neither knows of the other."""
-        notification = orders.start(Notification, "notification")
-        analytics = orders.start(Analytics, "analytics")
-        orders.start(faultless, "worker")
+        notification = orders.start(Notification)
+        analytics = orders.start(Analytics)
+        orders.start(faultless)
 
         for order in sample_orders(3):
             orders.producer.publish(order)

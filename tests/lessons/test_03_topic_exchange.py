@@ -183,7 +183,7 @@ class TestWorker:
 
     def test_logs_what_happens_to_an_order(self, orders, receive):
         """It publishes to `logs.topic` what happened, in the order in which it happened, and asks not who reads it."""
-        orders.start(lambda connection: Worker(connection, failures=Failures(rate=0)), "worker")
+        orders.start(lambda source: Worker(source, failures=Failures(rate=0)))
         (order,) = sample_orders(1)
 
         orders.producer.publish(order)
@@ -194,7 +194,7 @@ class TestWorker:
 
     def test_logs_a_failure_under_a_key_of_its_own(self, orders, receive):
         """Who wakes somebody at night binds `order.failed` alone; `logs` hears of it by the same pattern as before."""
-        orders.start(lambda connection: Worker(connection, failures=Failures(rate=1)), "worker")
+        orders.start(lambda source: Worker(source, failures=Failures(rate=1)))
         (order,) = sample_orders(1)
 
         orders.producer.publish(order)
@@ -207,7 +207,7 @@ class TestLogConsumer:
 
     def test_hears_of_orders_and_not_of_payments(self, channel, orders, eventually):
         """The shop's other systems may use the same exchange: what `order.#` does not take, `logs` never sees."""
-        logs = orders.start(LogConsumer, "logs")
+        logs = orders.start(LogConsumer)
         created = Log(event="order.created", order_id="7", worker="worker-1").to_json()
         completed = Log(event="order.completed", order_id="7", worker="worker-1").to_json()
 

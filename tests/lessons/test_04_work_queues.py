@@ -40,7 +40,7 @@ def crash(_words):
 
 def faultless(name):
     """Makes a worker that fails no order."""
-    return lambda connection: Worker(connection, name, Failures(rate=0))
+    return lambda source: Worker(source, name, Failures(rate=0))
 
 
 class TestRabbitMQ:
@@ -107,23 +107,22 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker adds."""
 
-    def test_takes_over_the_order_of_a_dead_colleague(self, connect, orders, receive, cut):
+    def test_takes_over_the_order_of_a_dead_colleague(self, url, orders, receive):
         """It acknowledges after the work, not before it. So a death at any moment costs time, and no order."""
         (order,) = sample_orders(1)
         orders.producer.publish(order)
-        doomed, said = connect(), []
+        said = []
         with pytest.raises(MemoryError):
-            Worker(doomed, say=crash).run()
+            Worker(url, say=crash).run()
 
-        cut(doomed)
-        orders.start(lambda connection: Worker(connection, failures=Failures(rate=0), say=said.append), "heir")
+        orders.start(lambda source: Worker(source, failures=Failures(rate=0), say=said.append))
 
         assert parse(Completed, receive("notifications")[0].body).order_id == "00-0001"
         assert said[0] == "took order 00-0001 (redelivered)"
 
     def test_shares_200_orders_with_nine_others(self, orders, receive, eventually):
         """Each is handled once and none is lost, though nobody told the ten who does what."""
-        workers = [orders.start(faultless(f"worker-{number}"), f"worker-{number}") for number in range(10)]
+        workers = [orders.start(faultless(f"worker-{number}")) for number in range(10)]
         eventually(lambda: orders.channel.queue_declare("orders", passive=True).method.consumer_count, 10)
         placed = list(sample_orders(200))
 

@@ -208,7 +208,7 @@ class TestWorker:
         for order in sample_orders(3):
             orders.producer.publish(order)
 
-        orders.start(lambda connection: Worker(connection, say=gate), "slow")
+        orders.start(lambda source: Worker(source, say=gate))
 
         assert gate.reached.wait(10)
         assert orders.depth("orders") == 2
@@ -217,10 +217,10 @@ class TestWorker:
         """One order that takes an hour holds up itself and no other."""
         for order in sample_orders(4):
             orders.producer.publish(order)
-        orders.start(lambda connection: Worker(connection, "slow", Failures(rate=0), say=gate), "slow")
+        orders.start(lambda source: Worker(source, "slow", Failures(rate=0), say=gate))
         gate.reached.wait(10)
 
-        orders.start(lambda connection: Worker(connection, "fast", Failures(rate=0)), "fast")
+        orders.start(lambda source: Worker(source, "fast", Failures(rate=0)))
         deliveries = receive("notifications", 3)
         gate.opened.set()
         deliveries += receive("notifications")

@@ -194,46 +194,38 @@ class TestWorker:
         return order
 
     @pytest.mark.parametrize("moment", ["took", "completed"], ids=["before_the_work", "before_the_ack"])
-    def test_leaves_its_order_to_others_when_it_crashes(self, moment, connect, order, receive):
+    def test_leaves_its_order_to_others_when_it_crashes(self, moment, url, order, receive):
         """Acknowledged on arrival, the order would be gone with the worker that had just begun it."""
-        connection = connect()
-
         with pytest.raises(Crash):
-            Worker(connection, say=crash_at(moment)).run()
-        connection.close()
+            Worker(url, say=crash_at(moment)).run()
 
         (delivery,) = receive("orders")
         assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
 
-    def test_tells_twice_when_it_crashes_before_the_ack(self, connect, orders, order, receive):
+    def test_tells_twice_when_it_crashes_before_the_ack(self, url, orders, order, receive):
         """The price of losing nothing: whoever listens knows a repeated order by its message id."""
-        connection = connect()
         with pytest.raises(Crash):
-            Worker(connection, say=crash_at("completed")).run()
-        connection.close()
+            Worker(url, say=crash_at("completed")).run()
 
-        orders.start(Worker, "next worker")
+        orders.start(Worker)
 
         told = [delivery.properties.message_id for delivery in receive("notifications", 2)]
         assert told == ["00-0001", "00-0001"]
 
-    def test_keeps_an_order_of_which_it_cannot_tell(self, channel, connect, order, receive):
+    def test_keeps_an_order_of_which_it_cannot_tell(self, url, channel, order, receive):
         """An order that nobody hears of is not completed, so it is not acknowledged either."""
-        connection = connect()
-        worker = Worker(connection)
-        channel.exchange_delete("events.fanout")
+        worker = Worker(url, say=lambda _: channel.exchange_delete("events.fanout"))  # said when it has the order
 
         with pytest.raises(ChannelClosed, match="no exchange 'events") as error:
             worker.run()
-        assert (error.value.reply_code, connection.is_open, channel.is_open) == (404, True, True)
 
-        connection.close()
+        assert (error.value.reply_code, channel.is_open) == (404, True)
         (delivery,) = receive("orders")
         assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
 
     def test_acknowledges_an_order_that_is_done(self, orders, order, receive, drain):
         """Without this ack the order would come back at every restart of the worker, for ever."""
-        worker = orders.start(Worker, "worker")
+        worker = orders.start(Worker)
         (told,) = receive("notifications")
 
         orders.halt(worker)

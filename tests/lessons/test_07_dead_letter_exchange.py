@@ -213,7 +213,7 @@ class TestWorker:
         """An order that has failed and waits in `orders.failed`; the worker that failed it has gone."""
         (order,) = sample_orders(1)
         orders.producer.publish(order)
-        worker = orders.start(lambda connection: Worker(connection, failures=Failures(rate=1.0)), "unlucky worker")
+        worker = orders.start(lambda source: Worker(source, failures=Failures(rate=1.0)))
         eventually(lambda: orders.depth("orders.failed"), 1)
         orders.halt(worker)
         return order
@@ -225,11 +225,11 @@ class TestWorker:
         assert dead.body == failed.to_json()
         assert dead.properties.headers["x-death"][0]["reason"] == "rejected"
 
-    def test_completes_an_order_that_is_replayed(self, failed, connection, orders, receive):
+    def test_completes_an_order_that_is_replayed(self, failed, url, orders, receive):
         """Once the cause is gone a failed order is sent again, and is an order like any other."""
-        assert replay(connection) == 1
+        assert replay(url) == 1
 
-        orders.start(Worker, "worker")
+        orders.start(Worker)
 
         (told,) = receive("notifications")
         assert parse(Completed, told.body).order_id == "00-0001"
@@ -241,7 +241,7 @@ class TestWorker:
         channel.basic_publish("orders.direct", "order", body := body.encode(errors="surrogateescape"))
         orders.producer.publish(*sample_orders(1))
 
-        orders.start(Worker, "worker")
+        orders.start(Worker)
 
         (told,) = receive("notifications")
         assert parse(Completed, told.body).order_id == "00-0001"

@@ -11,7 +11,7 @@ Spec: https://www.rabbitmq.com/docs/persistence-conf
 Code: rmqspec/client/publisher.py, rmqspec/client/topology.py, rmqspec/orders/producer.py
 """
 
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from pika import BasicProperties, DeliveryMode, exceptions
@@ -53,9 +53,9 @@ def killed(disposable_broker):
         fill(channel, "in hand at the kill", b"begun")
         fill(channel, "not begun", b"to do")
         channel.basic_get("in hand at the kill")
-        producer = Producer(channel.connection)
-        for order in sample_orders(5):
-            producer.publish(order)
+        with closing(Producer(disposable_broker.endpoint.url("/"))) as producer:
+            for order in sample_orders(5):
+                producer.publish(order)
         disposable_broker.kill()
         disposable_broker.start()
     return disposable_broker
@@ -188,7 +188,7 @@ class TestProducer:
 
     def test_loses_no_order_in_a_power_cut(self, orders, receive):
         """An order for which `publish` has returned is completed, whatever happens to the broker in between."""
-        orders.start(lambda connection: Worker(connection, failures=Failures(rate=0.0)), "worker")
+        orders.start(lambda source: Worker(source, failures=Failures(rate=0.0)))
 
         told = [parse(Completed, delivery.body).order_id for delivery in receive("notifications", 5)]
 

@@ -1,6 +1,7 @@
 """The client's edges: refusals are one sentence, a lost subscription is told, nothing of pika leaks out."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,10 +9,12 @@ from rmqspec.broker.ports import ReservedPort
 from rmqspec.client import Binding, Consumer, Exchange, Outcome, Publisher, Queue, Topology, connect
 from rmqspec.client.errors import (
     ChannelClosed,
+    ClientError,
     ConsumerCancelled,
     InvalidUrl,
     LoginRefused,
     Nacked,
+    Returned,
     Unreachable,
     VhostRefused,
 )
@@ -87,35 +90,79 @@ class TestTopology:
 class TestPublisher:
     """Publishing."""
 
-    def test_says_that_a_full_queue_refused(self, connection, channel):
+    def test_says_that_a_full_queue_refused(self, url, channel):
         """With overflow reject-publish the broker nacks; a publisher that ignores it loses the message."""
         channel.queue_declare("q", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
-        publisher = Publisher(connection)
-        publisher.publish("", "q", b"one")
 
-        with pytest.raises(Nacked, match="a queue refused it"):
-            publisher.publish("", "q", b"two")
+        with Publisher(url) as publisher:
+            taken, refused = (publisher.publish("", "q", body) for body in (b"one", b"two"))
 
-        assert publisher.confirmed == {"": 1}
+        assert taken.result().message.body == b"one"
+        with pytest.raises(Nacked, match="a queue refused it") as error:
+            refused.result()
+        assert error.value.message.body == b"two"
 
-    def test_says_that_the_exchange_is_missing(self, connection, channel):
-        """The channel is gone after that; the connection and its other channels are not."""
-        publisher = Publisher(connection)
+    def test_says_that_the_exchange_is_missing(self, url, channel):
+        """The channel is gone after that; the publisher opens another and goes on."""
+        channel.queue_declare("q", durable=True)
 
-        with pytest.raises(ChannelClosed, match="no exchange 'nowhere'") as refusal:
-            publisher.publish("nowhere", "key", b"lost")
+        with Publisher(url) as publisher:
+            with pytest.raises(ChannelClosed, match="no exchange 'nowhere'") as refusal:
+                publisher.publish("nowhere", "key", b"lost").result(10)
+            assert publisher.publish("", "q", b"kept").result(10)
 
         assert refusal.value.reply_code == 404
-        assert channel.is_open
+
+    def test_tells_the_returned_from_the_confirmed(self, url, channel):
+        """A return names no number: each must still find the message that came back."""
+        channel.queue_declare("q", durable=True)
+        keys = ["q", "nowhere", "q", "elsewhere", "q"] * 20
+
+        with Publisher(url) as publisher:
+            futures = [publisher.publish("", key, b"%d" % number) for number, key in enumerate(keys)]
+
+        errors = [future.exception() for future in futures]
+        assert [type(error) for error in errors] == [type(None) if key == "q" else Returned for key in keys]
+        assert [error.message.routing_key for error in errors if error] == [key for key in keys if key != "q"]
+        assert {error.reply_code for error in errors if error} == {312}
+
+    def test_may_be_used_by_many_threads(self, url, channel, drain):
+        """The commonest mistake with pika is a connection shared between threads; here that is what it is for."""
+        channel.queue_declare("q", durable=True)
+
+        with Publisher(url, window=50) as publisher, ThreadPoolExecutor(16) as pool:
+            for body in range(2000):
+                pool.submit(publisher.publish, "", "q", b"%d" % body)
+
+        assert sorted(map(int, drain("q"))) == list(range(2000))
+        assert publisher.confirmed == {"": 2000}
+
+    def test_splits_a_body_that_is_larger_than_a_frame(self, url, channel, drain):
+        """Frames have a limit that both sides agree upon; a body has none to speak of."""
+        channel.queue_declare("q", durable=True)
+        body = bytes(range(256)) * 2000
+
+        with Publisher(url) as publisher:
+            publisher.publish("", "q", body)
+
+        assert drain("q") == [body]
+
+    def test_cannot_be_used_after_its_end(self, url):
+        """A message that is handed over to nobody would be waited for, for ever."""
+        publisher = Publisher(url)
+        publisher.close()
+
+        with pytest.raises(ClientError, match="has been closed"):
+            publisher.publish("", "q", b"late")
 
 
 class TestConsumer:
     """Consuming."""
 
-    def test_says_that_its_queue_was_deleted(self, connect, channel, eventually):
+    def test_says_that_its_queue_was_deleted(self, url, channel, eventually):
         """The broker only sends a cancel; a consumer that ignores it waits for ever."""
         channel.queue_declare("q", durable=True)
-        consumer, ended = Consumer(connect(), "q", lambda _: Outcome.ACK), []
+        consumer, ended = Consumer(url, "q", lambda _: Outcome.ACK), []
 
         def run():
             with pytest.raises(ConsumerCancelled, match="was the queue deleted") as end:
@@ -130,17 +177,45 @@ class TestConsumer:
         thread.join(10)
         assert len(ended) == 1
 
-    def test_leaves_a_delivery_unsettled_when_its_handler_raises(self, connect, drain, channel):
+    def test_says_that_there_is_no_such_queue(self, url):
+        """Opening the channel again and again would ask the same question and get the same answer."""
+        with pytest.raises(ChannelClosed, match="no queue 'nowhere'") as error:
+            Consumer(url, "nowhere", lambda _: Outcome.ACK).run()
+
+        assert error.value.reply_code == 404
+
+    def test_leaves_a_delivery_unsettled_when_its_handler_raises(self, url, drain, channel):
         """An error nobody foresaw must not cost a message: with the connection it goes back."""
         channel.queue_declare("q", durable=True)
         channel.basic_publish("", "q", b"precious")
-        connection = connect()
 
         def handler(delivery):
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            Consumer(connection, "q", handler).run()
-        connection.close()
+            Consumer(url, "q", handler).run()
 
         assert drain("q") == [b"precious"]
+
+    def test_settles_in_any_order_with_several_handlers(self, url, channel, receive):
+        """A slow handler holds up its own message; what the others have done is acknowledged past it."""
+        channel.queue_declare("q", durable=True)
+        for number in range(20):
+            channel.basic_publish("", "q", b"%d" % number)
+        gate, done = threading.Event(), []
+
+        def handler(delivery):
+            if delivery.body == b"0":
+                gate.wait(10)
+            done.append(delivery.body)
+            if len(done) == 19:
+                gate.set()
+            if len(done) == 20:
+                consumer.stop()
+            return Outcome.ACK
+
+        consumer = Consumer(url, "q", handler, prefetch=10, concurrency=4)
+        consumer.run()
+
+        assert (done[-1], consumer.outcomes) == (b"0", {Outcome.ACK: 20})
+        assert channel.queue_declare("q", passive=True).method.message_count == 0
