@@ -28,7 +28,6 @@ from rmqspec.broker.reaper import OWNER_LABEL, kill_owned, remove_containers
 __all__ = ["AlreadyTaken", "Standing", "current", "down", "up"]
 
 USER, PASSWORD = "guy", "yug"
-LABEL = "rabbitup"
 
 
 class AlreadyTaken(BrokerError):
@@ -124,21 +123,22 @@ def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: 
     check_engine(choice.image, cleanup=False)
     progress(f"starting a container of {choice.image}")
     client = engine()
-    try:
+
+    def run() -> None:
         container = client.containers.run(
             choice.image,
             detach=True,
-            labels={OWNER_LABEL: LABEL},
+            labels={OWNER_LABEL: _label()},
             environment={"RABBITMQ_DEFAULT_USER": endpoint.user, "RABBITMQ_DEFAULT_PASS": endpoint.password},
             ports={
                 "5672/tcp": (endpoint.host, endpoint.port),
                 "15672/tcp": (endpoint.host, int(endpoint.management_url.rpartition(":")[2])),
             },
         )
-        standing = Standing(source, endpoint)
-        _write(standing)
+        when_ready(endpoint, container)
 
-        return _settled(standing, lambda: when_ready(endpoint, container))
+    try:
+        return _settled(Standing(source, endpoint), run)
     finally:
         client.close()
 
@@ -154,15 +154,22 @@ def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) 
     internal = ReservedPort(), ReservedPort()
     node = Node(installation, directory, endpoint, *(port.number for port in internal))
     node.prepare()
-    standing = Standing(source, endpoint, str(directory))
-    _write(standing)
-    server, _mapper = node.launch()
-    return _settled(standing, lambda: node.wait(server))
 
+    def run() -> None:
+        server, _mapper = node.launch()
+        node.wait(server)
 
-def _settled(standing: Standing, wait: Callable[[], object]) -> Standing:
     try:
-        wait()
+        return _settled(Standing(source, endpoint, str(directory)), run)
+    finally:
+        for port in internal:
+            port.release()
+
+
+def _settled(standing: Standing, run: Callable[[], None]) -> Standing:
+    _write(standing)
+    try:
+        run()
     except BaseException:  # also Ctrl-C while it boots
         _remove(standing)
         raise
@@ -173,11 +180,16 @@ def _remove(standing: Standing | None) -> None:
     if standing is None:
         return
     if standing.kind == "container":
-        remove_containers(LABEL)
+        remove_containers(_label())
     else:
         kill_owned(Path(standing.directory))
         shutil.rmtree(standing.directory, ignore_errors=True)
     _file().unlink(missing_ok=True)
+
+
+def _label() -> str:
+    """One engine may serve several people, and each has a broker of their own."""
+    return f"rabbitup of {state_directory()}"
 
 
 def _file() -> Path:
@@ -185,8 +197,10 @@ def _file() -> Path:
 
 
 def _write(standing: Standing) -> None:
-    _file().touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-    _file().write_text(json.dumps(asdict(standing)))
+    half = _file().with_suffix(".half")  # whoever reads the file meanwhile finds it whole or not at all
+    half.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    half.write_text(json.dumps(asdict(standing)))
+    half.replace(_file())
 
 
 def _read() -> Standing | None:

@@ -59,10 +59,13 @@ def _finish(reaper: subprocess.Popen[bytes]) -> None:
 
 def kill_owned(directory: Path) -> None:
     """Kills every process that carries this directory in its environment, and waits until it is gone."""
-    owned = [process for process in psutil.process_iter() if _owner(process) == str(directory)]
-    for process in owned:
-        _kill(process)
-    psutil.wait_procs(owned, timeout=10)
+    for _ in range(3):  # what a script has started between our look and its end is found by the next look
+        owned = [process for process in psutil.process_iter() if _owner(process) == str(directory)]
+        for process in owned:
+            _kill(process)
+        psutil.wait_procs(owned, timeout=10)
+        if not owned:
+            break
 
 
 def _owner(process: psutil.Process) -> str | None:

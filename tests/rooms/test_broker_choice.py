@@ -1,0 +1,238 @@
+"""Which broker a run uses: who chose it, where it is, and what is said when there is none.
+
+A suite that takes another broker than the one that was meant proves nothing, and one that falls back in silence is
+worse. So the choice has an order, the header says who chose, and a source that cannot give a broker says why and what
+to do. Whatever is printed on the way, a password is not.
+
+Spec: https://www.rabbitmq.com/docs/uri-spec
+Code: rmqspec/broker/find.py, rmqspec/broker/endpoint.py, rmqspec/broker/ports.py, rmqspec/broker/url.py
+"""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rmqspec.broker import Choice, Endpoint, Identity, NoBroker, Unavailable, find, installation
+from rmqspec.broker.ports import LOOPBACK, ReservedPort, is_free
+from rmqspec.broker.shared import SharedBroker
+from rmqspec.broker.url import UrlBroker
+
+ANSWERS = {  # of servers that are no broker, and what is said of them
+    "hangs-up": (b"", "{where} hung up during the AMQP handshake"),
+    "http": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "{where} hung up during the AMQP handshake"),
+    "bad-frame": (b"\x01\x00\x00\x00\x00\x00\x00!", "whoever listens there does not speak AMQP 0-9-1"),
+    "amqp-1.0": (b"AMQP\x00\x01\x00\x00", "whoever listens there speaks another version of AMQP"),
+}
+
+
+@pytest.fixture
+def listener():
+    """Starts a server that answers one greeting with these bytes and hangs up; returns its address."""
+
+    def answer_once(server, answer):
+        link, _ = server.accept()
+        with link:
+            link.recv(8)
+            link.sendall(answer)
+
+    with ThreadPoolExecutor() as threads, socket.create_server((LOOPBACK, 0)) as server:
+
+        def start(answer):
+            threads.submit(answer_once, server, answer)
+            return f"{LOOPBACK}:{server.getsockname()[1]}"
+
+        yield start
+
+
+@pytest.fixture
+def ports():
+    """Two hundred ports, taken by many threads at once."""
+    with ThreadPoolExecutor(16) as threads:
+        taken = list(threads.map(lambda _: ReservedPort(), range(200)))
+    yield taken
+    for port in taken:
+        port.release()
+
+
+class TestChoice:
+    @pytest.mark.parametrize(
+        ("command_line", "environment", "ini", "chosen", "origin"),
+        [
+            pytest.param("url", "node", "package", "url", "url, by the command line", id="command-line"),
+            pytest.param(None, "node", "package", "node", "node, from the environment", id="environment"),
+            pytest.param(None, "", "package", "package", "package, from the ini", id="ini"),
+            pytest.param(None, None, "", "auto", "auto, by default", id="default"),
+        ],
+    )
+    def test_takes_each_setting_from_the_nearest(self, command_line, environment, ini, chosen, origin):
+        """What is typed now beats what was exported an hour ago, and that beats what a colleague wrote last year."""
+        environment = {} if environment is None else {"RABBITMQ_BROKER": environment}
+
+        choice = Choice.settle({"broker": command_line}, environment, {"broker": ini})
+
+        assert (choice.broker, choice.origin) == (chosen, origin)
+
+    def test_settles_one_setting_beside_the_other(self):
+        """An image from the environment still counts when the command line names the source."""
+        choice = Choice.settle({"broker": "container"}, {"RABBITMQ_IMAGE": "rabbitmq:3.13-management"})
+
+        assert (choice.broker, choice.image) == ("container", "rabbitmq:3.13-management")
+        assert choice.origins == {
+            "broker": "command line",
+            "image": "environment",
+            "url": "default",
+            "management_url": "default",
+        }
+
+    def test_tries_every_source_when_nobody_chose(self):
+        """A learner who types pytest gets a broker from wherever one can be had."""
+        assert Choice().sources == ("url", "container", "node", "package")
+
+    def test_means_the_url_that_is_given(self):
+        """Falling back to another broker would report on one that nobody asked about."""
+        choice = Choice.settle({}, {"RABBITMQ_URL": "amqp://127.0.0.1:1"})
+
+        with pytest.raises(NoBroker) as refused:
+            find(choice, lambda words: None)
+
+        assert [refusal.source for refusal in refused.value.refusals] == ["url"]
+        assert choice.origin == "url, from the environment"
+
+    def test_lets_the_command_line_overrule_an_exported_url(self):
+        """Otherwise a forgotten export would make --rabbitmq-broker useless."""
+        choice = Choice.settle({"broker": "node"}, {"RABBITMQ_URL": "amqp://127.0.0.1:1"})
+
+        assert choice.sources == ("node",)
+
+
+class TestNoBroker:
+    def test_names_a_reason_and_a_remedy_for_each_source(self, monkeypatch, tmp_path):
+        """Whoever has no broker wants the shortest way to one, not a traceback and not the first refusal only."""
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+        monkeypatch.setattr(installation, "KNOWN_PLACES", ())
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        with pytest.raises(NoBroker) as refused:
+            find(Choice(), lambda words: None)
+
+        assert str(refused.value).splitlines()[2:10] == [
+            "  url        no URL was given.",
+            "             → give --rabbitmq-url or set RABBITMQ_URL to use a running broker.",
+            "  container  no Docker engine listens on this machine (no socket).",
+            "             → install Docker and start it.",
+            "  node       no rabbitmq-server is installed on this machine.",
+            "             → install it, as with apt-get install rabbitmq-server.",
+            "  package    this is no Debian or Ubuntu (apt-get is missing).",
+            "             → use a container, or install RabbitMQ.",
+        ]
+
+
+class TestEndpoint:
+    @pytest.mark.parametrize(
+        ("url", "address", "management_url"),
+        [
+            pytest.param("amqp://h", ("amqp", "h", 5672, "guest", "guest"), "http://h:15672", id="defaults"),
+            pytest.param("amqps://u:p@h", ("amqps", "h", 5671, "u", "p"), "http://h:15672", id="tls"),
+            pytest.param("amqp://u:p@h:7/v", ("amqp", "h", 7, "u", "p"), "http://h:15672", id="all-named"),
+            pytest.param("amqp://a%40b:c%2Fd@h", ("amqp", "h", 5672, "a@b", "c/d"), "http://h:15672", id="quoted"),
+            pytest.param("amqp://[::1]:7", ("amqp", "::1", 7, "guest", "guest"), "http://[::1]:15672", id="ipv6"),
+        ],
+    )
+    def test_reads_a_url(self, url, address, management_url):
+        """The defaults are those of the URI specification, so a URL means here what it means to every client."""
+        read = Endpoint.parse(url)
+
+        assert (read.scheme, read.host, read.port, read.user, read.password) == address
+        assert read.management_url == management_url
+
+    def test_writes_a_url_that_it_reads_back(self):
+        """A password or a vhost with a slash in it would otherwise end the address too early."""
+        endpoint = Endpoint("::1", 7, "a@b", "c/d:e", "http://m:15672", "amqps")
+
+        assert endpoint.url("my/vhost") == "amqps://a%40b:c%2Fd%3Ae@[::1]:7/my%2Fvhost"
+        assert Endpoint.parse(endpoint.url(), "http://m:15672/") == endpoint
+
+    @pytest.mark.parametrize(
+        "url",
+        ["", "localhost:5672", "http://h", "amqp://", "amqp://u:se/cret@h", "amqp://h:99999", "amqp://[::1"],
+        ids=["nothing", "no-scheme", "http", "no-host", "unquoted-slash", "no-such-port", "half-a-bracket"],
+    )
+    def test_refuses_what_is_no_amqp_url(self, url):
+        """Said once with the right form. The words of the URL are not repeated: any part of it may be the password."""
+        with pytest.raises(Unavailable) as refused:
+            UrlBroker(url)
+
+        assert str(refused.value) == (
+            "url: the URL given is not an AMQP URL. a broker's URL reads amqp://user:password@host:port or amqps://…."
+        )
+
+    def test_keeps_the_password_to_itself(self, broker):
+        """A failing test prints the repr of all that it touches, and continuous integration keeps that for ever."""
+        endpoint = broker.endpoint
+        shown = [endpoint, Choice(url=endpoint.url()), SharedBroker(SharedBroker.letter(broker, "image"))]
+
+        assert [thing for thing in shown if endpoint.password in f"{thing!r} {thing}"] == []
+        assert endpoint.user in repr(endpoint)
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        ("version", "release"),
+        [("3.10.8", (3, 10, 8)), ("4.1.0-rc.1", (4, 1, 0)), ("4.3.6+12.gabc", (4, 3, 6)), ("unknown", ())],
+        ids=["release", "candidate", "build", "unknown"],
+    )
+    def test_reads_a_release_as_numbers(self, version, release):
+        """As text 3.9 would be newer than 3.10, and every spec about a version would be chosen wrongly."""
+        assert Identity("RabbitMQ", version, "Erlang/OTP 27").release == release
+
+
+class TestReservedPort:
+    def test_is_given_to_one_only(self, ports):
+        """Eight workers that start a broker each must not meet; a port that was merely seen to be free is anybody's."""
+        assert len({port.number for port in ports}) == 200
+
+    def test_is_refused_to_a_stranger_until_its_release(self, ports):
+        """A client that reconnects could otherwise be given the broker's own port while the broker restarts."""
+        with socket.socket() as stranger:
+            with pytest.raises(OSError, match="in use"):
+                stranger.bind((LOOPBACK, ports[0].number))
+
+            ports[0].release()
+            stranger.bind((LOOPBACK, ports[0].number))
+
+    def test_lets_its_server_listen(self, ports):
+        """Erlang and Docker set SO_REUSEADDR, which gets them past a holder that does not listen."""
+        with socket.create_server((LOOPBACK, ports[0].number)):
+            assert not is_free(ports[0].number)
+
+        assert is_free(ports[0].number)
+
+
+class TestUrlBroker:
+    @pytest.mark.parametrize(("answer", "said"), ANSWERS.values(), ids=ANSWERS)
+    def test_refuses_a_server_that_is_no_broker(self, listener, answer, said):
+        """A port that accepts says nothing: a web server on 5672 would fail in the first test, far from the cause."""
+        where = listener(answer)
+
+        with pytest.raises(Unavailable) as refused:
+            UrlBroker(f"amqp://{where}")
+
+        assert refused.value.reason == f"no broker speaks AMQP 0-9-1 at {where} ({said.format(where=where)})"
+
+    def test_says_when_nobody_listens(self, ports):
+        """The most frequent case of all: the broker was not started, or the port is another."""
+        with pytest.raises(
+            Unavailable, match=r"Connection refused\). start it, or correct --rabbitmq-url or RABBITMQ_U"
+        ):
+            UrlBroker(f"amqp://{LOOPBACK}:{ports[0].number}")
+
+    def test_says_when_the_login_is_refused(self, broker):
+        """Without asking first, every single test would fail with the same 403."""
+        at = broker.endpoint
+
+        with pytest.raises(Unavailable) as refused:
+            UrlBroker(f"{at.scheme}://{at.user}:wrong@{at.host}:{at.port}", at.management_url)
+
+        assert refused.value.reason == f"{at.management_url} refused the login of {at.user!r}"
+        assert refused.value.remedy == "check user and password"

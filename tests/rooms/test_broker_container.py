@@ -1,0 +1,246 @@
+"""A broker in a container: found through Docker, started through Testcontainers.
+
+It is the first choice where an engine answers, for any version can be had that way. Docker gives a container another
+host port after each restart, publishes ports to the whole network unless told otherwise, keeps volumes, and has four
+ways to refuse. So ports are chosen beforehand and stay, everything is on loopback and removed at the end, and each
+refusal has its own sentence.
+
+Spec: https://docs.docker.com/engine/network/port-publishing/
+Code: rmqspec/broker/container.py, rmqspec/broker/reaper.py
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from testcontainers.core.config import testcontainers_config
+
+from rmqspec.broker import DEFAULT_IMAGE, Unavailable
+from rmqspec.broker.container import ContainerBroker, check_engine, engine
+from rmqspec.broker.endpoint import greet
+from rmqspec.broker.reaper import OWNER_LABEL
+
+pytestmark = pytest.mark.timeout(240)  # containers boot inside: each takes up to ten seconds where others run too
+
+NOWHERE = "rmqspec.invalid/nowhere:none"  # the domain .invalid is promised never to exist
+
+SAYS_ITS_PORT = """
+import sys
+from rmqspec.broker.container import ContainerBroker
+print(ContainerBroker(sys.argv[1]).endpoint.port, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def docker():
+    try:
+        client = engine()
+    except Unavailable as reason:
+        pytest.skip(f"not run: {reason}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def image(docker):
+    """The one of the environment, or one that is here already, or the default."""
+    here = sorted(tag for image in docker.images.list("rabbitmq") for tag in image.tags if tag.endswith("-management"))
+    chosen = os.environ.get("RABBITMQ_IMAGE") or next(iter(here), DEFAULT_IMAGE)
+    try:
+        check_engine(chosen)
+    except Unavailable as reason:
+        pytest.skip(f"not run: {reason}")
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def networks(docker):
+    """The engine's networks before the tests."""
+    return {network.id for network in docker.networks.list()}
+
+
+@pytest.fixture(scope="module")
+def container(image, networks):
+    with contextlib.closing(ContainerBroker(image)) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def pair(container):
+    """Two containers that run at the same time."""
+    with contextlib.closing(container.another()) as other:
+        yield container, other
+
+
+@pytest.fixture
+def process(image):
+    """Another process, which starts a container."""
+    command = [sys.executable, "-c", SAYS_ITS_PORT, image]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, start_new_session=True, text=True, **pipes) as started:
+        yield started
+        started.kill()
+
+
+@pytest.fixture
+def traces(docker):
+    """Notes a container by its port; what it returns tells how many containers and volumes of it are still there."""
+
+    def note(port):
+        (box,) = [box for box in owned(docker) if bindings(box)["5672/tcp"][0]["HostPort"] == str(port)]
+        volumes = {mount["Name"] for mount in box.attrs["Mounts"]}
+        assert volumes != set()
+        return lambda: (
+            sum(other.id == box.id for other in owned(docker)),
+            sum(volume.name in volumes for volume in docker.volumes.list()),
+        )
+
+    return note
+
+
+@pytest.fixture
+def daemon(tmp_path, monkeypatch):
+    """A socket where the engine's would be; nobody listens on it yet."""
+    address = tmp_path / "docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{address}")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(address))
+        yield server
+
+
+@contextlib.contextmanager
+def somebody():
+    """Root may do everything, also where files forbid it; for a moment it is user nobody."""
+    if root := os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def refusal(call, *arguments):
+    with pytest.raises(Unavailable) as refused:
+        call(*arguments)
+    assert "\n" not in str(refused.value)  # one sentence for the screen
+    return refused.value.reason, refused.value.remedy
+
+
+def owned(docker):
+    return docker.containers.list(all=True, ignore_removed=True, filters={"label": OWNER_LABEL})
+
+
+def bindings(box):
+    return box.attrs["HostConfig"]["PortBindings"]
+
+
+class TestContainerBroker:
+    def test_has_ports_of_its_own_on_loopback(self, pair):
+        """Docker publishes to every interface by default, past most firewalls."""
+        published = [binding for each in pair for (binding,) in bindings(each._container).values()]
+
+        assert {binding["HostIp"] for binding in published} == {"127.0.0.1"}
+        assert len({binding["HostPort"] for binding in published}) == 4
+        assert [greet(each.endpoint).product for each in pair] == ["RabbitMQ", "RabbitMQ"]
+
+    def test_makes_no_network(self, container, networks):
+        """Each network takes a subnet, and Docker has about thirty of them to give."""
+        container._container.reload()
+
+        joined = container._container.attrs["NetworkSettings"]["Networks"].values()
+
+        assert {network["NetworkID"] for network in joined} <= networks
+
+    @pytest.mark.parametrize("end", [ContainerBroker.stop, ContainerBroker.kill], ids=["restart", "power-cut"])
+    def test_keeps_address_and_data_through_a(self, container, end, request):
+        """Docker's own choice of a port would change, and every client would knock at the old one for ever."""
+        vhost = request.node.callspec.id
+        container.management.create_vhost(vhost)
+        end(container)
+        with pytest.raises(OSError, match=r"refused|reset|hung up"):
+            greet(container.endpoint)
+
+        container.start()
+
+        assert greet(container.endpoint) == container.identity
+        assert vhost in container.management.vhosts()
+
+    def test_is_removed_by_close_with_its_volume(self, container, traces):
+        """A volume that stays is a hundred megabytes that only `docker system df` shows."""
+        other = container.another()
+        left = traces(other.endpoint.port)
+        assert left() == (1, 1)
+
+        other.close()
+
+        assert left() == (0, 0)
+
+    def test_is_removed_after_ctrl_c(self, process, traces):
+        """The terminal sends Ctrl-C to the whole group. The process waits for its reaper, so all is gone when it is."""
+        left = traces(process.stdout.readline().strip())
+
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+
+        assert left() == (0, 0)
+
+    def test_is_removed_after_a_crash(self, process, traces, eventually):
+        """After SIGKILL no teardown runs in the process itself, and Docker keeps what it was told to keep."""
+        left = traces(process.stdout.readline().strip())
+
+        os.killpg(process.pid, signal.SIGKILL)
+
+        eventually(left, (0, 0), within=60)
+
+
+class TestEngine:
+    def test_says_that_there_is_none(self, monkeypatch):
+        """The plainest case: Docker is not installed, and that is no fault of anybody."""
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+
+        reason, remedy = refusal(engine)
+
+        assert reason == "no Docker engine listens on this machine (no socket)"
+        assert remedy == "install Docker and start it"
+
+    def test_says_that_it_refuses_this_user(self, daemon, tmp_path):
+        """It runs, so installing it again is of no use; a membership in a group is."""
+        daemon.listen()
+        (tmp_path / "docker.sock").chmod(0)
+
+        with somebody():
+            reason, remedy = refusal(engine)
+
+        assert reason == "the Docker engine refuses this user"
+        assert remedy == "add the user to the group docker, or use another"
+
+    def test_says_that_it_does_not_answer(self, daemon):
+        """A daemon that was stopped leaves its socket file behind."""
+        reason, remedy = refusal(engine)
+
+        assert reason.startswith("the Docker engine does not answer (")
+        assert reason.endswith("Connection refused)")
+        assert remedy == "start it, and check DOCKER_HOST"
+
+    def test_says_that_the_image_cannot_be_had(self, docker):
+        """Behind a company's firewall the engine runs and no registry answers."""
+        reason, remedy = refusal(ContainerBroker, NOWHERE)
+
+        assert reason.startswith(f"the image {NOWHERE} is not on this machine and cannot be pulled (")
+        assert remedy == "pull it once where a registry answers, or name another with --rabbitmq-image"
+
+    def test_says_that_the_cleanup_image_cannot_be_had(self, image, monkeypatch):
+        """Testcontainers fails at its own image first, and names neither it nor the variable that does without."""
+        monkeypatch.setattr(testcontainers_config, "ryuk_disabled", False)
+        monkeypatch.setattr(testcontainers_config, "ryuk_image", NOWHERE)
+
+        reason, remedy = refusal(ContainerBroker, image)
+
+        assert reason.startswith(f"the image {NOWHERE} is not on this machine and cannot be pulled (")
+        assert remedy.startswith("set TESTCONTAINERS_RYUK_DISABLED=true")

@@ -1,0 +1,197 @@
+"""The broker that stays: started once with rabbitup, used from every terminal, ended with rabbitdown.
+
+It outlives the process that started it, so what was started stands in a file. All that can go wrong goes wrong between
+that file and the world: the broker died and the file is still there, the port belongs to somebody else, or "down" ends
+a broker that another person, or another checkout, has started.
+
+Code: rmqspec/broker/rabbitup.py
+"""
+
+import os
+import signal
+import socket
+
+import psutil
+import pytest
+
+from rmqspec import client
+from rmqspec.broker import DEFAULT_IMAGE, Choice, Management, Unavailable, rabbitup
+from rmqspec.broker.container import check_engine, engine
+from rmqspec.broker.endpoint import greet
+from rmqspec.broker.installation import installed_here
+from rmqspec.broker.ports import LOOPBACK, ReservedPort
+from rmqspec.broker.reaper import OWNER_LABEL
+
+pytestmark = [
+    pytest.mark.timeout(240),  # brokers boot inside: each takes up to ten seconds where others run too
+    # A broker that stays is a child that is still running when the object that started it is not needed any more.
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module", params=["node", "container"])
+def choice(request):
+    """Each source that can give a broker here."""
+    try:
+        image = request.getfixturevalue("image") if request.param == "container" else DEFAULT_IMAGE
+        if request.param == "node":
+            installed_here()
+    except Unavailable as reason:
+        pytest.skip(f"not run: {reason}")
+    return Choice(broker=request.param, image=image)
+
+
+@pytest.fixture(scope="module")
+def image():
+    """The one of the environment, or one that is here already, or the default."""
+    docker = engine()
+    tags = sorted(tag for image in docker.images.list("rabbitmq") for tag in image.tags if tag.endswith("-management"))
+    docker.close()
+    chosen = os.environ.get("RABBITMQ_IMAGE") or next(iter(tags), DEFAULT_IMAGE)
+    check_engine(chosen, cleanup=False)
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def ports():
+    """Two for the broker of this module and two for another; nobody else is given them while they are held."""
+    held = [ReservedPort() for _ in range(4)]
+    yield [port.number for port in held]
+    for port in held:
+        port.release()
+
+
+@pytest.fixture(scope="module")
+def up(choice, ports, tmp_path_factory):
+    """What `rabbitup` does, for a person who has nothing running yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield lambda: rabbitup.up(choice, *ports[:2], silently)
+        rabbitup.down()
+
+
+@pytest.fixture
+def standing(up):
+    """The broker that is up. A test that ends it need not start it again: the next one does."""
+    return up()[0]
+
+
+def silently(words):
+    """Takes no notice of the progress."""
+
+
+def containers(port):
+    """Those of rmqspec that publish this port, or would if they ran."""
+    docker = engine()
+    owned = docker.containers.list(all=True, ignore_removed=True, filters={"label": OWNER_LABEL})
+    docker.close()
+    return [box for box in owned if f"'{port}'" in str(box.attrs["HostConfig"]["PortBindings"])]
+
+
+def processes(directory):
+    return [process for process in psutil.process_iter(["environ"]) if directory in str(process.info["environ"])]
+
+
+def power_cut(standing):
+    """Ends the server and nothing else: a container is still there, and the port mapper of a node still runs."""
+    servers = [process for process in processes(standing.directory or "no node") if process.name() == "beam.smp"]
+    for victim in servers or containers(standing.endpoint.port):
+        victim.kill()
+    psutil.wait_procs(servers)
+
+
+def count(standing):
+    """How many there are of it: containers, or port mappers."""
+    if standing.kind == "container":
+        return len(containers(standing.endpoint.port))
+    return len([process for process in processes(standing.directory) if process.name() == "epmd"])
+
+
+class TestUp:
+    def test_lets_guy_in_at_the_ports_that_were_asked_for(self, standing, ports):
+        """The seed of this project names user, password and ports, and every tutorial has 5672 and 15672."""
+        assert standing.endpoint.management_url == f"http://{LOOPBACK}:{ports[1]}"
+        assert Management(standing.endpoint).whoami() == "guy"
+        client.connect(f"amqp://guy:yug@{LOOPBACK}:{ports[0]}/", "guy").close()
+
+    def test_changes_nothing_while_it_is_up(self, standing, up):
+        """It is typed again by whoever does not remember, and their queues must still be there."""
+        Management(standing.endpoint).create_vhost("kept")
+
+        again, fresh = up()
+
+        assert (again, fresh, rabbitup.current()) == (standing, False, standing)
+        assert "kept" in Management(standing.endpoint).vhosts()
+
+    def test_replaces_a_broker_that_died(self, standing, up):
+        """After a reboot the file is still there and the broker is not; nobody should have to know of the file."""
+        Management(standing.endpoint).create_vhost("lost")
+        power_cut(standing)
+        assert rabbitup.current() is None
+
+        again, fresh = up()
+
+        assert (again, fresh, count(again)) == (standing, True, 1)
+        assert "lost" not in Management(again.endpoint).vhosts()
+
+    def test_keeps_its_file_from_other_users(self, standing):
+        """The login stands in it."""
+        file = rabbitup.state_directory() / "rabbitup.json"
+
+        assert oct(file.stat().st_mode & 0o777) == "0o600"
+        assert '"yug"' in file.read_text()
+
+    def test_leaves_nothing_when_it_is_interrupted(self, choice, ports, run, tmp_path, eventually):
+        """A broker that somebody gave up waiting for would take the port from the next one."""
+        port, management_port = map(str, ports[2:])
+        where = [f"--rabbitmq-broker={choice.broker}", f"--rabbitmq-image={choice.image}"]
+        process = run("rabbitup", "--port", port, "--management-port", management_port, *where)
+        file = tmp_path / "rmqspec" / "rabbitup.json"
+        eventually(file.exists, True, within=30)
+
+        process.ends(signal.SIGINT, within=60)
+
+        assert [path.name for path in file.parent.iterdir()] == ["rabbitup.lock"]
+        assert processes(f"{tmp_path}/rmqspec/") == []
+        assert choice.broker == "node" or containers(port) == []
+
+
+class TestTakenPort:
+    @pytest.mark.parametrize("which", [0, 1], ids=["amqp", "management"])
+    def test_is_refused_with_who_holds_it(self, which, ports, tmp_path, monkeypatch):
+        """`Address already in use` starts a search with tools that few remember; the answer is one look away."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        me = psutil.Process()
+        with socket.create_server((LOOPBACK, 0)) as holder:
+            wanted = [*ports[2:]]
+            wanted[which] = holder.getsockname()[1]
+
+            with pytest.raises(rabbitup.AlreadyTaken) as refused:
+                rabbitup.up(Choice(broker="node"), *wanted, silently)
+
+        assert str(refused.value) == (
+            f"port {wanted[which]} is taken by {me.name()} (pid {me.pid}, user {me.username()}): "
+            "stop that, or choose another port"
+        )
+
+
+class TestDown:
+    def test_removes_what_was_started_and_nothing_else(self, standing, choice, ports, broker, tmp_path, monkeypatch):
+        """Two checkouts, or two people at one machine, have a broker each."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        other, _ = rabbitup.up(choice, *ports[2:], silently)
+
+        assert rabbitup.down() == other
+
+        with pytest.raises(ConnectionRefusedError):
+            greet(other.endpoint)
+        assert [path.name for path in rabbitup.state_directory().iterdir()] == ["rabbitup.lock"]
+        assert processes(f"{tmp_path}/rmqspec/") == []
+        assert choice.broker == "node" or containers(ports[2]) == []
+        assert None not in (standing.identity(), greet(broker.endpoint))
+
+    def test_says_that_nothing_was_up(self, tmp_path, monkeypatch):
+        """Down is typed twice as easily as up, and is no error then."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+        assert (rabbitup.down(), rabbitup.current()) == (None, None)
