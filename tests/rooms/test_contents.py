@@ -96,7 +96,7 @@ class TestChapter:
         numbers = [re.match(r"test_(\d\d)_", file.name) for file in LESSONS]
 
         counted = [int(number[1]) for number in numbers if number]
-        assert all(later == earlier + 1 for earlier, later in pairwise(counted))
+        assert all(later > earlier for earlier, later in pairwise(counted))
         assert path.stem == "test_exercises" or re.match(r"test_\d\d_", path.name)
 
     @named
