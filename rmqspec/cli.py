@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import click
@@ -14,7 +15,7 @@ import click
 from rmqspec import __version__, terminal
 from rmqspec.broker import DEFAULT_IMAGE, SOURCES, BrokerError, Choice, Endpoint, find, rabbitup
 from rmqspec.broker.endpoint import greet
-from rmqspec.client import RpcClient, connect
+from rmqspec.client import RpcClient, Settings, connect
 from rmqspec.client.errors import ClientError
 from rmqspec.orders import (
     Analytics,
@@ -208,7 +209,7 @@ def rpc_client(skus: tuple[str, ...], timeout: float, url: str | None) -> None:
     Without an ITEM it asks for a keyboard. Exit code 1 if an answer is missing.
     """
     say, missing = terminal.voice("rpc-client"), 0
-    with RpcClient(_address(url), "rmqspec rpc-client", timeout) as client:
+    with RpcClient(_settings(url), "rmqspec rpc-client", timeout) as client:
         for sku in skus or ("keyboard",):
             try:
                 say(f"{sku}: {stock_of(client, sku)} in stock")
@@ -233,7 +234,7 @@ def produce(orders: int, source: BinaryIO | None, seed: int, url: str | None) ->
     A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
     """
     wrong = 0
-    with contextlib.closing(Producer(_address(url), terminal.voice("producer"), "rmqspec producer")) as producer:
+    with contextlib.closing(Producer(_settings(url), terminal.voice("producer"), "rmqspec producer")) as producer:
         for order in read_orders(source) if source else sample_orders(orders, seed):
             if isinstance(order, InvalidMessage):
                 terminal.notice(f"rmqspec: {order}")
@@ -271,17 +272,18 @@ def rabbit_down() -> None:
     terminal.console.print(f"The broker is down ({standing.kind})." if standing else "Nothing was up.")
 
 
-def _address(url: str | None) -> str:
-    if url:
-        return url
-    standing = rabbitup.current()
-    if standing is None:
-        raise BrokerError("no broker is up: start one with rmqspec rabbitup, or name one with --rabbitmq-url")
-    return standing.endpoint.url()
+def _settings(url: str | None) -> Settings:
+    """Of the environment; the address is the one that was named, or that of rabbitup."""
+    if url is None:
+        standing = rabbitup.current()
+        if standing is None:
+            raise BrokerError("no broker is up: start one with rmqspec rabbitup, or name one with --rabbitmq-url")
+        url = standing.endpoint.url()
+    return replace(Settings.from_environment(), urls=Settings.of(url).urls)
 
 
-def _serve(url: str | None, name: str, make: Callable[[str], Service]) -> None:
-    service = make(_address(url))
+def _serve(url: str | None, name: str, make: Callable[[Settings], Service]) -> None:
+    service = make(_settings(url))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
     terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from rmqspec.broker.base import Progress
 from rmqspec.broker.endpoint import Endpoint, Identity, greet
-from rmqspec.broker.errors import BrokerError, NoBroker, Unavailable
+from rmqspec.broker.errors import BrokerDied, BrokerError, NoBroker, Unavailable
 from rmqspec.broker.find import Choice
 from rmqspec.broker.installation import installed_here
 from rmqspec.broker.node import Node
@@ -114,6 +114,8 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
             return starters[source](source, choice, endpoint, progress)
         except Unavailable as refusal:
             refusals.append(refusal)
+        except BrokerDied as death:
+            refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
     raise NoBroker(refusals)
 
 

@@ -112,9 +112,10 @@ class Publisher:
         """
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
         # The link's own thread, as in a future's callback, would wait for itself.
-        if not self._window.enter(len(body), 0.0 if self._link.in_thread else self._patience):
+        patience = 0.0 if self._link.in_thread else self._patience
+        if not self._window.enter(len(body), patience):
             why = f"the broker blocks publishers ({self._blocked})" if self._blocked else "the broker does not keep up"
-            raise WindowFull(f"no room in the window for {self._patience:g} s, as {why}", message)
+            raise WindowFull(f"no room in the window within {patience:g} s, as {why}", message)
         sent = _Sent(message)
         with self._guard:
             if self._dead:

@@ -27,6 +27,8 @@ class Settings:
         urls: Addresses of one cluster, tried in turn; ``amqps`` for TLS.
         heartbeat: Seconds after which a silent peer is given up.
         timeout: Seconds to wait for the socket, and again for the handshake.
+        blocked_timeout: Seconds after which a connection that the broker blocks is given up; None waits for the end of
+            the alarm. See https://www.rabbitmq.com/docs/connection-blocked.
         ca: A file with the authorities that the broker's certificate is checked against; by default the system's.
         certificate: A file with the client's certificate, where the broker asks for one.
         key: A file with its private key.
@@ -37,6 +39,7 @@ class Settings:
     urls: tuple[str, ...] = field(default=("amqp://guest:guest@127.0.0.1:5672/%2F",), repr=False)
     heartbeat: int = 60
     timeout: float = 10.0
+    blocked_timeout: float | None = None
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
@@ -50,7 +53,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Reads ``RABBITMQ_URL``, ``_HEARTBEAT``, ``_TIMEOUT``, ``_CA``, ``_CERTIFICATE``, ``_KEY``, ``_SERVER_NAME``.
+        """Reads ``RABBITMQ_URL`` and, for each other setting, the variable of its name: ``RABBITMQ_HEARTBEAT``.
 
         Raises:
             InvalidSetting: A number is none.
@@ -78,7 +81,8 @@ class Settings:
         parameters = _parse(self.urls[attempt % len(self.urls)])
         parameters.client_properties = {"connection_name": f"{self.label} {name}".strip()}
         parameters.heartbeat = self.heartbeat
-        parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = self.timeout
+        parameters.socket_timeout = parameters.stack_timeout = self.timeout
+        parameters.blocked_connection_timeout = self.blocked_timeout
         if parameters.ssl_options is not None:
             parameters.ssl_options = pika.SSLOptions(self._tls(), self.server_name or parameters.host)
         return parameters
@@ -102,6 +106,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "RABBITMQ_URL": ("urls", _urls),
     "RABBITMQ_HEARTBEAT": ("heartbeat", int),
     "RABBITMQ_TIMEOUT": ("timeout", float),
+    "RABBITMQ_BLOCKED_TIMEOUT": ("blocked_timeout", float),
     "RABBITMQ_CA": ("ca", str),
     "RABBITMQ_CERTIFICATE": ("certificate", str),
     "RABBITMQ_KEY": ("key", str),
