@@ -4,6 +4,7 @@ from rmqspec.client.connection import Channel, Connection, connect, open_connect
 from rmqspec.client.consumer import Consumer, Delivery, Outcome
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.publisher import Publisher
+from rmqspec.client.retry import RetryLadder
 from rmqspec.client.rpc import RpcClient, RpcServer
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Binding, Exchange, Queue, Topology
@@ -20,6 +21,7 @@ __all__ = [
     "Outcome",
     "Publisher",
     "Queue",
+    "RetryLadder",
     "RpcClient",
     "RpcServer",
     "Settings",

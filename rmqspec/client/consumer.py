@@ -36,6 +36,7 @@ class Outcome(Enum):
     ACK = "done: the broker forgets it"
     REQUEUE = "not now: back to its queue, for whoever comes next"
     REJECT = "never: to the dead-letter exchange, or gone where there is none"
+    RETRY = "later: the consumer's retry policy has a copy, and the broker forgets this one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Consumer:
         concurrency: How many handlers run at once, each in a thread. Acknowledgements then come in any order.
         ack_batch: Acknowledge so many at once while more are waiting. What is unacknowledged at a crash comes again.
         topology: Declared before consuming, at each connection.
+        retry: What is done with a delivery whose outcome is ``RETRY``, as ``RetryLadder.climb`` does, before it is
+            acknowledged. Without one such an outcome is an error.
         name: The connection's and the consumer tag, shown in the management UI.
 
     Attributes:
@@ -85,8 +88,10 @@ class Consumer:
         concurrency: int = 1,
         ack_batch: int = 1,
         topology: Topology | None = None,
+        retry: Callable[[Delivery], object] | None = None,
         name: str = "consumer",
     ) -> None:
+        self._retry = retry
         self.queue, self.outcomes = queue, Counter[Outcome]()
         self._handler, self._prefetch, self._concurrency = handler, prefetch, concurrency
         self._ack_batch, self._topology, self._name = ack_batch, topology, name
@@ -139,10 +144,19 @@ class Consumer:
                 continue
             try:
                 outcome = self._handler(delivery)
+                if outcome is Outcome.RETRY:
+                    self._put_off(delivery)
             except BaseException as error:
                 self._fail(error)
                 return
             self._settle(generation, tag, outcome)
+
+    def _put_off(self, delivery: Delivery) -> None:
+        if self._retry is None:
+            raise ValueError(
+                f"the handler of {self.queue!r} asks for a retry, and the consumer was given no policy for it"
+            )
+        self._retry(delivery)
 
     def _settle(self, generation: int, tag: int, outcome: Outcome) -> None:
         with self._guard:
@@ -204,7 +218,7 @@ class Consumer:
             if generation != self._generation:
                 continue
             self._done.add(tag)
-            if outcome is Outcome.ACK:
+            if outcome in (Outcome.ACK, Outcome.RETRY):
                 acks.append(tag)
             else:
                 channel.basic_nack(tag, requeue=outcome is Outcome.REQUEUE)

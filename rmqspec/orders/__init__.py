@@ -2,6 +2,7 @@
 
 from rmqspec.orders.analytics import Analytics
 from rmqspec.orders.dead_letters import REASON_HEADER, park, replay
+from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.inventory import InventoryServer, stock_of
 from rmqspec.orders.log_consumer import LogConsumer
 from rmqspec.orders.messages import Completed, InvalidMessage, Item, Log, Order, parse
@@ -15,6 +16,7 @@ __all__ = [
     "Analytics",
     "Completed",
     "Failures",
+    "Inbox",
     "InvalidMessage",
     "InventoryServer",
     "Item",

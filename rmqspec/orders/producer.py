@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
@@ -43,7 +44,8 @@ class Producer:
 
     def send(self, order: Order) -> Future[Confirmed]:
         """Publishes one order and does not wait: the future tells when the broker has it, or why not."""
-        properties = persistent(message_id=order.order_id)
+        # Of this very publish: a worker knows by it what comes twice, while the same order may be placed again.
+        properties = persistent(message_id=uuid.uuid4().hex)
         return self._publisher.publish(ORDERS_EXCHANGE, ORDER_KEY, order.to_json(), properties)
 
     @property

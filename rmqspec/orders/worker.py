@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rmqspec.client import Delivery, Outcome, Settings, persistent
+from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import Completed, Event, Log, Order, parse
 from rmqspec.orders.service import Say, Subscriber, silent
 from rmqspec.orders.topology import EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS
@@ -42,6 +43,7 @@ class Worker(Subscriber):
         name: Who it is.
         failures: Which orders fail.
         work_time: Seconds that an order takes. The connection stays alive meanwhile.
+        inbox: The ids of the messages that are handled already; a file makes them outlive the worker.
         say: Where it tells what it does.
 
     Attributes:
@@ -54,15 +56,20 @@ class Worker(Subscriber):
         name: str = "worker-1",
         failures: Failures = Failures(),
         work_time: float = 0.0,
+        inbox: Inbox | None = None,
         say: Say = silent,
     ) -> None:
         super().__init__(source, ORDERS, name, say)
         self.failures, self.work_time = failures, work_time
+        self.inbox = inbox or Inbox()
         self.handled: Counter[Event] = Counter()
 
     def handle(self, delivery: Delivery) -> Outcome:
         """Works on one order. A crash before the end leaves it unacknowledged, and another worker gets it."""
-        order = parse(Order, delivery.body)
+        order, message_id = parse(Order, delivery.body), delivery.properties.message_id
+        if message_id and self.inbox.has(message_id):
+            self.say(f"had done order {order.order_id} already")
+            return Outcome.ACK
         self.say(f"took order {order.order_id}{' (redelivered)' if delivery.redelivered else ''}")
         self._log("order.created", order)
         if self.work_time:
@@ -76,6 +83,8 @@ class Worker(Subscriber):
         )
         self.publisher.publish(EVENTS_EXCHANGE, "", event.to_json(), persistent(message_id=order.order_id)).result()
         self._log("order.completed", order)
+        if message_id:
+            self.inbox.add(message_id)  # a crash before this line repeats the events, one after it only the ack
         self.say(f"completed order {order.order_id}")
         return Outcome.ACK
 

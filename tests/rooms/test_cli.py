@@ -145,7 +145,8 @@ class TestHelp:
     @pytest.mark.parametrize(
         "command",
         ["", "demo", "demo worker", "demo notification", "demo analytics", "demo logs", "demo produce",
-         "demo rpc-server", "demo rpc-client", "rabbitup", "rabbitdown"],
+         "demo rpc-server", "demo rpc-client", "rabbitup", "rabbitdown",
+         "dead-letters", "dead-letters list", "dead-letters show", "dead-letters replay", "dead-letters purge"],
     )  # fmt: skip
     def test_explains(self, command):
         """The command's own page is the documentation that is always at hand."""

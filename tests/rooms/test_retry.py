@@ -1,0 +1,106 @@
+"""Trying again: later by the ladder, once by the inbox."""
+
+import threading
+
+import pytest
+
+from rmqspec.client import Consumer, Outcome, Publisher, RetryLadder
+from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER
+from rmqspec.orders import Failures, Inbox, Worker, sample_orders
+
+
+@pytest.fixture
+def ladder(channel):
+    """Two steps of a millisecond or two; after them a message is parked in `parked`."""
+    ladder = RetryLadder("work", parking="parking", delays=(0.001, 0.002))
+    channel.queue_declare("work", durable=True)
+    channel.exchange_declare("parking", "fanout", durable=True)
+    channel.queue_declare("parked", durable=True)
+    channel.queue_bind("parked", "parking")
+    return ladder
+
+
+@pytest.fixture
+def attempts(url, ladder):
+    """The attempts of a consumer that never succeeds, as it makes them."""
+    made = []
+
+    def handler(delivery):
+        made.append(delivery.body)
+        return Outcome.RETRY
+
+    with Publisher(url) as publisher:
+        retry = lambda delivery: ladder.climb(publisher, delivery, f"attempt {len(made)}")  # noqa: E731
+        consumer = Consumer(url, "work", handler, retry=retry, topology=ladder.topology())
+        thread = threading.Thread(target=consumer.run)
+        thread.start()
+        yield made
+        consumer.stop()
+        thread.join()
+
+
+class TestRetryLadder:
+    """A delivery whose outcome is RETRY."""
+
+    def test_comes_back_after_each_step_and_is_parked(self, channel, attempts, receive):
+        """Each attempt leaves its reason, so that whoever looks at the parked message knows them all."""
+        channel.basic_publish("", "work", b"a hard one")
+
+        (parked,) = receive("parked")
+
+        assert (attempts, parked.body) == ([b"a hard one"] * 3, b"a hard one")
+        assert parked.properties.headers[ATTEMPTS_HEADER] == 3
+        assert parked.properties.headers[HISTORY_HEADER] == ["attempt 1", "attempt 2", "attempt 3"]
+
+    def test_waits_in_a_queue_of_its_delay(self, ladder):
+        """In one queue for all delays, a message that waits a minute would hold up those behind it."""
+        queues = {queue.name: queue.arguments["x-message-ttl"] for queue in ladder.topology().queues}
+
+        assert queues == {"work.retry.0.001s": 1, "work.retry.0.002s": 2}
+
+    def test_is_an_error_without_a_policy(self, url, channel, drain):
+        """A retry that nobody carries out would be an ack for work that was not done."""
+        channel.queue_declare("work", durable=True)
+        channel.basic_publish("", "work", b"kept")
+
+        with pytest.raises(ValueError, match="no policy"):
+            Consumer(url, "work", lambda _: Outcome.RETRY).run()
+
+        assert drain("work") == [b"kept"]
+
+
+class TestInbox:
+    """What is done already."""
+
+    def test_outlives_the_process_in_a_file(self, tmp_path):
+        """A worker is restarted more often than a disk is replaced."""
+        path = str(tmp_path / "inbox.sqlite")
+        first = Inbox(path)
+        first.add("m-1")
+        first.add("m-1")
+        first.close()
+
+        second = Inbox(path)
+
+        assert (second.has("m-1"), second.has("m-2")) == (True, False)
+        second.close()
+
+    def test_makes_a_repeated_order_a_single_one(self, url, orders, receive, drain, tmp_path):
+        """A worker dies between its work and its ack: the next one knows, and only acknowledges."""
+        orders.producer.publish(*sample_orders(1))
+        path, said = str(tmp_path / "inbox.sqlite"), []
+
+        def die(words):
+            if words.startswith("completed"):
+                raise MemoryError
+
+        with pytest.raises(MemoryError):
+            Worker(url, failures=Failures(0), inbox=Inbox(path), say=die).run()
+        heir = orders.start(lambda source: Worker(source, failures=Failures(0), inbox=Inbox(path), say=said.append))
+        orders.producer.publish(*sample_orders(1, seed=9))
+        told = receive("notifications", 2)
+        orders.halt(heir)
+
+        assert said[0] == "had done order 00-0001 already"
+        assert [delivery.properties.message_id for delivery in told] == ["00-0001", "09-0001"]
+        assert drain("notifications") == drain("orders") == []
