@@ -9,6 +9,11 @@ import time
 
 import pytest
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for what a script runs in the background, and so it would be for every process that is started here:
+    # those are sent a Ctrl-C, and must hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Process:
     """`rmqspec …` in a process of its own; its output is read as it comes."""

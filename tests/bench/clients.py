@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -233,6 +234,10 @@ def call_tutorial(url, count):
     return seconds
 
 
+def serve(url):
+    RpcServer(url, "bench.rpc", lambda request: request, prefetch=100).run()
+
+
 def compiled():
     """The C client, or None where it cannot be made."""
     compiler = shutil.which("cc")
@@ -320,9 +325,9 @@ def run(url, rounds, messages):
         peers = {name: (peer, 1) for name, peer in consumers.items()}
         figures[title] = rates(peers, rounds, count, lambda count=count: fill(count), (url, prefetch))
         table(title, figures[title])
-    server = RpcServer(url, "bench.rpc", lambda request: request)
-    thread = threading.Thread(target=server.run)
-    thread.start()
+    # In a process of its own, as in life: caller and server would otherwise share one interpreter.
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(url,))
+    server.start()
     callers = {
         "rmqspec": call_rmqspec,
         "rmqspec, 50 callers": call_rmqspec_by_50,
@@ -331,8 +336,8 @@ def run(url, rounds, messages):
     title = "calls"
     figures[title] = rates({name: (peer, 1) for name, peer in callers.items()}, rounds, messages // 20, purge, (url,))
     table(title, figures[title])
-    server.stop()
-    thread.join()
+    server.terminate()
+    server.join()
     connection.close()
     return figures
 
