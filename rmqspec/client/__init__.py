@@ -5,7 +5,8 @@ from rmqspec.client.consumer import Consumer, Delivery, Outcome
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.publisher import Publisher
 from rmqspec.client.retry import RetryLadder
-from rmqspec.client.rpc import RpcClient, RpcServer
+from rmqspec.client.rpc import RpcClient
+from rmqspec.client.rpc_server import RpcServer
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Binding, Exchange, Queue, Topology
 

@@ -9,7 +9,6 @@ import itertools
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,14 +19,11 @@ from pika import BasicProperties, DeliveryMode
 from pika.spec import Basic
 
 from rmqspec.client.connection import Loop
-from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
 from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut, ClientError
 from rmqspec.client.link import Link, LoopChannel
-from rmqspec.client.message import Message, persistent
 from rmqspec.client.settings import Settings
-from rmqspec.client.topology import Topology
 
-__all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "RpcClient", "RpcServer"]
+__all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "RpcClient"]
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # the broker's pseudo-queue: no queue is made, replies come straight back
 ERROR_HEADER = "error"  # on a reply: what the server could not do
@@ -199,60 +195,3 @@ def _finish(reply: Future[bytes], result: bytes | CallFailed) -> None:
         reply.set_result(result)
     else:
         reply.set_exception(result)
-
-
-class RpcServer:
-    """Answers the requests on one queue.
-
-    Args:
-        source: The broker's URL, or settings.
-        queue: Whose requests.
-        answer: Makes the reply's body of the request's. A ``ValueError`` that it raises is told to the caller.
-        name: The connection's and the consumer tag.
-        prefetch: How many requests the broker may send ahead.
-        topology: Declared before consuming, at each connection.
-        without_address: What becomes of a request that says not where its reply should go; by default it is rejected.
-
-    Attributes:
-        answered: How many replies were sent.
-    """
-
-    def __init__(
-        self,
-        source: str | Settings,
-        queue: str,
-        answer: Callable[[bytes], bytes],
-        name: str = "rpc-server",
-        *,
-        prefetch: int = 10,
-        topology: Topology | None = None,
-        without_address: Handler = lambda _: Outcome.REJECT,
-    ) -> None:
-        self._answer, self._without_address = answer, without_address
-        self._consumer = Consumer(source, queue, self._handle, prefetch=prefetch, topology=topology, name=name)
-        self.answered = 0
-
-    def run(self) -> None:
-        """Answers until ``stop`` is called; raises what ``Consumer.run`` raises."""
-        self._consumer.run()
-
-    def stop(self) -> None:
-        """Ends ``run`` after the request in hand."""
-        self._consumer.stop()
-
-    def _handle(self, delivery: Delivery) -> Outcome:
-        properties = delivery.properties
-        if not properties.reply_to:
-            return self._without_address(delivery)
-        headers: dict[str, str] = {}
-        try:
-            body = self._answer(delivery.body)
-        except ValueError as error:
-            body, headers = b"", {ERROR_HEADER: str(error)}
-        reply = persistent(correlation_id=properties.correlation_id, headers=headers)
-        # On the request's own channel, ahead of its ack: the broker takes them in this order, so a request is done only
-        # when its reply is on its way. Not mandatory: the caller may have gone, and up to 4.1 the broker returns a
-        # mandatory direct reply even when it has delivered it.
-        self._consumer.send(Message("", properties.reply_to, body, reply, mandatory=False))
-        self.answered += 1
-        return Outcome.ACK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,7 +30,7 @@ class Service(Protocol):
         """Ends ``run`` soon; any thread and any signal handler may call it."""
 
 
-class Subscriber:
+class Subscriber(ABC):
     """Consumes one queue of the order system. What it cannot read is parked with the reason, and it goes on.
 
     Args:
@@ -57,13 +58,13 @@ class Subscriber:
         """Ends ``run`` after the message in hand."""
         self.consumer.stop()
 
+    @abstractmethod
     def handle(self, delivery: Delivery) -> Outcome:
         """Does the service's work.
 
         Raises:
             InvalidMessage: The body is not what the queue is for.
         """
-        raise NotImplementedError
 
     def _handle(self, delivery: Delivery) -> Outcome:
         try:
