@@ -20,6 +20,7 @@ from pika import BasicProperties
 from pika.frame import Method
 from pika.spec import Basic
 
+from rmqspec.client.acks import Acks
 from rmqspec.client.connection import Loop
 from rmqspec.client.errors import ChannelClosed, ClientError, ConsumerCancelled
 from rmqspec.client.link import Link, LoopChannel
@@ -103,7 +104,7 @@ class Consumer:
         self._woken = False
         # From here on: touched by the link's thread alone.
         self._channel: LoopChannel | None = None
-        self._generation, self._low, self._done = 0, 0, set[int]()
+        self._generation, self._acks = 0, Acks()
         self._link = Link(Settings.of(source), name, self)
 
     def run(self) -> None:
@@ -175,7 +176,7 @@ class Consumer:
     def on_channel(self, channel: LoopChannel, _: Loop) -> None:
         """The link has a channel: declares and consumes, all in one go; a refusal closes the channel."""
         self._channel, self._generation = channel, self._generation + 1
-        self._low, self._done = 0, set()
+        self._acks = Acks()
         if self._topology:
             self._topology.send(channel)
         channel.basic_qos(prefetch_count=self._prefetch)
@@ -209,7 +210,7 @@ class Consumer:
         channel = self._channel
         if channel is None or not channel.is_open:
             return
-        acks = []
+        acked, nacked = [], []
         for item in outbox:
             if isinstance(item, Message):
                 channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, item.mandatory)
@@ -217,21 +218,10 @@ class Consumer:
             generation, tag, outcome = item
             if generation != self._generation:
                 continue
-            self._done.add(tag)
             if outcome in (Outcome.ACK, Outcome.RETRY):
-                acks.append(tag)
+                acked.append(tag)
             else:
+                nacked.append(tag)
                 channel.basic_nack(tag, requeue=outcome is Outcome.REQUEUE)
-        self._acknowledge(channel, acks)
-
-    def _acknowledge(self, channel: LoopChannel, tags: list[int]) -> None:
-        """One ack for all up to the first that is still in hand, one each for those beyond it."""
-        before = self._low
-        while self._low + 1 in self._done:
-            self._low += 1
-            self._done.remove(self._low)
-        if any(before < tag <= self._low for tag in tags):
-            channel.basic_ack(self._low, multiple=True)
-        for tag in tags:
-            if tag > self._low:
-                channel.basic_ack(tag)
+        for tag, multiple in self._acks.settle(acked, nacked):
+            channel.basic_ack(tag, multiple)
