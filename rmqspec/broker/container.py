@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rmqspec.broker.base import STARTED, Broker, wait_until_ready
 from rmqspec.broker.endpoint import Endpoint, Identity, random_login
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-__all__ = ["ContainerBroker", "check_engine", "engine", "when_ready"]
+T = TypeVar("T")
+
+__all__ = ["ContainerBroker", "check_engine", "engine", "uninterrupted", "when_ready"]
 
 STOP_TIMEOUT = 60  # seconds that the engine waits before it kills a container that is asked to stop
 
@@ -57,7 +61,7 @@ class ContainerBroker(Broker):
         cast("dict[str, Any]", box.ports).update({"5672/tcp": (LOOPBACK, amqp), "15672/tcp": (LOOPBACK, management)})
         self._box = box
         try:
-            box.start()
+            uninterrupted(box.start)
             self._wait()
         except BaseException:  # also Ctrl-C while it boots
             self.close()
@@ -95,6 +99,12 @@ class ContainerBroker(Broker):
     def _wait(self) -> None:
         self._starts += 1
         self.__dict__["identity"] = when_ready(self.endpoint, self._container, self._starts)
+
+
+def uninterrupted(call: Callable[[], T]) -> T:
+    """Waits for the end of a call to the engine, also when Ctrl-C comes: half a container cannot be removed."""
+    with ThreadPoolExecutor(1) as elsewhere:  # the interrupt is raised here, and leaving this block waits for the call
+        return elsewhere.submit(call).result()
 
 
 def when_ready(endpoint: Endpoint, container: Container, starts: int = 1) -> Identity:

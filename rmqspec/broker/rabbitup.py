@@ -120,22 +120,24 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
 
 
 def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
-    from rmqspec.broker.container import check_engine, engine, when_ready
+    from rmqspec.broker.container import check_engine, engine, uninterrupted, when_ready
 
     check_engine(choice.image, cleanup=False)
     progress(f"starting a container of {choice.image}")
     client = engine()
 
     def run() -> None:
-        container = client.containers.run(
-            choice.image,
-            detach=True,
-            labels={OWNER_LABEL: _label()},
-            environment={"RABBITMQ_DEFAULT_USER": endpoint.user, "RABBITMQ_DEFAULT_PASS": endpoint.password},
-            ports={
-                "5672/tcp": (endpoint.host, endpoint.port),
-                "15672/tcp": (endpoint.host, int(endpoint.management_url.rpartition(":")[2])),
-            },
+        container = uninterrupted(
+            lambda: client.containers.run(
+                choice.image,
+                detach=True,
+                labels={OWNER_LABEL: _label()},
+                environment={"RABBITMQ_DEFAULT_USER": endpoint.user, "RABBITMQ_DEFAULT_PASS": endpoint.password},
+                ports={
+                    "5672/tcp": (endpoint.host, endpoint.port),
+                    "15672/tcp": (endpoint.host, int(endpoint.management_url.rpartition(":")[2])),
+                },
+            )
         )
         when_ready(endpoint, container)
 
