@@ -1,6 +1,7 @@
 """Where a broker comes from: a URL, a container, a private node, or the distribution's packages."""
 
 from rmqspec.broker.base import Broker
+from rmqspec.broker.configuration import Configuration
 from rmqspec.broker.endpoint import Endpoint, Identity
 from rmqspec.broker.errors import BrokerDied, BrokerError, ManagementError, NoBroker, NotOurs, Unavailable
 from rmqspec.broker.find import DEFAULT_IMAGE, SETTINGS, SOURCES, Choice, find
@@ -14,6 +15,7 @@ __all__ = [
     "BrokerDied",
     "BrokerError",
     "Choice",
+    "Configuration",
     "Endpoint",
     "Identity",
     "Management",

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 
+from rmqspec.broker.configuration import PLAIN, Configuration
 from rmqspec.broker.endpoint import Endpoint, Identity, greet
 from rmqspec.broker.errors import BrokerDied, ManagementError
 from rmqspec.broker.management import Management
@@ -46,8 +47,11 @@ class Broker(ABC):
         return Management(self.endpoint)
 
     @abstractmethod
-    def another(self) -> Broker:
+    def another(self, configuration: Configuration = PLAIN) -> Broker:
         """A second broker of the same kind, to be restarted and killed; whoever asks for it closes it.
+
+        Args:
+            configuration: What it is started with beyond the defaults.
 
         Raises:
             NotOurs: The broker is somebody else's.
@@ -64,6 +68,15 @@ class Broker(ABC):
     @abstractmethod
     def kill(self) -> None:
         """Ends it as a power cut would; its data stay as they are on disk."""
+
+    @abstractmethod
+    def control(self, *arguments: str) -> str:
+        """What ``rabbitmqctl`` answers; for what the management API cannot do. It takes a second.
+
+        Raises:
+            NotOurs: The broker is somebody else's.
+            ControlError: The command was refused.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rmqspec.broker.base import STARTED, Broker, wait_until_ready
+from rmqspec.broker.configuration import PLAIN, Configuration
 from rmqspec.broker.endpoint import Endpoint, Identity, random_login
-from rmqspec.broker.errors import Unavailable
+from rmqspec.broker.errors import ControlError, Unavailable
 from rmqspec.broker.ports import LOOPBACK, ReservedPort
 from rmqspec.broker.reaper import OWNER_LABEL, remove_containers, watch
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 __all__ = ["ContainerBroker", "check_engine", "engine", "uninterrupted", "when_ready"]
 
+PLACE = "/etc/rabbitmq"  # of the configuration within an image
 STOP_TIMEOUT = 60  # seconds that the engine waits before it kills a container that is asked to stop
 
 
@@ -35,6 +37,7 @@ class ContainerBroker(Broker):
 
     Args:
         image: An image with the management plugin enabled, as ``rabbitmq:4-management``.
+        configuration: What it is started with beyond the defaults.
 
     Raises:
         Unavailable: No engine, or no image.
@@ -43,22 +46,26 @@ class ContainerBroker(Broker):
 
     source = "container"
 
-    def __init__(self, image: str) -> None:
+    def __init__(self, image: str, configuration: Configuration = PLAIN) -> None:
         from testcontainers.core.container import DockerContainer
 
         check_engine(image)
         self.image, self.description = image, f"a container of {image}"
         self._starts = 0
         self._label = secrets.token_hex(8)
-        self._ports = [ReservedPort(), ReservedPort()]
-        amqp, management = (port.number for port in self._ports)
-        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}")
+        inside = [5672, 15672, *([5671] if configuration.tls else [])]
+        self._ports = [ReservedPort() for _ in inside]
+        amqp, management, *tls = (port.number for port in self._ports)
+        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}", tls_port=sum(tls))
         watch("containers", self._label)
         box = DockerContainer(image).with_kwargs(labels={OWNER_LABEL: self._label})
         box.with_env("RABBITMQ_DEFAULT_USER", self.endpoint.user)
         box.with_env("RABBITMQ_DEFAULT_PASS", self.endpoint.password)
         # Testcontainers types a host port as a number; the engine's own form with an address keeps it on loopback.
-        cast("dict[str, Any]", box.ports).update({"5672/tcp": (LOOPBACK, amqp), "15672/tcp": (LOOPBACK, management)})
+        published = {f"{ours}/tcp": (LOOPBACK, port.number) for ours, port in zip(inside, self._ports, strict=True)}
+        cast("dict[str, Any]", box.ports).update(published)
+        for path, content in _files(configuration).items():  # copied in before the start
+            box.with_copy_into_container(content, path)
         self._box = box
         try:
             uninterrupted(box.start)
@@ -67,9 +74,9 @@ class ContainerBroker(Broker):
             self.close()
             raise
 
-    def another(self) -> Broker:
+    def another(self, configuration: Configuration = PLAIN) -> Broker:
         """Another container of the same image."""
-        return ContainerBroker(self.image)
+        return ContainerBroker(self.image, configuration)
 
     def start(self) -> None:
         """Starts the container again, at the same ports and with the data that it had."""
@@ -83,6 +90,14 @@ class ContainerBroker(Broker):
     def kill(self) -> None:
         """SIGKILL to the whole container."""
         self._container.kill()
+
+    def control(self, *arguments: str) -> str:
+        """Runs ``rabbitmqctl`` inside the container."""
+        status, said = self._container.exec_run(["rabbitmqctl", "--quiet", *arguments])
+        words = cast("bytes", said).decode(errors="replace").strip()
+        if status != 0:
+            raise ControlError(f"rabbitmqctl {' '.join(arguments)}: {words}")
+        return words
 
     def close(self) -> None:
         """Removes the container and its volume."""
@@ -99,6 +114,17 @@ class ContainerBroker(Broker):
     def _wait(self) -> None:
         self._starts += 1
         self.__dict__["identity"] = when_ready(self.endpoint, self._container, self._starts)
+
+
+def _files(configuration: Configuration) -> dict[str, bytes]:
+    """What is copied into a container. The server's user there is not ours, so that all within may read it."""
+    place = f"{PLACE}/rmqspec"
+    files = {f"{place}/{name}": content for name, content in configuration.files.items()}
+    if text := configuration.text(place, "5671"):
+        files[f"{PLACE}/conf.d/90-rmqspec.conf"] = text.encode()
+    if configuration.plugins:
+        files[f"{PLACE}/enabled_plugins"] = configuration.enabled_plugins.encode()
+    return files
 
 
 def uninterrupted(call: Callable[[], T]) -> T:

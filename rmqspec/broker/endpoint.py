@@ -6,7 +6,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,7 +20,11 @@ AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A broker's addresses and one login. ``repr`` leaves the password out."""
+    """A broker's addresses and one login. ``repr`` leaves the password out.
+
+    Attributes:
+        tls_port: Where it listens for TLS beside the port; 0 if nowhere.
+    """
 
     host: str
     port: int
@@ -28,11 +32,16 @@ class Endpoint:
     password: str = field(repr=False)
     management_url: str
     scheme: str = "amqp"
+    tls_port: int = 0
 
     def url(self, vhost: str = "/") -> str:
         """The AMQP URL of a vhost. It holds the password: never print it."""
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         return f"{self.scheme}://{login}@{_bracketed(self.host)}:{self.port}/{quote(vhost, safe='')}"
+
+    def tls_url(self, vhost: str = "/") -> str:
+        """The ``amqps`` URL of a vhost. It holds the password too."""
+        return replace(self, scheme="amqps", port=self.tls_port).url(vhost)
 
     @classmethod
     def parse(cls, url: str, management_url: str | None = None) -> Endpoint:

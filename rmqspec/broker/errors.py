@@ -7,6 +7,7 @@
     ├── NoBroker           every source refused: one screen
     ├── BrokerDied         a broker that was ours stopped before it answered
     ├── NotOurs            somebody else's broker is not restarted
+    ├── ControlError       rabbitmqctl refused a command
     └── ManagementError    the management API refused a request
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["BrokerDied", "BrokerError", "ManagementError", "NoBroker", "NotOurs", "Unavailable"]
+__all__ = ["BrokerDied", "BrokerError", "ControlError", "ManagementError", "NoBroker", "NotOurs", "Unavailable"]
 
 
 class BrokerError(Exception):
@@ -53,6 +54,10 @@ class BrokerDied(BrokerError):
 
 class NotOurs(BrokerError):
     """The broker belongs to somebody else: it is neither restarted nor killed."""
+
+
+class ControlError(BrokerError):
+    """``rabbitmqctl`` refused a command; the text ends with what it said."""
 
 
 class ManagementError(BrokerError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rmqspec.broker.base import Broker, Progress
+from rmqspec.broker.configuration import PLAIN, Configuration
 from rmqspec.broker.errors import BrokerDied, NoBroker, Unavailable
 from rmqspec.broker.installation import installed_here
 
@@ -33,6 +35,7 @@ class Choice:
         management_url: The management API's address, or empty for the URL's host and port 15672.
         image: The container image.
         origins: For each setting who decided: ``command line``, ``environment``, ``ini`` or ``default``.
+        configuration: What a broker that is started here gets beyond the defaults.
     """
 
     broker: str = "auto"
@@ -40,6 +43,7 @@ class Choice:
     management_url: str = ""
     image: str = DEFAULT_IMAGE
     origins: Mapping[str, str] = field(default_factory=dict)
+    configuration: Configuration = PLAIN
 
     @classmethod
     def settle(
@@ -49,7 +53,8 @@ class Choice:
         ini: Mapping[str, str] | None = None,
     ) -> Choice:
         """Takes each setting from the first that gives it: command line, environment, ini, default."""
-        values, origins = {}, {}
+        values: dict[str, Any] = {}
+        origins = {}
         for name, (variable, default) in SETTINGS.items():
             given = {
                 "command line": command_line.get(name),
@@ -115,21 +120,21 @@ def _from_container(choice: Choice, progress: Progress) -> Broker:
     from rmqspec.broker.container import ContainerBroker
 
     progress(f"starting a container of {choice.image}")
-    return ContainerBroker(choice.image)
+    return ContainerBroker(choice.image, choice.configuration)
 
 
-def _from_node(_: Choice, progress: Progress) -> Broker:
+def _from_node(choice: Choice, progress: Progress) -> Broker:
     from rmqspec.broker.node import NodeBroker
 
     installation = installed_here()
     progress(f"starting a private node of {installation.server}")
-    return NodeBroker(installation)
+    return NodeBroker(installation, configuration=choice.configuration)
 
 
-def _from_package(_: Choice, progress: Progress) -> Broker:
+def _from_package(choice: Choice, progress: Progress) -> Broker:
     from rmqspec.broker.node import NodeBroker
     from rmqspec.broker.package import unpacked
 
     installation = unpacked(progress)
     progress("starting a private node from the unpacked packages")
-    return NodeBroker(installation, "package")
+    return NodeBroker(installation, "package", choice.configuration)

@@ -50,6 +50,35 @@ class Management:
         """Sets a policy for the queues and exchanges whose names match ``pattern``, a regular expression."""
         self._call("PUT", f"policies/{_part(vhost)}/{_part(name)}", {"pattern": pattern, "definition": definition})
 
+    def create_user(self, name: str, password: str, tags: str = "") -> None:
+        """Creates a user, who may enter no vhost yet, or gives an existing one this password and these tags."""
+        self._call("PUT", f"users/{_part(name)}", {"password": password, "tags": tags})
+
+    def delete_user(self, name: str) -> None:
+        """Deletes a user; its connections stay open on some versions."""
+        self._call("DELETE", f"users/{_part(name)}")
+
+    def permit(self, vhost: str, user: str, configure: str = "", write: str = "", read: str = "") -> None:
+        """Lets a user into a vhost, to do each of the three to what matches the regular expression; an empty one: none.
+
+        Source: https://www.rabbitmq.com/docs/access-control#authorisation
+        """
+        permissions = {"configure": configure, "write": write, "read": read}
+        self._call("PUT", f"permissions/{_part(vhost)}/{_part(user)}", permissions)
+
+    def permit_topics(self, vhost: str, user: str, exchange: str, write: str, read: str) -> None:
+        """Limits the routing keys that a user may publish and bind with at a topic exchange."""
+        permissions = {"exchange": exchange, "write": write, "read": read}
+        self._call("PUT", f"topic-permissions/{_part(vhost)}/{_part(user)}", permissions)
+
+    def limit_vhost(self, vhost: str, limit: str, value: int) -> None:
+        """Sets ``max-connections`` or ``max-queues`` of a vhost; -1 is no limit."""
+        self._call("PUT", f"vhost-limits/{_part(vhost)}/{limit}", {"value": value})
+
+    def limit_user(self, user: str, limit: str, value: int) -> None:
+        """Sets ``max-connections`` or ``max-channels`` of a user; -1 is no limit."""
+        self._call("PUT", f"user-limits/{_part(user)}/{limit}", {"value": value})
+
     def exchanges(self, vhost: str) -> set[str]:
         """The names of a vhost's exchanges."""
         return {str(exchange["name"]) for exchange in self._call("GET", f"exchanges/{_part(vhost)}")}

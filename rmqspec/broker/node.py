@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmqspec.broker.base import STARTED, Broker, wait_until_ready
+from rmqspec.broker.configuration import PLAIN, Configuration
 from rmqspec.broker.endpoint import Endpoint, Identity, random_login
+from rmqspec.broker.errors import ControlError
 from rmqspec.broker.installation import Installation
 from rmqspec.broker.ports import LOOPBACK, ReservedPort
 from rmqspec.broker.reaper import OWNER_VARIABLE, kill_owned, watch
@@ -23,7 +25,7 @@ __all__ = ["Node", "NodeBroker"]
 
 STOP_TIMEOUT = 60.0  # seconds for an orderly stop; a busy node needs one or two
 
-CONFIGURATION = """\
+DEFAULTS = """\
 listeners.tcp.default = {host}:{amqp}
 management.tcp.ip = {host}
 management.tcp.port = {management}
@@ -45,6 +47,7 @@ class Node:
         endpoint: Its addresses, both on loopback, and its login.
         distribution: The port that Erlang's own protocol listens on.
         mapper: The port of the node's own epmd.
+        configuration: What the server is started with beyond the defaults.
     """
 
     installation: Installation
@@ -52,9 +55,10 @@ class Node:
     endpoint: Endpoint
     distribution: int
     mapper: int
+    configuration: Configuration = PLAIN
 
     def prepare(self) -> None:
-        """Writes the configuration."""
+        """Writes the configuration and the files that it names, for this user alone."""
         self.directory.chmod(0o700)
         fields = {
             "host": self.endpoint.host,
@@ -63,8 +67,14 @@ class Node:
             "user": self.endpoint.user,
             "password": self.endpoint.password,
         }
-        (self.directory / "rabbitmq.conf").write_text(CONFIGURATION.format(**fields))
-        (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        files, more = self.directory / "files", self.configuration
+        files.mkdir(mode=0o700)
+        for name, content in more.files.items():
+            (files / name).touch(mode=0o600)
+            (files / name).write_bytes(content)
+        added = more.text(str(files), f"{self.endpoint.host}:{self.endpoint.tls_port}")
+        (self.directory / "rabbitmq.conf").write_text(DEFAULTS.format(**fields) + added)
+        (self.directory / "enabled_plugins").write_text(more.enabled_plugins)
 
     def launch(self) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
         """Starts the server and its port mapper, in sessions of their own: no Ctrl-C reaches them."""
@@ -88,6 +98,16 @@ class Node:
             return self.log.read_text(errors="replace").count(STARTED) >= starts
 
         return wait_until_ready(self.endpoint, started, lambda: self._epitaph(server))
+
+    def control(self, *arguments: str) -> str:
+        """Runs ``rabbitmqctl``, which stands beside the server, against this node."""
+        command = [str(self.installation.server.with_name("rabbitmqctl")), "--quiet", *arguments]
+        done = subprocess.run(  # noqa: S603  (the installation's own program)
+            command, env=self._environment(), cwd=self.directory, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise ControlError(f"rabbitmqctl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout.strip()
 
     def remove(self) -> None:
         """Kills what still runs and deletes the directory."""
@@ -148,22 +168,23 @@ class NodeBroker(Broker):
     Args:
         installation: The server to run.
         source: ``node``, or ``package`` where the server was unpacked for it.
+        configuration: What it is started with beyond the defaults.
 
     Raises:
         BrokerDied: It did not come up.
     """
 
-    def __init__(self, installation: Installation, source: str = "node") -> None:
+    def __init__(self, installation: Installation, source: str = "node", configuration: Configuration = PLAIN) -> None:
         self.source, self._installation = source, installation
         self.description = {"node": "a private node", "package": "a private node from unpacked packages"}[source]
-        self._ports = [ReservedPort() for _ in range(4)]
+        self._ports = [ReservedPort() for _ in range(5 if configuration.tls else 4)]
         self._processes: tuple[subprocess.Popen[bytes], ...] = ()
         self._starts = 0
-        amqp, management, distribution, mapper = (port.number for port in self._ports)
+        amqp, management, distribution, mapper, *tls = (port.number for port in self._ports)
         directory = Path(tempfile.mkdtemp(prefix="rmqspec-node-"))
         watch("directory", str(directory))
-        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}")
-        self.node = Node(installation, directory, self.endpoint, distribution, mapper)
+        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}", tls_port=sum(tls))
+        self.node = Node(installation, directory, self.endpoint, distribution, mapper, configuration)
         try:
             self.node.prepare()
             self.start()
@@ -171,9 +192,9 @@ class NodeBroker(Broker):
             self.close()
             raise
 
-    def another(self) -> Broker:
+    def another(self, configuration: Configuration = PLAIN) -> Broker:
         """Another node of the same server."""
-        return NodeBroker(self._installation, self.source)
+        return NodeBroker(self._installation, self.source, configuration)
 
     def start(self) -> None:
         """Starts the node again, at the same ports and with the data that it had."""
@@ -191,6 +212,10 @@ class NodeBroker(Broker):
         """SIGKILL to the server and all its helpers."""
         self._processes[0].kill()
         self._bury()
+
+    def control(self, *arguments: str) -> str:
+        """Runs ``rabbitmqctl``."""
+        return self.node.control(*arguments)
 
     def close(self) -> None:
         """Kills the node and deletes its directory."""

@@ -156,7 +156,8 @@ def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) 
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     internal = ReservedPort(), ReservedPort()
-    node = Node(installation, directory, endpoint, *(port.number for port in internal))
+    distribution, mapper = (port.number for port in internal)
+    node = Node(installation, directory, endpoint, distribution, mapper)
     node.prepare()
 
     def run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rmqspec.broker.base import Broker
+from rmqspec.broker.configuration import PLAIN, Configuration
 from rmqspec.broker.endpoint import Endpoint
 from rmqspec.broker.errors import NotOurs
 from rmqspec.broker.find import Choice, find
@@ -40,16 +41,20 @@ class SharedBroker(Broker):
             "scheme": at.scheme,
         }
 
-    def another(self) -> Broker:
+    def another(self, configuration: Configuration = PLAIN) -> Broker:
         """A broker of the same kind, owned by this process."""
         if self.source == "url":
             raise NotOurs("the broker was named by its URL: specs that restart or kill one are not run against it")
-        return find(Choice(broker=self.source, image=self._image), lambda _: None)
+        choice = Choice(broker=self.source, image=self._image, configuration=configuration)
+        return find(choice, lambda _: None)
 
     def start(self) -> None:  # noqa: D102
         raise NotOurs("this broker is shared with other processes")
 
     stop = kill = start
+
+    def control(self, *arguments: str) -> str:  # noqa: D102
+        raise NotOurs(f"this broker is shared with other processes ({' '.join(arguments)})")
 
     def close(self) -> None:  # noqa: D102
         self.management.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rmqspec.broker.base import Broker
+from rmqspec.broker.configuration import PLAIN, Configuration
 from rmqspec.broker.endpoint import Endpoint, greet
 from rmqspec.broker.errors import ManagementError, NotOurs, Unavailable
 
@@ -39,13 +40,16 @@ class UrlBroker(Broker):
         except ManagementError as error:
             raise Unavailable("url", *_split(str(error))) from error
 
-    def another(self) -> Broker:  # noqa: D102
+    def another(self, configuration: Configuration = PLAIN) -> Broker:  # noqa: ARG002, D102
         raise NotOurs("the broker was named by its URL: specs that restart or kill one are not run against it")
 
     def start(self) -> None:  # noqa: D102
         raise NotOurs("a broker that was named by its URL is not started from here")
 
     stop = kill = start
+
+    def control(self, *arguments: str) -> str:  # noqa: D102
+        raise NotOurs(f"a broker that was named by its URL is not controlled from here ({' '.join(arguments)})")
 
     def close(self) -> None:  # noqa: D102
         self.management.close()

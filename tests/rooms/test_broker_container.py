@@ -19,8 +19,8 @@ import sys
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from rmqspec.broker import DEFAULT_IMAGE, Unavailable
-from rmqspec.broker.container import ContainerBroker, check_engine, engine
+from rmqspec.broker import Unavailable
+from rmqspec.broker.container import ContainerBroker, engine
 from rmqspec.broker.endpoint import greet
 from rmqspec.broker.reaper import OWNER_LABEL
 
@@ -34,28 +34,6 @@ from rmqspec.broker.container import ContainerBroker
 print(ContainerBroker(sys.argv[1]).endpoint.port, flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture(scope="module")
-def docker():
-    try:
-        client = engine()
-    except Unavailable as reason:
-        pytest.skip(f"not run: {reason}")
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def image(docker):
-    """The one of the environment, or one that is here already, or the default."""
-    here = sorted(tag for image in docker.images.list("rabbitmq") for tag in image.tags if tag.endswith("-management"))
-    chosen = os.environ.get("RABBITMQ_IMAGE") or next(iter(here), DEFAULT_IMAGE)
-    try:
-        check_engine(chosen)
-    except Unavailable as reason:
-        pytest.skip(f"not run: {reason}")
-    return chosen
 
 
 @pytest.fixture(scope="module")

@@ -202,8 +202,10 @@ class TestUnpacked:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         try:
             installation = unpacked(silently)
-        except Unavailable as reason:
-            pytest.skip(f"not run: {reason}")
+        except Unavailable as refusal:
+            if "cannot be fetched" not in refusal.reason and "no Debian or Ubuntu" not in refusal.reason:
+                raise  # a defect of ours, and no lack of a network
+            pytest.skip(f"not run: {refusal}")
 
         with contextlib.closing(NodeBroker(installation, "package")) as broker:
             assert broker.identity.product == "RabbitMQ"
