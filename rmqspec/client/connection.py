@@ -5,8 +5,7 @@ pika deprecates ``BlockingConnection`` in 1.5 and removes it in 2.0; when that d
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 from weakref import WeakSet
@@ -16,22 +15,14 @@ from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.adapters.select_connection import SelectConnection
 
-from rmqspec.client.errors import (
-    ChannelClosed,
-    ClientError,
-    ConnectionLost,
-    LoginRefused,
-    TlsRefused,
-    Unreachable,
-    VhostRefused,
-)
+from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unreachable
+from rmqspec.client.message import OVERHEAD
+from rmqspec.client.refusal import refusal
 from rmqspec.client.settings import Settings
 
 __all__ = ["Channel", "Connection", "Loop", "connect", "open_connections", "open_loop", "refusal", "translated"]
 
 Channel = BlockingChannel
-
-FRAME_OVERHEAD = 8  # bytes: type, channel, size and end
 
 
 class Connection(BlockingConnection):
@@ -48,14 +39,14 @@ class Loop(SelectConnection):
     @property
     def body_limit(self) -> int:
         """Bytes of a body that fit into one frame: the negotiated frame size less what is around the body."""
-        return int(cast("pika.ConnectionParameters", self.params).frame_max) - FRAME_OVERHEAD
+        return int(cast("pika.ConnectionParameters", self.params).frame_max) - OVERHEAD
 
-    def write(self, frames: bytes) -> None:
-        """Sends frames that are marshalled already; many in one piece leave in one write.
+    def write(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Sends frames that are marshalled already, in one piece that leaves in one write.
 
         pika has no public way to do that: ``basic_publish`` hands each frame to the socket's buffer by itself.
         """
-        self._output_marshaled_frames([frames])  # type: ignore[attr-defined]
+        self._output_marshaled_frames([b"".join(pieces)])  # type: ignore[attr-defined]
 
 
 _opened: WeakSet[Connection | Loop] = WeakSet()
@@ -161,24 +152,3 @@ def translation(what: str, error: BaseException) -> ClientError:
     if isinstance(error, exceptions.ConnectionClosed):
         return ConnectionLost(f"{what}: the connection was closed: {text}", code, text)
     return ConnectionLost(f"{what}: the connection to the broker was lost; is it still running?")
-
-
-def refusal(parameters: pika.URLParameters, error: BaseException) -> ClientError:
-    """Why a connection could not be opened, as one sentence."""
-    where = f"{parameters.host}:{parameters.port}"
-    words = _chain(error)
-    said = re.search(r"\((\d{3})\) '(.*?)'", words)  # during the handshake pika hands the broker's words on as text
-    code, text = (int(said[1]), said[2]) if said else (0, "")
-    if "CERTIFICATE" in words.upper() or "SSL" in words.upper():
-        return TlsRefused(f"TLS with {where} failed ({words[:200]}): check authority, certificate and server name")
-    if code == 403 or "AuthenticationError" in words:
-        user = getattr(parameters.credentials, "username", "")
-        return LoginRefused(f"the broker at {where} refused the login of {user!r}: check user and password", code, text)
-    if code == 530 or "AccessDenied" in words:
-        vhost = parameters.virtual_host
-        return VhostRefused(f"the broker at {where} has no vhost {vhost!r} for this user: create it", code, text)
-    return Unreachable(f"no broker answers at {where}: start one (rmqspec rabbitup), or correct its address")
-
-
-def _chain(error: BaseException | None) -> str:
-    return repr(error) + str(error)

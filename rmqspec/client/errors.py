@@ -16,6 +16,7 @@
     │   ├── Returned         no queue is bound for the message; it came back
     │   ├── Nacked           a queue refused the message
     │   ├── OutcomeUnknown   the connection was lost before the broker had answered
+    │   ├── Unencodable      the protocol cannot carry the message; it was not sent
     │   └── WindowFull       too many messages are unanswered; this one was not sent
     └── CallFailed
         ├── CallTimedOut     no reply before the deadline
@@ -48,6 +49,7 @@ __all__ = [
     "PublishFailed",
     "Returned",
     "TlsRefused",
+    "Unencodable",
     "Unreachable",
     "VhostRefused",
     "WindowFull",
@@ -128,6 +130,10 @@ class OutcomeUnknown(PublishFailed):
 
     Sent again it may be there twice; not sent again it may be missing. Only the caller knows which is worse.
     """
+
+
+class Unencodable(PublishFailed):
+    """A name, a key, a property or the body has no place in AMQP 0-9-1, as a key of more than 255 bytes."""
 
 
 class WindowFull(PublishFailed):

@@ -100,10 +100,10 @@ class Link:
             self._serve()
             while not self._closing.is_set():
                 reopen(self._serve)
-        except ClientError as error:
+        except Exception as error:  # also a defect of ours: whoever waits for an answer is told, and waits no longer
             if not self._closing.is_set():
-                self._failure = error
-                self._tenant.on_lost(error, final=True)
+                self._failure = _as_ours(error)
+                self._tenant.on_lost(self._failure, final=True)
         finally:
             self._settled.set()
 
@@ -117,6 +117,10 @@ class Link:
             self._loop = loop
         try:
             loop.ioloop.start()
+        except Exception:  # a defect of ours: the broker is to hear a goodbye all the same
+            self._hang_up()
+            loop.ioloop.start()
+            raise
         finally:
             with self._guard:
                 self._loop = None
@@ -135,8 +139,13 @@ class Link:
     def _on_channel(self, channel: LoopChannel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
         assert self._loop is not None
-        self._tenant.on_channel(channel, self._loop)
-        self._settled.set()
+        try:
+            self._tenant.on_channel(channel, self._loop)
+        except Exception as error:  # pika would take it for a lost connection, and it would come again with the next
+            self._refused = _as_ours(error)
+            self._hang_up()
+        else:
+            self._settled.set()
 
     def _on_channel_closed(self, _: LoopChannel, error: BaseException) -> None:
         if isinstance(error, ChannelClosedByClient):
@@ -164,3 +173,11 @@ class Link:
                 self._loop.close()
         except ConnectionWrongStateError:
             return  # it is closing already
+
+
+def _as_ours(error: Exception) -> ClientError:
+    if isinstance(error, ClientError):
+        return error
+    ours = ClientError(f"the connection's thread ended by a defect ({error!r}): please report it")
+    ours.__cause__ = error
+    return ours

@@ -6,12 +6,13 @@ Source: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf (2.3.5 frame deta
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from pika import BasicProperties, DeliveryMode, spec
+from pika import BasicProperties, DeliveryMode, exceptions, spec
+
+from rmqspec.client.errors import Unencodable
 
 __all__ = ["Confirmed", "Message", "frames", "persistent"]
 
@@ -19,8 +20,7 @@ FRAME_END = bytes([spec.FRAME_END])
 OVERHEAD = 8  # bytes of a frame besides its payload: type, channel, size, end
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Message:
+class Message(NamedTuple):
     """What is published.
 
     Attributes:
@@ -79,8 +79,8 @@ def persistent(
     )
 
 
-def frames(message: Message, channel: int, body_limit: int) -> Iterator[bytes]:
-    """The frames of a publish: method, header, and the body in pieces.
+def frames(message: Message, channel: int, body_limit: int) -> list[bytes | memoryview]:
+    """What a publish is on the wire, in pieces to be joined: method, header, and the body in frames.
 
     pika makes the same bytes, frame by frame, and hands each to the socket's buffer by itself. Here the fields that
     repeat from message to message are encoded once.
@@ -88,14 +88,37 @@ def frames(message: Message, channel: int, body_limit: int) -> Iterator[bytes]:
     Args:
         message: What is published.
         channel: The channel's number.
-        body_limit: Bytes of body that fit into one frame: the negotiated frame size less the frame's own 8.
+        body_limit: Bytes of body that fit into one frame: the negotiated frame size less the frame's ``OVERHEAD``.
+
+    Raises:
+        Unencodable: A name, a key, a property or the body has no place in the protocol.
     """
     body = message.body
-    yield _method(channel, message.exchange, message.routing_key, message.mandatory)
-    yield _header(channel, len(body), message.properties)
+    try:
+        header = _header(channel, message)
+        if len(header) > body_limit + OVERHEAD:
+            raise ValueError("its headers need more than one frame")  # the broker would end the connection (501)
+        head = _method(channel, message.exchange, message.routing_key, message.mandatory) + header
+    except (AssertionError, AttributeError, TypeError, ValueError, exceptions.AMQPError, struct.error) as error:
+        raise Unencodable(f"AMQP 0-9-1 cannot carry {_culprit(error)}: not sent", message) from error
+    if not body:
+        return [head]
+    if len(body) <= body_limit:
+        return [head + _body_start(channel, len(body)), body, FRAME_END]
+    pieces: list[bytes | memoryview] = [head]
     for start in range(0, len(body), body_limit):
-        piece = body if len(body) <= body_limit else body[start : start + body_limit]
-        yield struct.pack(">BHI", spec.FRAME_BODY, channel, len(piece)) + piece + FRAME_END
+        piece = memoryview(body)[start : start + body_limit]
+        pieces += [_body_start(channel, len(piece)), piece, FRAME_END]
+    return pieces
+
+
+def _culprit(error: Exception) -> str:
+    """What pika could not encode, in words. Its own may hold what the message says, which stays out of logs."""
+    if isinstance(error, exceptions.ShortStringTooLong):
+        return "a name, a key or a property of more than 255 bytes"
+    if isinstance(error, exceptions.UnsupportedAMQPFieldException):
+        return f"a header of type {type(error.args[-1]).__name__}"
+    return f"one of its properties ({error})"
 
 
 @lru_cache(maxsize=1024)
@@ -105,10 +128,20 @@ def _method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> b
     return struct.pack(">BHI", spec.FRAME_METHOD, channel, len(payload)) + payload + FRAME_END
 
 
-def _header(channel: int, size: int, properties: BasicProperties) -> bytes:
+def _body_start(channel: int, size: int) -> bytes:
+    return struct.pack(">BHI", spec.FRAME_BODY, channel, size)
+
+
+def _header(channel: int, message: Message) -> bytes:
+    properties = message.properties
     encoded = _encoded(*_fields(properties)) if properties.headers is None else b"".join(properties.encode())
-    payload = struct.pack(">HxxQ", properties.INDEX, size) + encoded
-    return struct.pack(">BHI", spec.FRAME_HEADER, channel, len(payload)) + payload + FRAME_END
+    if not isinstance(message.body, bytes):
+        raise TypeError(f"the body is of type {type(message.body).__name__}, not bytes")
+    return (
+        struct.pack(">BHIHxxQ", spec.FRAME_HEADER, channel, 12 + len(encoded), properties.INDEX, len(message.body))
+        + encoded
+        + FRAME_END
+    )
 
 
 FIELDS = (

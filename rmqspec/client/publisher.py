@@ -19,25 +19,14 @@ from pika.frame import Method
 from rmqspec.client.connection import Loop
 from rmqspec.client.errors import ChannelClosed, ClientError, Nacked, OutcomeUnknown, Returned, WindowFull
 from rmqspec.client.link import Link, LoopChannel
-from rmqspec.client.message import Confirmed, Message, frames, persistent
+from rmqspec.client.message import Confirmed, Message, persistent
+from rmqspec.client.sent import Sent
 from rmqspec.client.settings import Settings
 from rmqspec.client.window import Window
 
 __all__ = ["Publisher"]
 
-WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or a part of a large one
-
-
-class _Sent:
-    """A message on its way."""
-
-    __slots__ = ("future", "message", "returned")
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self.future: Future[Confirmed] = Future()
-        self.future.set_running_or_notify_cancel()  # what is handed over cannot be called back
-        self.returned: spec.Basic.Return | None = None
+WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or one large one
 
 
 class Publisher:
@@ -74,11 +63,11 @@ class Publisher:
         self._patience, self._resend = patience, resend
         self._window = Window(window, window_bytes)
         self._guard = threading.Lock()
-        self._waiting: deque[_Sent] = deque()  # handed over, not sent yet
+        self._waiting: deque[Sent] = deque()  # handed over, not sent yet
         self._woken = False
         self._dead: ClientError | None = None
         # From here on: touched by the link's thread alone.
-        self._unanswered: dict[int, _Sent] = {}
+        self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
         self._next_tag, self._first_tag, self._blocked = 1, 1, ""
         self._link = Link(Settings.of(source), name, self)
@@ -108,15 +97,13 @@ class Publisher:
 
         Raises:
             WindowFull: No room came free in time.
+            Unencodable: The protocol cannot carry the message.
             ClientError: The publisher has been closed, or cannot connect any more.
         """
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
-        # The link's own thread, as in a future's callback, would wait for itself.
-        patience = 0.0 if self._link.in_thread else self._patience
-        if not self._window.enter(len(body), patience):
-            why = f"the broker blocks publishers ({self._blocked})" if self._blocked else "the broker does not keep up"
-            raise WindowFull(f"no room in the window within {patience:g} s, as {why}", message)
-        sent = _Sent(message)
+        sent = Sent(message, self._shape)
+        if not self._window.enter(len(body), 0.0):
+            self._wait_for_room(message)
         with self._guard:
             if self._dead:
                 self._window.leave(1, len(body))
@@ -125,7 +112,14 @@ class Publisher:
             wake, self._woken = not self._woken, True
         if wake and not self._link.soon(self._send):
             self._woken = False  # sent as soon as there is a channel again
-        return sent.future
+        return sent
+
+    def _wait_for_room(self, message: Message) -> None:
+        # The link's own thread, as in a future's callback, would wait for itself.
+        patience = 0.0 if self._link.in_thread else self._patience
+        if not self._window.enter(len(message.body), patience):
+            why = f"the broker blocks publishers ({self._blocked})" if self._blocked else "the broker does not keep up"
+            raise WindowFull(f"no room in the window within {patience:g} s, as {why}", message)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Waits until every message has its answer; False if some have none after so many seconds."""
@@ -154,6 +148,7 @@ class Publisher:
         channel.confirm_delivery(self._on_answer)
         self._next_tag = self._first_tag = 1
         self._channel, self._loop, self._blocked = channel, loop, ""
+        self._shape = (channel.channel_number, loop.body_limit)
         self._send()
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
@@ -165,6 +160,7 @@ class Publisher:
             if isinstance(reason, ChannelClosed) and f"exchange '{sent.message.exchange}'" in reason.reply_text:
                 self._finish(sent, reason)
             elif self._resend and not final:
+                sent.returned = None  # the ack that was to follow its return is lost
                 again.append(sent)
             else:
                 self._finish(sent, OutcomeUnknown(f"{reason}; unknown whether it has", sent.message))
@@ -187,19 +183,19 @@ class Publisher:
             if self._channel is None or self._blocked:
                 return
             batch, self._waiting = self._waiting, deque()
-        buffer: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         size = 0
         for sent in batch:
+            sent.reshape(self._shape)
             self._unanswered[self._next_tag] = sent
             self._next_tag += 1
-            for frame in frames(sent.message, self._channel.channel_number, self._loop.body_limit):
-                buffer.append(frame)
-                size += len(frame)
+            pieces += sent.frames
+            size += len(sent.message.body)
             if size >= WRITE_SIZE:
-                self._loop.write(b"".join(buffer))
-                buffer, size = [], 0
-        if buffer:
-            self._loop.write(b"".join(buffer))
+                self._loop.write(pieces)
+                pieces, size = [], 0
+        if pieces:
+            self._loop.write(pieces)
 
     def _on_return(self, _: LoopChannel, method: spec.Basic.Return, properties: BasicProperties, body: bytes) -> None:
         # A return names no tag. Returns come in the order of publishing, each before its ack, so it is the oldest
@@ -218,27 +214,25 @@ class Publisher:
         settled = [sent for t in tags if (sent := self._unanswered.pop(t, None)) is not None]
         if answer.multiple:
             self._first_tag = tag + 1
-        if isinstance(answer, spec.Basic.Ack):
-            for sent in settled:
-                self._answer(sent)
-        else:
-            for sent in settled:
-                sent.future.set_exception(Nacked("a queue refused it, as a full one does", sent.message))
+        settle = self._answer if isinstance(answer, spec.Basic.Ack) else self._refuse
+        for sent in settled:
+            settle(sent)
         self._window.leave(len(settled), sum([len(sent.message.body) for sent in settled]))
 
-    def _answer(self, sent: _Sent) -> None:
+    def _answer(self, sent: Sent) -> None:
         message, returned = sent.message, sent.returned
         if returned is None:
             self.confirmed[message.exchange] += 1
-            sent.future.set_result(Confirmed(message))
+            sent.set_result(Confirmed(message))
         else:
             code, text = int(returned.reply_code or 0), str(returned.reply_text)
-            sent.future.set_exception(
-                Returned("no queue is bound for it; declare the topology first", message, code, text)
-            )
+            sent.set_exception(Returned("no queue is bound for it; declare the topology first", message, code, text))
 
-    def _finish(self, sent: _Sent, error: ClientError) -> None:
-        sent.future.set_exception(error)
+    def _refuse(self, sent: Sent) -> None:
+        sent.set_exception(Nacked("a queue refused it, as a full one does", sent.message))
+
+    def _finish(self, sent: Sent, error: ClientError) -> None:
+        sent.set_exception(error)
         self._window.leave(1, len(sent.message.body))
 
     def _give_up(self) -> None:

@@ -27,7 +27,7 @@ class Window:
     def enter(self, size: int, timeout: float) -> bool:
         """Takes a place, or returns False when none was free for so many seconds."""
         with self._changed:
-            if self._count and not self._has_room(size) and not self._wait(lambda: self._has_room(size), timeout):
+            if not self._has_room(size) and not (timeout and self._wait(lambda: self._has_room(size), timeout)):
                 return False
             self._count += 1
             self._size += size
