@@ -10,9 +10,9 @@ from pika.exceptions import AMQPConnectionError
 class Holder:
     """A consumer that acknowledges only when it is told to: what it was sent, it holds."""
 
-    def __init__(self, channel, queue, auto_ack=False):
-        self.channel, self.bodies, self.tags = channel, [], []
-        self.consumer_tag = channel.basic_consume(queue, self._take, auto_ack=auto_ack)
+    def __init__(self, channel, queue, **options):
+        self.channel, self.bodies, self.tags, self.headers = channel, [], [], []
+        self.consumer_tag = channel.basic_consume(queue, self._take, **options)
 
     def after(self, count):
         """What has come once so many messages have, or nothing has for ten seconds."""
@@ -21,9 +21,10 @@ class Holder:
             self.channel.connection.process_data_events(time_limit=1)  # returns with the first event
         return self.bodies
 
-    def _take(self, _channel, method, _properties, body):
+    def _take(self, _channel, method, properties, body):
         self.bodies.append(body)
         self.tags.append(method.delivery_tag)
+        self.headers.append(properties.headers or {})
 
 
 @pytest.fixture
