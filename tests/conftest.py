@@ -8,6 +8,10 @@ import threading
 import time
 
 import pytest
+from hypothesis import settings
+
+# For what one has minutes for: `--hypothesis-profile=thorough`.
+settings.register_profile("thorough", max_examples=300, stateful_step_count=50, deadline=None)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is for what a script runs in the background, and so it would be for every process that is started here:
