@@ -10,11 +10,12 @@ Source: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from queue import SimpleQueue
+from typing import NamedTuple
 
 from pika import BasicProperties
 from pika.frame import Method
@@ -24,7 +25,8 @@ from rmqspec.client.acks import Acks
 from rmqspec.client.connection import Loop
 from rmqspec.client.errors import ChannelClosed, ClientError, ConsumerCancelled
 from rmqspec.client.link import Link, LoopChannel
-from rmqspec.client.message import Message
+from rmqspec.client.message import Message, frames, method_frame
+from rmqspec.client.outbox import Outbox
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
 
@@ -53,6 +55,15 @@ class Delivery:
 
 
 Handler = Callable[[Delivery], Outcome]
+
+
+class _Word(NamedTuple):
+    """What a handler has for the broker: the outcome of a delivery, or a message that goes out before it."""
+
+    generation: int  # of the channel that it is for
+    tag: int = 0
+    outcome: Outcome | None = None
+    frames: Sequence[bytes | memoryview] = ()
 
 
 class Consumer:
@@ -100,8 +111,7 @@ class Consumer:
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._guard = threading.Lock()
-        self._outbox: deque[tuple[int, int, Outcome] | Message] = deque()
-        self._woken = False
+        self._outbox = Outbox[_Word](lambda: self._link.soon(self._send))
         # From here on: touched by the link's thread alone.
         self._channel: LoopChannel | None = None
         self._generation, self._acks = 0, Acks()
@@ -134,8 +144,12 @@ class Consumer:
             self._inbox.put(None)
 
     def send(self, message: Message) -> None:
-        """Publishes on the consumer's own channel, without a confirm, before the outcome of the delivery in hand."""
-        self._outbox.append(message)
+        """Publishes on the consumer's own channel, without a confirm, before the outcome of the delivery in hand.
+
+        Raises:
+            Unencodable: The protocol cannot carry the message.
+        """
+        self._outbox.put(_Word(self._generation, frames=frames(message, *self._shape)), wake=False)
 
     def _work(self) -> None:
         while (item := self._inbox.get()) is not None:
@@ -162,21 +176,18 @@ class Consumer:
     def _settle(self, generation: int, tag: int, outcome: Outcome) -> None:
         with self._guard:
             self.outcomes[outcome] += 1
-            self._outbox.append((generation, tag, outcome))
-            if self._woken or (len(self._outbox) < self._ack_batch and not self._inbox.empty()):
-                return
-            self._woken = True
-        if not self._link.soon(self._send):
-            self._woken = False  # the channel is lost, and with it whatever could be settled
+        wake = len(self._outbox) + 1 >= self._ack_batch or self._inbox.empty()
+        # Where there is no connection the channel is lost, and with it whatever could be settled.
+        self._outbox.put(_Word(generation, tag, outcome), wake=wake)
 
     def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
         self.stop()
 
-    def on_channel(self, channel: LoopChannel, _: Loop) -> None:
+    def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
         """The link has a channel: declares and consumes, all in one go; a refusal closes the channel."""
         self._channel, self._generation = channel, self._generation + 1
-        self._acks = Acks()
+        self._acks, self._loop, self._shape = Acks(), loop, (channel.channel_number, loop.body_limit)
         if self._topology:
             self._topology.send(channel)
         channel.basic_qos(prefetch_count=self._prefetch)
@@ -204,24 +215,23 @@ class Consumer:
         self._fail(ConsumerCancelled(words))
 
     def _send(self) -> None:
-        with self._guard:
-            self._woken = False
-            outbox, self._outbox = self._outbox, deque()
-        channel = self._channel
+        # All in one write: a reply and its ack, or the answers to many deliveries.
+        outbox, channel = self._outbox.take(), self._channel
         if channel is None or not channel.is_open:
             return
-        acked, nacked = [], []
-        for item in outbox:
-            if isinstance(item, Message):
-                channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, item.mandatory)
+        pieces: list[bytes | memoryview] = []
+        acked, nacked, number = [], [], channel.channel_number
+        for word in outbox:
+            if word.generation != self._generation:
                 continue
-            generation, tag, outcome = item
-            if generation != self._generation:
-                continue
-            if outcome in (Outcome.ACK, Outcome.RETRY):
-                acked.append(tag)
+            if word.outcome is None:
+                pieces += word.frames
+            elif word.outcome in (Outcome.ACK, Outcome.RETRY):
+                acked.append(word.tag)
             else:
-                nacked.append(tag)
-                channel.basic_nack(tag, requeue=outcome is Outcome.REQUEUE)
-        for tag, multiple in self._acks.settle(acked, nacked):
-            channel.basic_ack(tag, multiple)
+                nacked.append(word.tag)
+                nack = Basic.Nack(word.tag, requeue=word.outcome is Outcome.REQUEUE)
+                pieces.append(method_frame(nack, number))
+        pieces += [method_frame(Basic.Ack(*ack), number) for ack in self._acks.settle(acked, nacked)]
+        if pieces:
+            self._loop.write(pieces)

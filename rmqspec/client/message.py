@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pika import BasicProperties, DeliveryMode, exceptions, spec
+from pika.frame import Method
 
 from rmqspec.client.errors import Unencodable
 
-__all__ = ["Confirmed", "Message", "frames", "persistent"]
+__all__ = ["Confirmed", "Message", "frames", "method_frame", "persistent"]
 
 FRAME_END = bytes([spec.FRAME_END])
 OVERHEAD = 8  # bytes of a frame besides its payload: type, channel, size, end
@@ -110,6 +111,11 @@ def frames(message: Message, channel: int, body_limit: int) -> list[bytes | memo
         piece = memoryview(body)[start : start + body_limit]
         pieces += [_body_start(channel, len(piece)), piece, FRAME_END]
     return pieces
+
+
+def method_frame(method: spec.Basic.Ack | spec.Basic.Nack, channel: int) -> bytes:
+    """What a method without content is on the wire."""
+    return Method(channel, method).marshal()
 
 
 def _culprit(error: Exception) -> str:

@@ -8,8 +8,7 @@ Source: https://www.rabbitmq.com/docs/confirms#publisher-confirms
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import Future
 from types import TracebackType
 
@@ -20,6 +19,7 @@ from rmqspec.client.connection import Loop
 from rmqspec.client.errors import ChannelClosed, ClientError, Nacked, OutcomeUnknown, Returned, WindowFull
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
+from rmqspec.client.outbox import Outbox
 from rmqspec.client.sent import Sent
 from rmqspec.client.settings import Settings
 from rmqspec.client.window import Window
@@ -62,10 +62,7 @@ class Publisher:
         self.confirmed: Counter[str] = Counter()
         self._patience, self._resend = patience, resend
         self._window = Window(window, window_bytes)
-        self._guard = threading.Lock()
-        self._waiting: deque[Sent] = deque()  # handed over, not sent yet
-        self._woken = False
-        self._dead: ClientError | None = None
+        self._outbox = Outbox[Sent](lambda: self._link.soon(self._send))
         # From here on: touched by the link's thread alone.
         self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
@@ -104,14 +101,11 @@ class Publisher:
         sent = Sent(message, self._shape)
         if not self._window.enter(len(body), 0.0):
             self._wait_for_room(message)
-        with self._guard:
-            if self._dead:
-                self._window.leave(1, len(body))
-                raise self._dead
-            self._waiting.append(sent)
-            wake, self._woken = not self._woken, True
-        if wake and not self._link.soon(self._send):
-            self._woken = False  # sent as soon as there is a channel again
+        try:
+            self._outbox.put(sent)
+        except ClientError:
+            self._window.leave(1, len(body))
+            raise
         return sent
 
     def _wait_for_room(self, message: Message) -> None:
@@ -127,10 +121,9 @@ class Publisher:
 
     def close(self, timeout: float = 10.0) -> None:
         """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``."""
-        if not self._dead:
+        if not self._outbox.ended:
             self.flush(timeout)
-        with self._guard:
-            self._dead = self._dead or ClientError("the publisher has been closed")
+        self._outbox.end(ClientError("the publisher has been closed"))
         self._link.close()
         self._give_up()
 
@@ -164,11 +157,9 @@ class Publisher:
                 again.append(sent)
             else:
                 self._finish(sent, OutcomeUnknown(f"{reason}; unknown whether it has", sent.message))
-        with self._guard:
-            self._waiting.extendleft(reversed(again))
-            if final:
-                self._dead = reason
+        self._outbox.put_back(again)
         if final:
+            self._outbox.end(reason)
             self._give_up()
 
     def on_blocked(self, reason: str) -> None:
@@ -178,14 +169,12 @@ class Publisher:
             self._send()
 
     def _send(self) -> None:
-        with self._guard:
-            self._woken = False
-            if self._channel is None or self._blocked:
-                return
-            batch, self._waiting = self._waiting, deque()
+        if self._channel is None or self._blocked:
+            self._outbox.rest()
+            return
         pieces: list[bytes | memoryview] = []
         size = 0
-        for sent in batch:
+        for sent in self._outbox.take():
             sent.reshape(self._shape)
             self._unanswered[self._next_tag] = sent
             self._next_tag += 1
@@ -236,8 +225,7 @@ class Publisher:
         self._window.leave(1, len(sent.message.body))
 
     def _give_up(self) -> None:
-        with self._guard:
-            left = [*self._unanswered.values(), *self._waiting]
-            self._unanswered, self._waiting = {}, deque()
+        left = [*self._unanswered.values(), *self._outbox.take()]
+        self._unanswered = {}
         for sent in left:
             self._finish(sent, OutcomeUnknown("the publisher ended before the broker had answered for", sent.message))

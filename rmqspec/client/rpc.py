@@ -6,11 +6,9 @@ Source: https://www.rabbitmq.com/docs/direct-reply-to, https://www.rabbitmq.com/
 from __future__ import annotations
 
 import itertools
-import threading
+import time
 import uuid
-from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -21,6 +19,8 @@ from pika.spec import Basic
 from rmqspec.client.connection import Loop
 from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut, ClientError
 from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.message import Message, frames
+from rmqspec.client.outbox import Outbox
 from rmqspec.client.settings import Settings
 
 __all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "RpcClient"]
@@ -29,14 +29,15 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # the broker's pseudo-queue: no queue
 ERROR_HEADER = "error"  # on a reply: what the server could not do
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
-    queue: str
-    request: bytes
-    timeout: float
-    correlation_id: str
-    reply: Future[bytes] = field(default_factory=Future)
+class _Call(Future[bytes]):
+    """A call that is open: the promise of its reply."""
+
     timer: Any = None  # pika's, of a type of its own
+
+    def __init__(self, queue: str, timeout: float, correlation_id: str, frames: list[bytes | memoryview]) -> None:
+        super().__init__()
+        self.queue, self.timeout, self.correlation_id, self.frames = queue, timeout, correlation_id, frames
+        self.deadline = time.monotonic() + timeout
 
 
 class RpcClient:
@@ -59,9 +60,7 @@ class RpcClient:
         self.reply_to = f"replies-{uuid.uuid4().hex}" if exclusive_queue else DIRECT_REPLY_TO
         self._timeout, self._exclusive = timeout, exclusive_queue
         self._numbers, self._session = itertools.count(1), uuid.uuid4().hex[:8]
-        self._guard = threading.Lock()
-        self._asked: deque[_Call] = deque()
-        self._woken, self._dead = False, False
+        self._outbox = Outbox[_Call](lambda: self._link.soon(self._send))
         # From here on: touched by the link's thread alone.
         self._open: dict[str, _Call] = {}
         self._channel: LoopChannel | None = None
@@ -80,6 +79,7 @@ class RpcClient:
             CallTimedOut: No reply came in time. The server may still have done the work.
             CallRefused: The server replied with an error.
             CallFailed: There is no such queue, or the connection was lost.
+            Unencodable: The protocol cannot carry the request.
         """
         return self.send(queue, request, timeout).result()
 
@@ -91,21 +91,26 @@ class RpcClient:
             reply that comes all the same is dropped.
         """
         seconds = self._timeout if timeout is None else timeout
-        call = _Call(queue, request, seconds, f"{self._session}-{next(self._numbers)}")
-        with self._guard:
-            if self._dead:
-                raise CallFailed("the client has been closed")
-            self._asked.append(call)
-            wake, self._woken = not self._woken, True
-        if wake and not self._link.soon(self._send):
-            self._woken = False
-            self._fail_all(CallFailed(f"the call to {queue!r} was not sent: the connection to the broker is lost"))
-        return call.reply
+        correlation_id = f"{self._session}-{next(self._numbers)}"
+        call = _Call(queue, seconds, correlation_id, self._request(queue, request, seconds, correlation_id))
+        if not self._outbox.put(call):
+            self._refuse_what_waits()
+        return call
+
+    def _request(self, queue: str, body: bytes, timeout: float, correlation_id: str) -> list[bytes | memoryview]:
+        properties = BasicProperties(
+            content_type="application/json",
+            delivery_mode=DeliveryMode.Transient,  # nobody waits for it any more after a restart
+            correlation_id=correlation_id,
+            reply_to=self.reply_to,
+            expiration=str(int(timeout * 1000)),  # nor after the deadline
+        )
+        # Mandatory: where there is no queue, the request comes back at once instead of never.
+        return frames(Message("", queue, body, properties), *self._shape)
 
     def close(self) -> None:
         """Hangs up; calls that are open fail."""
-        with self._guard:
-            self._dead = True
+        self._outbox.end(CallFailed("the client has been closed"))
         self._link.close()
         self._fail_all(CallFailed("the client was closed before the reply came"))
 
@@ -120,6 +125,7 @@ class RpcClient:
     def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
         """The link has a channel: listens for replies."""
         self._channel, self._loop = channel, loop
+        self._shape = (channel.channel_number, loop.body_limit)
         channel.add_on_return_callback(self._on_return)
         if self._exclusive:
             channel.queue_declare(self.reply_to, exclusive=True)
@@ -129,30 +135,31 @@ class RpcClient:
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel, and with it the address that replies would come to."""
         self._channel = None
-        self._dead = self._dead or final
-        self._fail_all(CallFailed(f"no reply can come any more: {reason}", reason.reply_code, reason.reply_text))
+        error = CallFailed(f"no reply can come any more: {reason}", reason.reply_code, reason.reply_text)
+        if final:
+            self._outbox.end(error)
+        self._fail_all(error)
 
     def on_blocked(self, reason: str) -> None:
         """An alarm: requests wait at the broker, and the deadlines run."""
 
     def _send(self) -> None:
-        with self._guard:
-            self._woken = False
-            if self._channel is None:
-                return
-            asked, self._asked = self._asked, deque()
-        for call in asked:
+        if self._channel is None:
+            self._refuse_what_waits()
+            return
+        pieces: list[bytes | memoryview] = []
+        for call in self._outbox.take():
             self._open[call.correlation_id] = call
-            properties = BasicProperties(
-                content_type="application/json",
-                delivery_mode=DeliveryMode.Transient,  # nobody waits for it any more after a restart
-                correlation_id=call.correlation_id,
-                reply_to=self.reply_to,
-                expiration=str(int(call.timeout * 1000)),  # nor after the deadline
-            )
-            # Mandatory: where there is no queue, the request comes back at once instead of never.
-            self._channel.basic_publish("", call.queue, call.request, properties, mandatory=True)
-            call.timer = self._loop.ioloop.call_later(call.timeout, partial(self._expire, call))
+            remaining = max(0.0, call.deadline - time.monotonic())
+            call.timer = self._loop.ioloop.call_later(remaining, partial(self._expire, call))
+            pieces += call.frames
+        if pieces:
+            self._loop.write(pieces)
+
+    def _refuse_what_waits(self) -> None:
+        for call in self._outbox.take():
+            words = f"the call to {call.queue!r} was not sent: the connection to the broker is lost"
+            _finish(call, CallFailed(words))
 
     def _on_reply(self, _: LoopChannel, __: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         call = self._take(properties.correlation_id)
@@ -160,19 +167,19 @@ class RpcClient:
             return  # late, repeated or foreign
         refusal = (properties.headers or {}).get(ERROR_HEADER)
         if refusal is None:
-            _finish(call.reply, body)
+            _finish(call, body)
         else:
-            _finish(call.reply, CallRefused(f"{call.queue!r} refused the call: {refusal!s}"))
+            _finish(call, CallRefused(f"{call.queue!r} refused the call: {refusal!s}"))
 
     def _on_return(self, _: LoopChannel, method: Basic.Return, properties: BasicProperties, __: bytes) -> None:
         if call := self._take(properties.correlation_id):
             words = f"there is no queue {call.queue!r} to call: was its server ever started?"
-            _finish(call.reply, CallFailed(words, int(method.reply_code or 0), str(method.reply_text)))
+            _finish(call, CallFailed(words, int(method.reply_code or 0), str(method.reply_text)))
 
     def _expire(self, call: _Call) -> None:
         if self._open.pop(call.correlation_id, None):
             words = f"no reply from {call.queue!r} within {call.timeout:g} s: is its server running?"
-            _finish(call.reply, CallTimedOut(words))
+            _finish(call, CallTimedOut(words))
 
     def _take(self, correlation_id: str | None) -> _Call | None:
         call = self._open.pop(str(correlation_id), None)
@@ -181,17 +188,15 @@ class RpcClient:
         return call
 
     def _fail_all(self, error: CallFailed) -> None:
-        with self._guard:
-            calls = [*self._open.values(), *self._asked]
-            self._open, self._asked = {}, deque()
+        calls, self._open = [*self._open.values(), *self._outbox.take()], {}
         for call in calls:
-            _finish(call.reply, error)
+            _finish(call, error)
 
 
-def _finish(reply: Future[bytes], result: bytes | CallFailed) -> None:
-    if not reply.set_running_or_notify_cancel():
+def _finish(call: _Call, result: bytes | CallFailed) -> None:
+    if not call.set_running_or_notify_cancel():
         return  # the caller has given it up
     if isinstance(result, bytes):
-        reply.set_result(result)
+        call.set_result(result)
     else:
-        reply.set_exception(result)
+        call.set_exception(result)
