@@ -23,7 +23,7 @@ def echo(url, channel):
 class TestRpcClient:
     """Calls."""
 
-    def test_tells_its_caller_what_amqp_cannot_carry(self, url, echo):
+    def test_tells_of_a_request_amqp_cannot_carry(self, url, echo):
         """Found out in the connection's thread it would end the connection, and every other call with it."""
         with RpcClient(url) as client:
             with pytest.raises(Unencodable, match="more than 255 bytes"):
@@ -31,7 +31,7 @@ class TestRpcClient:
 
             assert client.call("echo", b"heard") == b"heard"
 
-    def test_fails_a_call_at_once_where_there_is_no_connection(self, disposable_broker):
+    def test_fails_a_call_at_once_while_its_broker_is_down(self, disposable_broker):
         """Until the broker is back there is nobody to ask, and a caller with a deadline may ask somebody else."""
         client = RpcClient(disposable_broker.endpoint.url(), timeout=60.0)
         disposable_broker.stop()
