@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
+from typing import Any
 
 from pika import spec
 
 from rmqspec.client.message import Confirmed, Message, frames
 
 __all__ = ["Sent"]
+
+# A future makes itself a lock to wait with, which takes as long as all the rest of a publish. Hardly any is waited for
+# singly: they share one, and whoever does wait brings an event along.
+_shared = threading.Condition()
 
 
 class Sent(Future[Confirmed]):
@@ -29,7 +35,11 @@ class Sent(Future[Confirmed]):
     returned: spec.Basic.Return | None = None
 
     def __init__(self, message: Message, shape: tuple[int, int]) -> None:
-        super().__init__()
+        # What Future.__init__ does, but for the lock.
+        self._condition, self._state = _shared, "PENDING"
+        self._result, self._exception = None, None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
         self.message, self._shape = message, shape
         self.frames = frames(message, *shape)
 
@@ -41,3 +51,28 @@ class Sent(Future[Confirmed]):
     def cancel(self) -> bool:
         """False: what is handed over cannot be called back."""
         return False
+
+    def result(self, timeout: float | None = None) -> Confirmed:
+        """The broker's word that it has the message.
+
+        Args:
+            timeout: Seconds to wait; None waits for as long as it takes.
+
+        Raises:
+            TimeoutError: It has said nothing yet.
+            PublishFailed: It has not taken the message, as far as is known.
+        """
+        self._wait(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What ``result`` raises, or None. Args and errors are those of ``result``."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        if self.done():
+            return
+        settled = threading.Event()
+        self.add_done_callback(lambda _: settled.set())
+        settled.wait(timeout)
