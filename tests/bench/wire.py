@@ -24,13 +24,11 @@ def round_trip(url):
     """Seconds of one passive declare, the median of some."""
     with closing(connect(url, "bench")) as connection:
         channel = connection.channel()
-        channel.queue_declare(QUEUE, durable=True)
         seconds = []
         for _ in range(TRIPS):
             begin = time.perf_counter()
             channel.queue_declare(QUEUE, passive=True)
             seconds.append(time.perf_counter() - begin)
-        channel.queue_purge(QUEUE)
     return statistics.median(seconds)
 
 
@@ -51,7 +49,8 @@ def in_turn(measure, urls, rounds):
     return [statistics.median(column) for column in zip(*found, strict=True)]
 
 
-def run(urls, rounds, messages):
+def run(channel, urls, rounds, messages):
+    channel.queue_declare(QUEUE, durable=True)
     direct, proxied = in_turn(round_trip, urls, rounds)
     added = (proxied - direct) * 1e3
     print(f"round trip         {direct * 1e3:9.3f} ms direct {proxied * 1e3:9.3f} ms by proxy, {added:.3f} ms more")
@@ -59,6 +58,7 @@ def run(urls, rounds, messages):
         count = max(200, int(messages * min(1, 2_000 / size)))
         direct, proxied = in_turn(lambda url, s=size, n=count: publish_rate(url, s, n), urls, rounds)
         ratio = proxied / direct
+        channel.queue_purge(QUEUE)
         print(f"publish {size:>6,} bytes {direct:8,.0f} /s direct {proxied:9,.0f} /s by proxy, {ratio:.2f} of it")
 
 
@@ -69,9 +69,14 @@ def main():
     options = parser.parse_args()
     broker = find(Choice.settle({}, os.environ), print)
     try:
-        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
-            direct = broker.endpoint.url()
-            run((direct, proxy.url(direct)), options.rounds, options.messages)
+        direct = broker.endpoint.url()
+        with (
+            Proxy(broker.endpoint.host, broker.endpoint.port) as proxy,
+            closing(connect(direct, "bench")) as connection,
+        ):
+            channel = connection.channel()
+            run(channel, (direct, proxy.url(direct)), options.rounds, options.messages)
+            channel.queue_delete(QUEUE)
     finally:
         broker.close()
 
