@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import pytest
 
 from rmqspec import client
-from rmqspec.broker import Broker, BrokerError, NotOurs
+from rmqspec.broker import Broker, BrokerError, Configuration, NotOurs
+from rmqspec.broker.configuration import PLAIN
 from rmqspec.broker.vhosts import VhostPool
 from rmqspec.client import Channel, Connection, Delivery, open_connections
 from rmqspec.client.connection import hang_up
@@ -29,16 +30,28 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 @pytest.fixture(scope="module")
-def disposable_broker(broker: Broker) -> Iterator[Broker]:
+def another_broker(broker: Broker) -> Iterator[Callable[..., Broker]]:
+    """Starts one more broker of the same kind, for one module: `another_broker(Configuration(lines=…))`."""
+    started: list[Broker] = []
+
+    def start(configuration: Configuration = PLAIN) -> Broker:
+        try:
+            started.append(broker.another(configuration))
+        except NotOurs as reason:
+            pytest.skip(f"not run: {reason}")
+        except BrokerError as error:
+            pytest.fail(f"no disposable broker: {error}", pytrace=False)
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def disposable_broker(another_broker: Callable[..., Broker]) -> Broker:
     """A second broker of the same kind, for one module: `stop()`, `kill()`, `start()` and `restart()` it."""
-    try:
-        second = broker.another()
-    except NotOurs as reason:
-        pytest.skip(f"not run: {reason}")
-    except BrokerError as error:
-        pytest.fail(f"no disposable broker: {error}", pytrace=False)
-    yield second
-    second.close()
+    return another_broker()
 
 
 @pytest.fixture(scope="session")

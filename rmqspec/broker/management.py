@@ -55,7 +55,7 @@ class Management:
         self._call("PUT", f"users/{_part(name)}", {"password": password, "tags": tags})
 
     def delete_user(self, name: str) -> None:
-        """Deletes a user; its connections stay open on some versions."""
+        """Deletes a user; the broker closes its connections (320)."""
         self._call("DELETE", f"users/{_part(name)}")
 
     def permit(self, vhost: str, user: str, configure: str = "", write: str = "", read: str = "") -> None:
@@ -91,7 +91,8 @@ class Management:
     def connection_names(self) -> set[str]:
         """What the open connections call themselves. This list lags behind by some seconds."""
         rows = self._call("GET", "connections?columns=user_provided_name")
-        return {str(row.get("user_provided_name", "")) for row in rows}
+        # A connection without the column, as one that has no name, may come as an empty list instead of an object.
+        return {str(row["user_provided_name"]) for row in rows if "user_provided_name" in row}
 
     def close(self) -> None:
         """Closes the kept connections."""

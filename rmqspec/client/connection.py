@@ -14,6 +14,7 @@ import pika
 from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.adapters.select_connection import SelectConnection
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unreachable
 from rmqspec.client.message import OVERHEAD
@@ -74,7 +75,12 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
             parameters.heartbeat = heartbeat
         try:
             connection = Connection(parameters)
-        except (exceptions.AMQPError, OSError) as error:
+        except (
+            exceptions.AMQPError,
+            AMQPConnectorException,  # nothing came in time
+            OSError,
+            ValueError,  # the peer is gone again already
+        ) as error:
             last = refusal(parameters, error)
             last.__cause__ = error
             if not isinstance(last, Unreachable):

@@ -9,6 +9,7 @@ Source: https://www.rabbitmq.com/docs/connections#lifecycle
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -97,7 +98,7 @@ class Link:
             reraise=True,
         )
         try:
-            self._serve()
+            self._serve_first()
             while not self._closing.is_set():
                 reopen(self._serve)
         except Exception as error:  # also a defect of ours: whoever waits for an answer is told, and waits no longer
@@ -107,20 +108,31 @@ class Link:
         finally:
             self._settled.set()
 
+    def _serve_first(self) -> None:
+        """Asks each address once: nobody is kept waiting for the first connection by one that may never come."""
+        for _ in self._settings.urls[1:]:
+            with contextlib.suppress(Unreachable):
+                return self._serve()
+        return self._serve()
+
     def _serve(self) -> None:
         """Connects to the next address, and returns when that connection has ended."""
         self._attempt += 1
         self._parameters = self._settings.parameters(self._attempt, self._name)
         self._refused: ClientError | None = None
+        self._opening = True
         loop = open_loop(self._parameters, self._name, self._opened, self._on_refused, self._on_closed)
         with self._guard:
             self._loop = loop
         try:
             loop.ioloop.start()
-        except Exception:  # a defect of ours: the broker is to hear a goodbye all the same
-            self._hang_up()
+        except Exception as error:
+            self._hang_up()  # the broker is to hear a goodbye all the same
             loop.ioloop.start()
-            raise
+            if not self._opening:  # a defect of ours
+                raise
+            # A peer that is gone again before pika has looked at the socket is a ValueError to pika.
+            self._refused = refusal(self._parameters, error)
         finally:
             with self._guard:
                 self._loop = None
@@ -129,6 +141,7 @@ class Link:
             raise self._refused
 
     def _opened(self, loop: Loop) -> None:
+        self._opening = False
         loop.add_on_connection_blocked_callback(lambda _, frame: self._tenant.on_blocked(str(frame.method.reason)))
         loop.add_on_connection_unblocked_callback(lambda _, __: self._tenant.on_blocked(""))
         self._open_channel(loop)

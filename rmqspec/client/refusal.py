@@ -7,6 +7,7 @@ Source: https://www.rabbitmq.com/docs/troubleshooting-ssl, https://www.rabbitmq.
 
 from __future__ import annotations
 
+import ast
 import re
 import socket
 
@@ -16,6 +17,78 @@ from rmqspec.client.errors import ClientError, LoginRefused, TlsRefused, Unreach
 
 __all__ = ["refusal"]
 
+# What is looked for in the words, what it means, and what to do; the first that is found counts. Where the other side
+# was merely gone, as a broker that restarts is, the end is Unreachable: that is worth another attempt.
+REFUSALS: tuple[tuple[str, type[ClientError], str], ...] = (
+    (
+        r"\(403\)",
+        LoginRefused,
+        "the broker at {where} refused the login of {user!r}: check user and password{guest}",
+    ),
+    (
+        r"could not negotiate use of the (\w+)",
+        LoginRefused,
+        "the broker at {where} takes no login by user and password ({found}): let it, with auth_mechanisms",
+    ),
+    (
+        r"\(530\).* not found",
+        VhostRefused,
+        "the broker at {where} has no vhost {vhost!r}: create it, or correct its name",
+    ),
+    (
+        r"\(530\).* limit ",
+        VhostRefused,
+        "the broker at {where} lets no more connections in ({text}): close some, or raise the limit",
+    ),
+    (
+        r"\(530\)",
+        VhostRefused,
+        "the broker at {where} does not let {user!r} into the vhost {vhost!r} ({text}): give permissions there",
+    ),
+    (
+        r"ProbableA",
+        Unreachable,
+        "the broker at {where} hung up before the connection was open ({text}): try again, and look into its log",
+    ),
+    (
+        r"certificate verify failed: (.*?)\.? \(_ssl",
+        TlsRefused,
+        "the certificate of the broker at {where} is not trusted ({found}): check the authority (RABBITMQ_CA or --ca) "
+        "and the server name (RABBITMQ_SERVER_NAME or --server-name)",
+    ),
+    (
+        r"WRONG_VERSION_NUMBER|UNKNOWN_PROTOCOL|RECORD_LAYER_FAILURE",
+        TlsRefused,
+        "what listens at {where} does not speak TLS: the URL begins with amqp://, or the port is wrong",
+    ),
+    (
+        r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)\]",
+        TlsRefused,
+        "the broker at {where} does not take this client's certificate ({found}): check RABBITMQ_CERTIFICATE and "
+        "RABBITMQ_KEY, or --certificate and --key",
+    ),
+    (
+        r"ALERT_(\w+)\]",
+        TlsRefused,
+        "the broker at {where} ended the TLS handshake ({found}): compare the versions and ciphers of both sides",
+    ),
+    (
+        r"^amqp .*IncompatibleProtocol",
+        Unreachable,
+        "what listens at {where} hung up: if that is its port for TLS, the URL begins with amqps://",
+    ),
+    (
+        r"StackTimeout",
+        Unreachable,
+        "what listens at {where} did not answer within {seconds:g} s: it is no broker, or a very busy one",
+    ),
+    (
+        r"",
+        Unreachable,
+        "no broker answers at {where}: start one (rmqspec rabbitup), or correct its address",
+    ),
+)
+
 
 def refusal(parameters: pika.URLParameters, error: BaseException) -> ClientError:
     """What one of pika's exceptions means for whoever wanted to connect.
@@ -24,42 +97,33 @@ def refusal(parameters: pika.URLParameters, error: BaseException) -> ClientError
         parameters: Where to.
         error: What pika raised.
     """
-    where = f"{parameters.host}:{parameters.port}"
-    words = repr(error) + str(error)
-    user, vhost = getattr(parameters.credentials, "username", ""), parameters.virtual_host
-    said = re.search(r"\((\d{3})\) ['\"](.*?)['\"]\"?,?\)", words)
-    code, text = (int(said[1]), said[2]) if said else (0, "")
-    if code == 403 or "AuthenticationError" in words:
-        return LoginRefused(f"the broker at {where} refused the login of {user!r}: check user and password", code, text)
-    if "not found" in text:
-        return VhostRefused(f"the broker at {where} has no vhost {vhost!r}: create it", code, text)
-    if code == 530 or "AccessDenied" in words:
-        why = f"the broker at {where} does not let {user!r} into the vhost {vhost!r} ({text or 'it hung up'})"
-        return VhostRefused(f"{why}: give permissions, or raise the limit", code, text)
-    if parameters.ssl_options is not None and (tls := _tls_refusal(where, words + _last_words(parameters, words))):
-        return tls
-    if "IncompatibleProtocol" in words:
-        return Unreachable(
-            f"what listens at {where} hung up: if that is its port for TLS, the URL begins with amqps://"
-        )
-    return Unreachable(f"no broker answers at {where}: start one (rmqspec rabbitup), or correct its address")
+    words = f"amqp{'s' if parameters.ssl_options else ''} {error!r} {error} {_last_words(parameters, repr(error))}"
+    code, text = _reply(error)
+    user = getattr(parameters.credentials, "username", "")
+    fields = {
+        "where": f"{parameters.host}:{parameters.port}",
+        "user": user,
+        "guest": " (guest may come from the broker's own machine alone)" if user == "guest" else "",
+        "vhost": parameters.virtual_host,
+        "seconds": parameters.stack_timeout,
+        "text": text or "it said nothing",
+    }
+    found, kind, sentence = next(
+        (match, kind, sentence) for pattern, kind, sentence in REFUSALS if (match := re.search(pattern, words, re.S))
+    )
+    return kind(sentence.format(found=_plain(found), **fields), code, text)
 
 
-def _tls_refusal(where: str, words: str) -> TlsRefused | None:
-    """None where the other side was gone, which a broker that restarts is too: that is worth another attempt."""
-    if verified := re.search(r"certificate verify failed: (.*?)\.? \(_ssl", words):
-        return TlsRefused(
-            f"the certificate of the broker at {where} is not trusted ({verified[1]}): check the authority "
-            "(RABBITMQ_CA) and the server name (RABBITMQ_SERVER_NAME)"
-        )
-    if "WRONG_VERSION_NUMBER" in words or "UNKNOWN_PROTOCOL" in words or "RECORD_LAYER_FAILURE" in words:
-        return TlsRefused(
-            f"what listens at {where} does not speak TLS: the URL begins with amqp://, or the port is wrong"
-        )
-    if alert := re.search(r"ALERT_(\w+)\]", words):
-        why = f"the broker at {where} does not take this client's certificate ({alert[1].replace('_', ' ').lower()})"
-        return TlsRefused(f"{why}: check RABBITMQ_CERTIFICATE and RABBITMQ_KEY")
-    return None
+def _reply(error: BaseException) -> tuple[int, str]:
+    """The broker's code and words, which pika has put into its own as ``(530) 'NOT_ALLOWED - …'``."""
+    said = re.search(r"\((\d{3})\) (['\"].*['\"])$", str(error), re.S)
+    return (int(said[1]), ast.literal_eval(said[2])) if said else (0, "")
+
+
+def _plain(found: re.Match[str]) -> str:
+    """What OpenSSL said, without the capitals of its constants."""
+    words = found[1] if found.re.groups else ""
+    return words.replace("_", " ").lower() if "_" in words and words.isupper() else words
 
 
 def _last_words(parameters: pika.URLParameters, words: str) -> str:

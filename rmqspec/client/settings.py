@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import pika
 
@@ -23,9 +22,12 @@ __all__ = ["Settings"]
 class Settings:
     """Where to connect, and how. ``repr`` leaves the URLs out: they hold passwords.
 
+    Raises:
+        InvalidSetting: A number is out of range, or a key has no certificate.
+
     Attributes:
         urls: Addresses of one cluster, tried in turn; ``amqps`` for TLS.
-        heartbeat: Seconds after which a silent peer is given up.
+        heartbeat: Seconds after which a silent peer is given up; 0 for never.
         timeout: Seconds to wait for the socket, and again for the handshake.
         blocked_timeout: Seconds after which a connection that the broker blocks is given up; None waits for the end of
             the alarm. See https://www.rabbitmq.com/docs/connection-blocked.
@@ -46,6 +48,14 @@ class Settings:
     server_name: str | None = None
     label: str = ""
 
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            seconds = getattr(self, name)
+            if seconds is not None and not least <= seconds <= most:
+                raise InvalidSetting(f"{name} is {seconds}: seconds from {least} to {most} are wanted")
+        if self.key and not self.certificate:
+            raise InvalidSetting(f"the key {self.key} has no certificate: name that too (RABBITMQ_CERTIFICATE)")
+
     @classmethod
     def of(cls, source: str | Settings) -> Settings:
         """Settings of a URL, or of several with blanks between them; what is settings stays as it is."""
@@ -56,7 +66,7 @@ class Settings:
         """Reads ``RABBITMQ_URL`` and, for each other setting, the variable of its name: ``RABBITMQ_HEARTBEAT``.
 
         Raises:
-            InvalidSetting: A number is none.
+            InvalidSetting: A number is none, or is out of range.
         """
         given: dict[str, Any] = {}
         for variable, (name, convert) in VARIABLES.items():
@@ -75,10 +85,11 @@ class Settings:
             name: The connection's, shown in the management UI. Without it an operator sees only a port number.
 
         Raises:
-            InvalidUrl: The address cannot be read.
+            InvalidUrl: One of the addresses cannot be read.
             InvalidSetting: A certificate cannot be read.
         """
-        parameters = _parse(self.urls[attempt % len(self.urls)])
+        every = [_parse(url) for url in self.urls]  # the second is not to be found wrong on the day the first is down
+        parameters = every[attempt % len(every)]
         parameters.client_properties = {"connection_name": f"{self.label} {name}".strip()}
         parameters.heartbeat = self.heartbeat
         parameters.socket_timeout = parameters.stack_timeout = self.timeout
@@ -91,7 +102,7 @@ class Settings:
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.certificate:
-                context.load_cert_chain(self.certificate, self.key)
+                context.load_cert_chain(self.certificate, self.key, password="")  # else OpenSSL asks at the terminal
         except (OSError, ssl.SSLError) as error:
             files = ", ".join(filter(None, (self.ca, self.certificate, self.key)))
             raise InvalidSetting(f"a certificate or key cannot be read ({error}): check {files}") from error
@@ -102,6 +113,12 @@ def _urls(text: str) -> tuple[str, ...]:
     return tuple(text.split()) or ("",)  # nothing at all is a URL that cannot be read
 
 
+# Seconds, least and most. The protocol has two bytes for a heartbeat; the rest is what a timer can be set to.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "heartbeat": (0, 65_535),
+    "timeout": (0.001, 1_000_000),
+    "blocked_timeout": (0.001, 1_000_000),
+}
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "RABBITMQ_URL": ("urls", _urls),
     "RABBITMQ_HEARTBEAT": ("heartbeat", int),
@@ -115,9 +132,12 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def _parse(url: str) -> pika.URLParameters:
-    if urlsplit(url).scheme not in ("amqp", "amqps"):
-        raise InvalidUrl("a broker's URL reads amqp://user:password@host:port/vhost, or amqps://…")
     try:
-        return pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        raise InvalidUrl(f"the broker's URL cannot be read: {error}") from error
+        if url.partition("://")[0].lower() in ("amqp", "amqps"):
+            return pika.URLParameters(url)
+    except (ValueError, TypeError):
+        pass  # a slash in a password makes the rest of it a port, and that error quotes it: so nothing of it is told
+    raise InvalidUrl(
+        "a broker's URL reads amqp://user:password@host:port/vhost, or amqps://…; within user, password and vhost "
+        "a / is written %2F, a : %3A, an @ %40, a blank %20"
+    )

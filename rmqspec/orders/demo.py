@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from rmqspec.client import Outcome, RpcClient
+from rmqspec.client import Outcome, RpcClient, Settings
 from rmqspec.client.errors import CallRefused, ClientError
 from rmqspec.orders import topology
 from rmqspec.orders.analytics import Analytics
@@ -67,11 +67,11 @@ class _Cast:
     inventory: InventoryServer
 
 
-def run(url: str, plan: Plan, voice: Voice, scene: Say) -> list[Row]:
+def run(source: str | Settings, plan: Plan, voice: Voice, scene: Say) -> list[Row]:
     """Runs the demo.
 
     Args:
-        url: The broker's, with the vhost.
+        source: The broker's URL, with the vhost, or settings.
         plan: How large.
         voice: Gives each service by its name a way of speaking.
         scene: Told what comes next.
@@ -82,11 +82,11 @@ def run(url: str, plan: Plan, voice: Voice, scene: Say) -> list[Row]:
     Raises:
         ClientError: The broker went away, or orders are not being finished.
     """
-    with OrderSystem(url, "demo", say=voice("producer")) as system:
+    with OrderSystem(source, "demo", say=voice("producer")) as system:
         scene("The topology is declared: 4 exchanges, 6 queues, all durable")
         inventory = system.start(partial(InventoryServer, say=voice("inventory")))
         scene("RPC: the shop asks the inventory before it takes orders")
-        asked = _ask(url, voice("rpc-client"))
+        asked = _ask(source, voice("rpc-client"))
         scene(f"{plan.workers} workers, notification, analytics and logs take their places")
         cast = _cast(system, plan, voice, inventory)
         scene(f"{plan.orders} orders are published, each confirmed; then something that is no order")
@@ -112,8 +112,8 @@ def _cast(system: OrderSystem, plan: Plan, voice: Voice, inventory: InventorySer
     )
 
 
-def _ask(url: str, say: Say) -> int:
-    with RpcClient(url, "demo rpc-client") as client:
+def _ask(source: str | Settings, say: Say) -> int:
+    with RpcClient(source, "demo rpc-client") as client:
         for sku in [*STOCK, "unicorn"]:
             try:
                 say(f"{sku}: {stock_of(client, sku)} in stock")

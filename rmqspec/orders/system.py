@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ class OrderSystem:
     """Declares the topology, starts services, and stops them again.
 
     Args:
-        url: The broker's AMQP URL, with the vhost.
+        source: The broker's AMQP URL, with the vhost, or settings.
         name: What the connections are called; each adds what it is for.
         say: Where the producer tells what it does.
 
@@ -34,8 +35,8 @@ class OrderSystem:
         producer: Publishes orders.
     """
 
-    def __init__(self, url: str, name: str = "orders", say: Say = silent) -> None:
-        self._settings = Settings(urls=(url,), label=name)
+    def __init__(self, source: str | Settings, name: str = "orders", say: Say = silent) -> None:
+        self._settings = replace(Settings.of(source), label=name)
         self._running: list[tuple[Service, threading.Thread]] = []
         self._errors: list[BaseException] = []
         self.connection = connect(self._settings, "onlooker")

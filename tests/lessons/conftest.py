@@ -1,10 +1,14 @@
-"""What several chapters need to show what a consumer holds, and what is left of a dead one."""
+"""What several chapters need: what a consumer holds, what is left of a dead one, and users who may not do all."""
 
 import socket
 import time
+from dataclasses import replace
 
+import pika
 import pytest
 from pika.exceptions import AMQPConnectionError
+
+from rmqspec.broker.endpoint import random_login
 
 
 class Holder:
@@ -44,3 +48,38 @@ def cut():
             connection.process_data_events()
 
     return die
+
+
+@pytest.fixture
+def user(broker, vhost):
+    """Makes a user with a random password, who has these permissions in this test's vhost, or may not enter it."""
+    names = []
+
+    def make(tags="", **permissions):
+        name, password = random_login()
+        broker.management.create_user(name, password, tags)
+        names.append(name)
+        if permissions:
+            broker.management.permit(vhost, name, **permissions)
+        return replace(broker.endpoint, user=name, password=password)
+
+    yield make
+    for name in names:
+        broker.management.delete_user(name)
+
+
+@pytest.fixture
+def enter(vhost, request):
+    """Opens a connection as this user: `enter(user(read=".*"))`. It is closed at the end."""
+    opened = []
+
+    def open_one(who, where=vhost):
+        parameters = pika.URLParameters(who.url(where))
+        parameters.client_properties = {"connection_name": request.node.nodeid}
+        opened.append(pika.BlockingConnection(parameters))
+        return opened[-1]
+
+    yield open_one
+    for connection in opened:
+        if connection.is_open:
+            connection.close()

@@ -1,10 +1,13 @@
 """The publisher's edges: what cannot be sent is told at once, to whoever sent it, and harms nobody else."""
 
+import errno
+import socket
+
 import pytest
 from pika import BasicProperties
 
-from rmqspec.client import Publisher, Settings
-from rmqspec.client.errors import ClientError, Unencodable
+from rmqspec.client import Publisher, Settings, connect
+from rmqspec.client.errors import ClientError, Unencodable, Unreachable
 from rmqspec.client.link import Link
 
 
@@ -79,3 +82,15 @@ class TestLink:
             "the connection's thread ended by a defect (ZeroDivisionError('a defect')): please report it",
             True,
         )
+
+    def test_takes_a_peer_that_is_gone_again_for_unreachable(self, url, monkeypatch):
+        """A broker that restarts hangs up at any moment, also before the socket is looked at; that is no defect."""
+
+        def hung_up(_):
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+        monkeypatch.setattr(socket.socket, "getpeername", hung_up)
+
+        for open_it in (Publisher, lambda url: connect(url, "late")):
+            with pytest.raises(Unreachable, match="no broker answers"):
+                open_it(url)

@@ -1,0 +1,205 @@
+"""How to reach a broker: what the environment may say, and several addresses that stand in for each other.
+
+Code: rmqspec/client/settings.py, rmqspec/client/link.py
+"""
+
+import subprocess
+import threading
+from contextlib import closing
+
+import pytest
+import trustme
+
+from rmqspec.client import Consumer, Outcome, Publisher, Settings, connect
+from rmqspec.client.errors import InvalidSetting, InvalidUrl, LoginRefused, Unreachable
+from rmqspec.wire import Proxy
+
+
+@pytest.fixture
+def papers(tmp_path):
+    """A certificate with its key, the key alone, and the key under a password."""
+    issued = trustme.CA().issue_cert("client.example")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    lock = ["openssl", "pkey", "-aes256", "-passout", "pass:sesame", "-out", "locked.pem", "-in", "key.pem"]
+    subprocess.run(lock, cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+class TestSettings:
+    """`Settings`."""
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "name", "meant"),
+        [
+            ("RABBITMQ_URL", "amqp://a amqp://b", "urls", ("amqp://a", "amqp://b")),
+            ("RABBITMQ_HEARTBEAT", "5", "heartbeat", 5),
+            ("RABBITMQ_TIMEOUT", "2.5", "timeout", 2.5),
+            ("RABBITMQ_BLOCKED_TIMEOUT", "7", "blocked_timeout", 7.0),
+            ("RABBITMQ_CA", "ca.pem", "ca", "ca.pem"),
+            ("RABBITMQ_CERTIFICATE", "me.pem", "certificate", "me.pem"),
+            ("RABBITMQ_SERVER_NAME", "rabbit", "server_name", "rabbit"),
+        ],
+    )
+    def test_come_from_the_environment(self, variable, value, name, meant):
+        """A deployment hands settings over in this way; an empty variable is one that nobody has set."""
+        given, empty = Settings.from_environment({variable: value}), Settings.from_environment({variable: ""})
+
+        assert getattr(given, name) == meant
+        assert empty == Settings()
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "words"),
+        [
+            ("RABBITMQ_HEARTBEAT", "often", "RABBITMQ_HEARTBEAT is 'often': a number of seconds is wanted"),
+            ("RABBITMQ_HEARTBEAT", "-1", "heartbeat is -1: seconds from 0 to 65535 are wanted"),
+            ("RABBITMQ_HEARTBEAT", "65536", "heartbeat is 65536: seconds from 0 to 65535 are wanted"),
+            ("RABBITMQ_TIMEOUT", "0", "timeout is 0.0: seconds from 0.001 to 1000000 are wanted"),
+            ("RABBITMQ_TIMEOUT", "nan", "timeout is nan: seconds from 0.001 to 1000000 are wanted"),
+            ("RABBITMQ_BLOCKED_TIMEOUT", "inf", "blocked_timeout is inf: seconds from 0.001 to 1000000 are wanted"),
+            ("RABBITMQ_KEY", "k.pem", "the key k.pem has no certificate: name that too (RABBITMQ_CERTIFICATE)"),
+        ],
+    )
+    def test_refuse_what_nothing_can_be_done_with(self, variable, value, words):
+        """Later the same number is an exception of pika's, in the middle of a reconnection."""
+        with pytest.raises(InvalidSetting) as error:
+            Settings.from_environment({variable: value})
+
+        assert str(error.value) == words
+
+    @pytest.mark.parametrize("edge", [{"heartbeat": 0}, {"heartbeat": 65535}, {"timeout": 1e6, "blocked_timeout": 1e6}])
+    def test_connect_at_the_edges_of_their_ranges(self, url, edge):
+        """A range that allows what pika or the protocol cannot carry would promise too much."""
+        with closing(connect(Settings(urls=(url,), **edge), "edge")) as connection:
+            assert connection.channel().is_open
+
+    @pytest.mark.parametrize(
+        "files",
+        [("none.pem", None, None), ("key.pem", None, None), (None, "key.pem", None), (None, "certificate.pem", None),
+         (None, "certificate.pem", "locked.pem")],
+        ids=["missing", "no_authority", "no_certificate", "no_key", "locked_key"],
+    )  # fmt: skip
+    def test_say_which_files_cannot_be_read(self, papers, files, capfd):
+        """A key under a password would make OpenSSL ask for it at a terminal, where no service ever answers."""
+        ca, certificate, key = (name and str(papers / name) for name in files)
+
+        with pytest.raises(InvalidSetting, match="a certificate or key cannot be read") as error:
+            connect(Settings(urls=("amqps://127.0.0.1",), ca=ca, certificate=certificate, key=key), "spec")
+
+        assert str(error.value).endswith(f"check {', '.join(filter(None, (ca, certificate, key)))}")
+        assert "pass phrase" not in capfd.readouterr().err
+
+    @pytest.mark.parametrize("key", ["both.pem", "key.pem"])
+    def test_read_a_key_wherever_it_stands(self, papers, key):
+        """In a file with its certificate, or in one of its own."""
+        certificate, key = ("both.pem", None) if key == "both.pem" else ("certificate.pem", "key.pem")
+        ours = Settings(urls=("amqps://host",), certificate=str(papers / certificate), key=key and str(papers / key))
+
+        assert ours.parameters(0, "spec").ssl_options.server_hostname == "host"
+
+    @pytest.mark.parametrize("wrong", ["amqp:h", "amqp://u:pa/ss@h", "amqp://[::1", "amqp://h:99999", "http://h"])
+    def test_tell_how_a_url_is_written_and_nothing_of_it(self, wrong):
+        """What is after a slash in a password is taken for a path, and the error would quote the rest as a port."""
+        with pytest.raises(InvalidUrl, match=r"^a broker's URL reads .* a / is written %2F, .* a blank %20$") as error:
+            connect(wrong, "spec")
+
+        assert (error.value.__cause__, error.value.__context__) == (None, None)
+
+
+class TestAddresses:
+    """Several addresses of one cluster."""
+
+    @pytest.fixture
+    def ways(self, broker):
+        """Two ways to the broker of this run, which can be shut one by one."""
+        at = broker.endpoint
+        with Proxy(at.host, at.port) as first, Proxy(at.host, at.port) as second:
+            yield first, second
+
+    @pytest.fixture
+    def both(self, ways, url):
+        return " ".join(way.url(url) for way in ways)
+
+    @pytest.mark.parametrize("down", [Proxy.refuse, Proxy.close], ids=["hangs_up", "dead"])
+    def test_are_tried_until_one_answers(self, ways, both, down):
+        """A client that knows one node of three is down with that one."""
+        first, second = ways
+        down(first)
+
+        with closing(connect(both, "spec")) as connection:
+            assert connection.channel().is_open
+            assert second.connections == 1
+
+    def test_are_tried_while_one_is_silent(self, ways, both):
+        """A node that accepts and says nothing, as one behind a firewall does, is passed over after the timeout."""
+        first, second = ways
+        first.half_open()
+
+        with closing(connect(Settings(urls=Settings.of(both).urls, timeout=0.5), "spec")):
+            assert second.connections == 1
+
+    @pytest.mark.parametrize("down", [Proxy.refuse, Proxy.close], ids=["hangs_up", "dead"])
+    def test_are_tried_at_once_for_a_publisher(self, ways, both, channel, down):
+        """A program is started anew on the day when the first node is down: then of all days it has to start."""
+        channel.queue_declare("q", durable=True)
+        down(ways[0])
+
+        with Publisher(both) as publisher:
+            assert publisher.publish("", "q", b"by the second").result(10)
+
+    def test_are_named_when_none_answers(self, ways, both):
+        """The last one stands for all; the first would be known from the last attempt but two."""
+        for way in ways:
+            way.close()
+
+        with pytest.raises(Unreachable, match=f"no broker answers at 127.0.0.1:{ways[1].port}: start one"):
+            connect(both, "spec")
+
+    def test_do_not_hide_a_wrong_password(self, ways, both, broker, url):
+        """Nodes of a cluster know the same users: the next one would say the same, and one day lock the user out."""
+        first, second = ways
+        first.refuse()
+        wrong = both.replace(broker.endpoint.password, "sesame")
+
+        with pytest.raises(LoginRefused, match=f"at 127.0.0.1:{second.port} refused the login"):
+            connect(f"{wrong} {url}", "spec")
+
+    def test_are_all_read_before_the_first_is_used(self, url):
+        """Otherwise the second is found to be misspelt on the day when it is needed."""
+        with pytest.raises(InvalidUrl):
+            connect(f"{url} amqp//second", "spec")
+
+    def test_take_turns_for_a_publisher(self, ways, both, channel, drain, eventually):
+        """Its broker is gone, and the next message is published all the same, by the other."""
+        first, second = ways
+        channel.queue_declare("q", durable=True)
+
+        with Publisher(both) as publisher:
+            publisher.publish("", "q", b"by the first").result(10)
+            first.refuse()
+            first.cut()
+            eventually(lambda: second.connections, 1)
+            publisher.publish("", "q", b"by the second").result(10)
+
+        assert drain("q") == [b"by the first", b"by the second"]
+
+    def test_take_turns_for_a_consumer(self, ways, both, channel, eventually):
+        """It subscribes again at the other, and goes on where it was."""
+        first, second = ways
+        channel.queue_declare("q", durable=True)
+        bodies = []
+        consumer = Consumer(both, "q", lambda delivery: bodies.append(delivery.body) or Outcome.ACK)
+        thread = threading.Thread(target=consumer.run)
+        thread.start()
+        eventually(lambda: channel.queue_declare("q", passive=True).method.consumer_count, 1)
+
+        first.refuse()
+        first.cut()
+        eventually(lambda: second.connections, 1)
+        channel.basic_publish("", "q", b"by the second")
+
+        eventually(lambda: bodies, [b"by the second"])
+        consumer.stop()
+        thread.join(10)
+        assert not thread.is_alive()
