@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import click
 
 from rmqspec import terminal
-from rmqspec.broker import Choice, Endpoint, find, rabbitup
-from rmqspec.broker.endpoint import greet
-from rmqspec.cli_settings import broker_option, image_option, settings, url_option
+from rmqspec.broker import Choice, Identity, find, rabbitup
+from rmqspec.cli_settings import Where, broker_option, connection_options, image_option
 from rmqspec.client import RpcClient, Settings, connect
 from rmqspec.client.errors import ClientError
 from rmqspec.orders import (
@@ -29,6 +29,7 @@ from rmqspec.orders import (
     Worker,
     demo,
     read_orders,
+    retry_ladder,
     sample_orders,
     stock_of,
 )
@@ -48,6 +49,12 @@ rate_option = click.option(
 )  # fmt: skip
 
 
+def seconds(context: click.Context, option: click.Parameter, words: str | None) -> tuple[float, ...]:
+    """Reads times that a queue can wait, with commas between: from a millisecond to what fits into 32 bits of them."""
+    number = click.FloatRange(0.001, 4_294_967)
+    return tuple(number(word, option, context) for word in words.split(",")) if words else ()
+
+
 def work_time_option(default: float) -> Decorated:
     """How long an order takes."""
     return click.option(
@@ -62,7 +69,7 @@ def work_time_option(default: float) -> Decorated:
 @rate_option
 @seed_option
 @work_time_option(0.05)
-@url_option
+@connection_options()
 @broker_option
 @image_option
 @click.pass_context
@@ -83,33 +90,38 @@ def _whole_demo(
     failure_rate: float,
     seed: int,
     work_time: float,
-    url: str | None,
+    where: Where,
     source: str,
     image: str,
 ) -> None:
     plan = demo.Plan(orders, workers, Failures(failure_rate, seed), work_time)
-    with _broker_for_a_run(url, source, image) as (address, description):
+    with _broker_for_a_run(where, source, image) as (settings, description):
         terminal.scene(f"The order system on {description}")
-        terminal.summary(demo.run(address, plan, terminal.voice, terminal.scene))
+        terminal.summary(demo.run(settings, plan, terminal.voice, terminal.scene))
 
 
 @contextlib.contextmanager
-def _broker_for_a_run(url: str | None, source: str, image: str) -> Iterator[tuple[str, str]]:
-    standing = None if url or source != "auto" else rabbitup.current()
-    if standing:
-        yield standing.endpoint.url(), f"{standing.identity()}, started by rabbitup"
-        return
-    if url:
-        connect(url, "rmqspec demo").close()  # says in one sentence what is wrong with it, before anything else is said
-        yield url, f"{greet(Endpoint.parse(url))}, named by its URL"
+def _broker_for_a_run(where: Where, source: str, image: str) -> Iterator[tuple[Settings, str]]:
+    standing = None if where.url or source != "auto" else rabbitup.current()
+    if where.url or standing:
+        settings = where.settings()
+        yield settings, f"{_identity(settings)}, {'started by rabbitup' if standing else 'named by its URL'}"
         return
     with _sigterm_as_interrupt():
         broker = find(Choice.settle({"broker": source, "image": image}, os.environ), terminal.progress)
         terminal.progress("")
         try:
-            yield broker.endpoint.url(), f"{broker.identity}, {broker.description}"
+            settings = replace(where, url=broker.endpoint.url()).settings()
+            yield settings, f"{broker.identity}, {broker.description}"
         finally:
             broker.close()
+
+
+def _identity(settings: Settings) -> Identity:
+    """What the broker announces; or what is wrong with it, in one sentence before anything else is said."""
+    with contextlib.closing(connect(settings, "rmqspec demo")) as connection:
+        said = connection._impl.server_properties  # type: ignore[attr-defined]  # pika has no public way to it
+        return Identity(*(str(said.get(name, "unknown")) for name in ("product", "version", "platform")))
 
 
 @contextlib.contextmanager
@@ -134,57 +146,65 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 @click.option(
     "--inbox", "path", default=":memory:", metavar="FILE", help="Keeps what is done, so that it is done once."
 )
-@url_option
-def worker(name: str, failure_rate: float, seed: int, work_time: float, path: str, url: str | None) -> None:
+@click.option(
+    "--retry", "delays", callback=seconds, metavar="SECONDS,…",
+    help="Tries an order that fails again, after each of these pauses, as in 1,10,60; then it goes to orders.failed. "
+    "Default: it goes there at its first failure.",
+)  # fmt: skip
+@connection_options()
+def worker(
+    name: str, failure_rate: float, seed: int, work_time: float, path: str, delays: tuple[float, ...], where: Where
+) -> None:
     """Work on orders, one at a time.
 
     ID tells several workers apart. Ctrl-C or SIGTERM finishes the order in hand and acknowledges it first. With an
     --inbox an order that comes twice is done once, also after a restart and by several workers.
     """
     name = f"worker-{name}" if name.isdigit() else name
-    failures, inbox = Failures(failure_rate, seed), Inbox(path)
-    _serve(url, name, lambda source: Worker(source, name, failures, work_time, inbox, terminal.voice(name)))
+    failures, inbox, say = Failures(failure_rate, seed), Inbox(path), terminal.voice(name)
+    retry = retry_ladder(*delays) if delays else None
+    _serve(where, name, lambda source: Worker(source, name, failures, work_time, inbox, say, retry))
 
 
 @demo_group.command()
-@url_option
-def notification(url: str | None) -> None:
+@connection_options()
+def notification(where: Where) -> None:
     """Tell customers of completed orders (fanout)."""
-    _serve(url, "notification", lambda source: Notification(source, say=terminal.voice("notification")))
+    _serve(where, "notification", lambda source: Notification(source, say=terminal.voice("notification")))
 
 
 @demo_group.command()
-@url_option
-def analytics(url: str | None) -> None:
+@connection_options()
+def analytics(where: Where) -> None:
     """Add up completed orders (fanout); the totals are printed after each."""
-    _serve(url, "analytics", lambda source: Analytics(source, say=terminal.voice("analytics")))
+    _serve(where, "analytics", lambda source: Analytics(source, say=terminal.voice("analytics")))
 
 
 @demo_group.command()
-@url_option
-def logs(url: str | None) -> None:
+@connection_options()
+def logs(where: Where) -> None:
     """Print whatever happens to orders (topic, order.#)."""
-    _serve(url, "logs", lambda source: LogConsumer(source, say=terminal.voice("logs")))
+    _serve(where, "logs", lambda source: LogConsumer(source, say=terminal.voice("logs")))
 
 
 @demo_group.command("rpc-server")
-@url_option
-def rpc_server(url: str | None) -> None:
+@connection_options()
+def rpc_server(where: Where) -> None:
     """Answer how many of a thing there are (RPC)."""
-    _serve(url, "inventory", lambda source: InventoryServer(source, say=terminal.voice("inventory")))
+    _serve(where, "inventory", lambda source: InventoryServer(source, say=terminal.voice("inventory")))
 
 
 @demo_group.command("rpc-client")
 @click.argument("skus", metavar="[ITEM]...", nargs=-1)
 @click.option("--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds for each call.")
-@url_option
-def rpc_client(skus: tuple[str, ...], timeout: float, url: str | None) -> None:
+@connection_options(without="timeout")
+def rpc_client(skus: tuple[str, ...], timeout: float, where: Where) -> None:
     """Ask the inventory for items, and wait for each answer.
 
     Without an ITEM it asks for a keyboard. Exit code 1 if an answer is missing.
     """
     say, missing = terminal.voice("rpc-client"), 0
-    with RpcClient(settings(url), "rmqspec rpc-client", timeout) as client:
+    with RpcClient(where.settings(), "rmqspec rpc-client", timeout) as client:
         for sku in skus or ("keyboard",):
             try:
                 say(f"{sku}: {stock_of(client, sku)} in stock")
@@ -198,8 +218,8 @@ def rpc_client(skus: tuple[str, ...], timeout: float, url: str | None) -> None:
 @click.option("--orders", type=click.IntRange(min=1), default=10, show_default=True, help="How many sample orders.")
 @click.option("--file", "source", type=click.File("rb"), help="Orders as JSON Lines instead; - for standard input.")
 @seed_option
-@url_option
-def produce(orders: int, source: BinaryIO | None, seed: int, url: str | None) -> None:
+@connection_options()
+def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> None:
     r"""Publish orders, sample ones or those of a file.
 
     \b
@@ -209,7 +229,7 @@ def produce(orders: int, source: BinaryIO | None, seed: int, url: str | None) ->
     A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
     """
     wrong = 0
-    with contextlib.closing(Producer(settings(url), terminal.voice("producer"), "rmqspec producer")) as producer:
+    with contextlib.closing(Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")) as producer:
         for order in read_orders(source) if source else sample_orders(orders, seed):
             if isinstance(order, InvalidMessage):
                 terminal.notice(f"rmqspec: {order}")
@@ -220,8 +240,8 @@ def produce(orders: int, source: BinaryIO | None, seed: int, url: str | None) ->
     sys.exit(1 if wrong else 0)
 
 
-def _serve(url: str | None, name: str, make: Callable[[Settings], Service]) -> None:
-    service = make(settings(url))
+def _serve(where: Where, name: str, make: Callable[[Settings], Service]) -> None:
+    service = make(where.settings())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
     terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")

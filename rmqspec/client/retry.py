@@ -13,6 +13,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+from pika import BasicProperties
+
 from rmqspec.client.consumer import Delivery
 from rmqspec.client.publisher import Publisher
 from rmqspec.client.topology import Queue, Topology
@@ -43,7 +45,7 @@ class RetryLadder:
         back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.queue}
         return Topology(
             queues=tuple(
-                Queue(self._step(delay), {"x-message-ttl": int(delay * 1000), **back}) for delay in self.delays
+                Queue(self._step(delay), {"x-message-ttl": round(delay * 1000), **back}) for delay in self.delays
             )
         )
 
@@ -63,8 +65,8 @@ class RetryLadder:
         """
         properties = copy(delivery.properties)
         headers: dict[str, Any] = dict(properties.headers or {})
-        attempts = int(headers.get(ATTEMPTS_HEADER) or 0)
-        history = [*headers.get(HISTORY_HEADER, []), reason]
+        attempts, before = self.attempts(delivery.properties), headers.get(HISTORY_HEADER)
+        history = [*(before if isinstance(before, list) else []), reason]
         properties.headers = {**headers, ATTEMPTS_HEADER: attempts + 1, HISTORY_HEADER: history}
         properties.delivery_mode = 2
         if attempts < len(self.delays):
@@ -73,6 +75,12 @@ class RetryLadder:
             return delay
         publisher.publish(self.parking, self.queue, delivery.body, properties).result()
         return None
+
+    @staticmethod
+    def attempts(properties: BasicProperties) -> int:
+        """How often a message has failed so far. A header that is no count, as a stranger may write it, is none."""
+        count = (properties.headers or {}).get(ATTEMPTS_HEADER)
+        return count if isinstance(count, int) and count > 0 else 0
 
     def _step(self, delay: float) -> str:
         return f"{self.queue}.retry.{delay:g}s"

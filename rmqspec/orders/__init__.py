@@ -8,7 +8,7 @@ from rmqspec.orders.log_consumer import LogConsumer
 from rmqspec.orders.messages import Completed, InvalidMessage, Item, Log, Order, parse
 from rmqspec.orders.notification import Notification
 from rmqspec.orders.producer import Producer, read_orders, sample_orders
-from rmqspec.orders.topology import order_system
+from rmqspec.orders.topology import order_system, retry_ladder
 from rmqspec.orders.worker import Failures, Worker
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "parse",
     "read_orders",
     "replay",
+    "retry_ladder",
     "sample_orders",
     "stock_of",
 ]

@@ -10,21 +10,23 @@ from contextlib import closing, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from pika import BasicProperties
 
-from rmqspec.client import Channel, Delivery, Publisher, Settings, connect
+from rmqspec.client import Channel, Delivery, Publisher, RetryLadder, Settings, connect
 from rmqspec.client.connection import translated
+from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER
 from rmqspec.orders.messages import InvalidMessage, Order, parse
-from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDER_KEY, ORDERS_EXCHANGE, order_system
+from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE, order_system
 
 __all__ = ["REASON_HEADER", "REPLAYS_HEADER", "DeadLetter", "look", "park", "purge", "replay"]
 
 REASON_HEADER = "rejection-reason"  # why a message is not an order
 REPLAYS_HEADER = "replays"  # how often an order was sent again
 
-BROKERS_OWN = ("x-death", "x-first-death-", "x-last-death-")
+OF_AN_EARLIER_LIFE = ("x-death", "x-first-death-", "x-last-death-", ATTEMPTS_HEADER, HISTORY_HEADER)
 
 
 def park(publisher: Publisher, delivery: Delivery, reason: str) -> None:
@@ -49,7 +51,9 @@ class DeadLetter:
     Attributes:
         number: Its place in the queue, from 1.
         message_id: What its producer called it, or empty.
-        reason: Ours where the message could not be read, else the broker's: ``rejected``, ``expired``, ``maxlen``.
+        reason: Ours where we parked it, because it could not be read or had failed too often; else the broker's:
+            ``rejected``, ``expired``, ``maxlen``.
+        attempts: How often it was put off until later, or parked after the last time; 0 where there is no retry ladder.
         died: When the broker dead-lettered it, or None where we parked it.
         properties: As they arrived.
         body: As it was published.
@@ -58,6 +62,7 @@ class DeadLetter:
     number: int
     message_id: str
     reason: str
+    attempts: int
     died: datetime | None
     properties: BasicProperties
     body: bytes
@@ -130,17 +135,29 @@ def _fetched(channel: Channel, limit: int) -> Iterator[tuple[int, DeadLetter]]:
         method, properties, body = channel.basic_get(FAILED)
         if method is None or properties is None:  # that was all
             return
-        headers: dict[str, Any] = dict(properties.headers or {})
-        death: dict[str, Any] = next(iter(headers.get("x-death") or []), {})
-        reason = str(headers.get(REASON_HEADER) or death.get("reason") or "unknown")
-        letter = DeadLetter(number, properties.message_id or "", reason, death.get("time"), properties, body or b"")
-        yield method.delivery_tag or 0, letter
+        yield method.delivery_tag or 0, _letter(number, properties, body or b"")
+
+
+def _letter(number: int, properties: BasicProperties, body: bytes) -> DeadLetter:
+    headers: dict[str, Any] = dict(properties.headers or {})
+    # An order that was tried again has expired in the ladder's queues: those deaths are not what brought it here.
+    deaths: Iterator[dict[str, Any]] = (d for d in headers.get("x-death") or [] if d.get("queue") == ORDERS)
+    death = next(deaths, {})
+    reason = headers.get(REASON_HEADER) or death.get("reason") or _summary(headers.get(HISTORY_HEADER)) or "unknown"
+    attempts, died = RetryLadder.attempts(properties), death.get("time")
+    return DeadLetter(number, properties.message_id or "", str(reason), attempts, died, properties, body)
+
+
+def _summary(history: object) -> str:
+    """The reasons of all attempts, oldest first; one that came several times in a row stands there once."""
+    runs = [(reason, len([*same])) for reason, same in groupby(history if isinstance(history, list) else [])]
+    return "; ".join(f"{reason} (x{times})" if times > 1 else reason for reason, times in runs)
 
 
 def _as_new(properties: BasicProperties) -> BasicProperties:
-    """Without the broker's history: up to 3.12 it would be continued, from 4.0 it is ignored."""
+    """Without its history: up to 3.12 the broker would continue its own, and our ladder would go on where it ended."""
     fresh = copy(properties)
     headers: dict[str, Any] = dict(properties.headers or {})
-    fresh.headers = {name: value for name, value in headers.items() if not name.startswith(BROKERS_OWN)}
+    fresh.headers = {name: value for name, value in headers.items() if not name.startswith(OF_AN_EARLIER_LIFE)}
     fresh.headers[REPLAYS_HEADER] = int(headers.get(REPLAYS_HEADER) or 0) + 1
     return fresh

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
-from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings
+from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings, Topology
 from rmqspec.orders.dead_letters import park
 from rmqspec.orders.messages import InvalidMessage
 from rmqspec.orders.topology import order_system
@@ -39,13 +39,26 @@ class Subscriber(ABC):
         queue: What it consumes.
         name: Who it is, in the log and in the management UI.
         say: Where it tells what it does.
+        topology: Declared at each connection; by default the order system's.
+        retry: What is done with a delivery whose outcome is ``RETRY``, before it is acknowledged.
     """
 
-    def __init__(self, source: str | Settings, queue: str, name: str, say: Say = silent) -> None:
+    def __init__(
+        self,
+        source: str | Settings,
+        queue: str,
+        name: str,
+        say: Say = silent,
+        *,
+        topology: Topology | None = None,
+        retry: Callable[[Delivery], object] | None = None,
+    ) -> None:
         self.name, self.say = name, say
         self._source = source
         self.publisher = Publisher(source, f"{name} publisher")
-        self.consumer = Consumer(source, queue, self._handle, topology=order_system(), name=name)
+        self.consumer = Consumer(
+            source, queue, self._handle, topology=topology or order_system(), retry=retry, name=name
+        )
 
     def run(self) -> None:
         """Consumes until ``stop``; raises what ``Consumer.run`` raises."""

@@ -3,6 +3,7 @@
 ::
 
     orders.direct ──"order"──▶ orders ──(rejected, expired, too many)──▶ orders.dlx ──▶ orders.failed
+    (default exchange) ──▶ orders.retry.… ──(expired)──▶ orders, where a retry ladder is asked for
     events.fanout ──▶ notifications, analytics
     logs.topic ──"order.#"──▶ logs
     (default exchange) ──▶ rpc.inventory
@@ -10,7 +11,7 @@
 
 from __future__ import annotations
 
-from rmqspec.client import Binding, Exchange, Queue, Topology
+from rmqspec.client import Binding, Exchange, Queue, RetryLadder, Topology
 
 __all__ = [
     "ANALYTICS",
@@ -27,6 +28,7 @@ __all__ = [
     "ORDERS_EXCHANGE",
     "ORDER_KEY",
     "order_system",
+    "retry_ladder",
 ]
 
 ORDERS_EXCHANGE, ORDER_KEY, ORDERS = "orders.direct", "order", "orders"
@@ -38,11 +40,21 @@ INVENTORY = "rpc.inventory"
 MAX_ORDERS = 100_000  # waiting orders; beyond it the oldest goes to orders.failed, where a person sees it
 
 
-def order_system(max_orders: int = MAX_ORDERS) -> Topology:
+def retry_ladder(*delays: float) -> RetryLadder:
+    """Steps for orders that fail for a passing reason; after the last one an order goes to ``orders.failed``.
+
+    Args:
+        delays: Seconds of each step.
+    """
+    return RetryLadder(ORDERS, DEAD_LETTER_EXCHANGE, delays)
+
+
+def order_system(max_orders: int = MAX_ORDERS, retry: RetryLadder | None = None) -> Topology:
     """All that the order system declares.
 
     Args:
         max_orders: How many orders may wait in ``orders``.
+        retry: Whose waiting queues are declared too; by default there are none.
     """
     return Topology(
         exchanges=(
@@ -59,6 +71,7 @@ def order_system(max_orders: int = MAX_ORDERS) -> Topology:
             Queue(LOGS),
             Queue(FAILED),
             Queue(INVENTORY),
+            *(retry.topology().queues if retry else ()),
         ),
         bindings=(
             Binding(ORDERS_EXCHANGE, ORDERS, ORDER_KEY),

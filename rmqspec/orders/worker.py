@@ -7,20 +7,23 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from rmqspec.client import Delivery, Outcome, Settings, persistent
+from rmqspec.client import Delivery, Outcome, RetryLadder, Settings, persistent
 from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import Completed, Event, Log, Order, parse
 from rmqspec.orders.service import Say, Subscriber, silent
-from rmqspec.orders.topology import EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS
+from rmqspec.orders.topology import EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS, order_system
 
 __all__ = ["Failures", "Worker"]
+
+FAILURE = "simulated failure"
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
     """Which orders fail, for the sake of the lesson.
 
-    The verdict depends on seed and order alone, not on who works when: a run with the same seed fails the same orders.
+    The verdict depends on seed, order and attempt alone, not on who works when: a run with the same seed fails the same
+    orders. Each further attempt has its own verdict, so that a failure passes, unless the rate is 1.
 
     Attributes:
         rate: The share that fails, from 0 to 1.
@@ -30,9 +33,10 @@ class Failures:
     rate: float = 0.1
     seed: int = 0
 
-    def hits(self, order_id: str) -> bool:
-        """Whether this order fails."""
-        return random.Random(f"{self.seed}:{order_id}").random() < self.rate  # noqa: S311  (a simulation)
+    def hits(self, order_id: str, attempt: int = 1) -> bool:
+        """Whether this order fails at this attempt, from 1."""
+        die = f"{self.seed}:{order_id}" if attempt == 1 else f"{self.seed}:{order_id}:{attempt}"
+        return random.Random(die).random() < self.rate  # noqa: S311  (a simulation)
 
 
 class Worker(Subscriber):
@@ -45,6 +49,7 @@ class Worker(Subscriber):
         work_time: Seconds that an order takes. The connection stays alive meanwhile.
         inbox: The ids of the messages that are handled already; a file makes them outlive the worker.
         say: Where it tells what it does.
+        retry: Where an order waits that failed, to be tried again. Without one it is rejected at its first failure.
 
     Attributes:
         handled: How many orders it completed and failed.
@@ -58,9 +63,12 @@ class Worker(Subscriber):
         work_time: float = 0.0,
         inbox: Inbox | None = None,
         say: Say = silent,
+        retry: RetryLadder | None = None,
     ) -> None:
-        super().__init__(source, ORDERS, name, say)
-        self.failures, self.work_time = failures, work_time
+        super().__init__(
+            source, ORDERS, name, say, topology=order_system(retry=retry), retry=self._put_off if retry else None
+        )
+        self.failures, self.work_time, self.retry = failures, work_time, retry
         self.inbox = inbox or Inbox()
         self.handled: Counter[Event] = Counter()
 
@@ -74,10 +82,10 @@ class Worker(Subscriber):
         self._log("order.created", order)
         if self.work_time:
             time.sleep(self.work_time)  # the consumer's own thread answers heartbeats meanwhile
-        if self.failures.hits(order.order_id):
-            self._log("order.failed", order, "simulated failure")
+        if self.failures.hits(order.order_id, RetryLadder.attempts(delivery.properties) + 1):
+            self._log("order.failed", order, FAILURE)
             self.say(f"failed order {order.order_id}")
-            return Outcome.REJECT
+            return Outcome.RETRY if self.retry else Outcome.REJECT
         event = Completed(
             order_id=order.order_id, customer=order.customer, total_cents=order.total_cents, worker=self.name
         )
@@ -87,6 +95,12 @@ class Worker(Subscriber):
             self.inbox.add(message_id)  # a crash before this line repeats the events, one after it only the ack
         self.say(f"completed order {order.order_id}")
         return Outcome.ACK
+
+    def _put_off(self, delivery: Delivery) -> None:
+        """The consumer's retry policy."""
+        assert self.retry is not None
+        delay = self.retry.climb(self.publisher, delivery, FAILURE)
+        self.say("parked it for a person to look at" if delay is None else f"will try it again in {delay:g} s")
 
     def _log(self, event: Event, order: Order, detail: str = "") -> None:
         log = Log(event=event, order_id=order.order_id, worker=self.name, detail=detail)
