@@ -1,0 +1,104 @@
+"""What chapter 12 needs some seconds for, each once: silence on either side, and a broker that is killed at work."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from types import SimpleNamespace
+
+import pika
+import pytest
+from pika import exceptions, frame
+
+from rmqspec.client import Consumer, Outcome, Publisher, Queue, Topology
+from rmqspec.wire import Direction, Frames, Proxy
+
+WORK, WINDOW = Topology(queues=(Queue("work"),)), 100
+
+
+def client(url, heartbeat=0):
+    """A connection of pika's own; between two calls nobody serves it."""
+    return pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat={heartbeat}"))
+
+
+def before(broker):
+    return Proxy(broker.endpoint.host, broker.endpoint.port)
+
+
+def silent_broker(broker, url):
+    """What a client of pika says in the end of a broker that has gone silent."""
+    with before(broker) as proxy:
+        connection = client(proxy.url(url), 1)
+        proxy.half_open()
+        with pytest.raises(exceptions.AMQPError) as error:
+            connection.process_data_events(60)
+        return error.value
+
+
+def silent_clients(broker, url):
+    """Three clients say nothing: one is idle, two are too busy for heartbeats, of which one has agreed on none."""
+    beats, frames, came = [], Frames(), []
+
+    def note(data):
+        beats.extend(piece for piece in frames.feed(data) if isinstance(piece.frame, frame.Heartbeat))
+        return data
+
+    with before(broker) as proxy, closing(client(url, 0)) as patient:
+        proxy.taps = lambda _, direction: note if direction is Direction.FROM_BROKER else None
+        idle, busy = client(proxy.url(url), 1), client(url, 1)
+        for holder, body in ((busy, b"busy"), (patient, b"patient")):
+            channel = holder.channel()
+            WORK.declare(channel)
+            channel.basic_publish("", "work", body)
+            channel.basic_get("work")
+        idle.channel().basic_consume("work", lambda *delivery: came.append(delivery[1:]))
+        while not came:
+            idle.process_data_events(60)  # heartbeats are sent in here
+        with pytest.raises(exceptions.AMQPError) as error:
+            busy.process_data_events(0)
+        held = channel.queue_declare("work", passive=True).method.message_count, patient.is_open
+        idle.close()
+    return SimpleNamespace(came=came, error=error.value, held=held, beats=len(beats))
+
+
+def publish_until(enough, url, name, **options):
+    """Publishes one number after the other; the error of each, or none."""
+    promises = {}
+    with Publisher(url, name, window=WINDOW, patience=120, **options) as publisher:
+        while not enough.is_set():
+            body = f"{name} {len(promises)}".encode()
+            promises[body] = publisher.publish("", "work", body)
+        publisher.flush(60)
+        return {body: type(promise.exception(0)) for body, promise in promises.items()}
+
+
+def killed_at_work(broker):
+    """Two publishers and a consumer go on while their broker is killed and started again; what each of them saw."""
+    seen, busy, back, enough = [], threading.Event(), threading.Event(), threading.Event()
+
+    def handle(delivery):
+        seen.append((delivery.body, delivery.redelivered))
+        if len(seen) == 100:
+            busy.set()
+            back.wait(120)  # the hundredth is in hand when the broker dies
+        if delivery.body == b"end":
+            consumer.stop()
+        return Outcome.ACK
+
+    with before(broker) as proxy, ThreadPoolExecutor() as pool:
+        url = proxy.url(broker.endpoint.url("/"))
+        with client(url) as connection:
+            WORK.declare(connection.channel())
+        consumer = Consumer(url, "work", handle, prefetch=WINDOW, topology=WORK)
+        consuming = pool.submit(consumer.run)
+        proxy.delay(0.02)  # so that there are always answers on their way
+        told = pool.submit(publish_until, enough, url, "told")
+        resent = pool.submit(publish_until, enough, url, "resent", resend=True)
+        busy.wait(60)
+        broker.kill()
+        broker.start()
+        back.set(), enough.set()
+        facts = SimpleNamespace(told=told.result(120), resent=resent.result(120), seen=seen)
+        with Publisher(url) as publisher:
+            publisher.publish("", "work", b"end").result(60)
+        consuming.result(60)
+    return facts
