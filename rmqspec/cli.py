@@ -10,6 +10,7 @@ from rmqspec import __version__, terminal
 from rmqspec.broker import BrokerError, Choice, rabbitup
 from rmqspec.cli_dead_letters import dead_letters_group
 from rmqspec.cli_demo import demo_group
+from rmqspec.cli_nemesis import nemesis
 from rmqspec.cli_settings import broker_option, image_option
 from rmqspec.client.errors import ClientError
 
@@ -37,6 +38,7 @@ def cli() -> None:
 
 cli.add_command(demo_group)
 cli.add_command(dead_letters_group)
+cli.add_command(nemesis)
 
 
 @cli.command("rabbitup")

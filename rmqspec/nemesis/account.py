@@ -1,0 +1,123 @@
+"""The account of every order: what was attempted, what the broker said of it, and how often it arrived.
+
+The names are those of Jepsen's total-queue check.
+
+Source: https://jepsen.io/analyses/rabbitmq, https://github.com/jepsen-io/jepsen (checker/total-queue)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["Account", "Fate", "Ledger"]
+
+MOST = 255  # receipts of one order that are counted
+
+
+class Fate(IntEnum):
+    """What its producer knows of an order."""
+
+    UNKNOWN = 0  # in flight, or the connection was lost before an answer
+    CONFIRMED = 1
+    REFUSED = 2  # nacked, returned, or never sent
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What has become of all orders.
+
+    Attributes:
+        attempted: Orders that a producer has tried to publish.
+        confirmed: Those of which the broker said that it has them.
+        received: Those that arrived, each counted once.
+        lost: Confirmed, and never arrived. A broker that keeps its word has none.
+        unexpected: Arrived, and never attempted. There is no excuse for one either.
+        duplicated: How many times an order arrived again.
+        recovered: Arrived, though the producer had no confirm.
+        unknown: Neither confirmed, nor refused, nor arrived: the broker had promised nothing.
+        refused: Refused by the broker or by a full window, and not arrived.
+    """
+
+    attempted: int
+    confirmed: int
+    received: int
+    lost: int
+    unexpected: int
+    duplicated: int
+    recovered: int
+    unknown: int
+    refused: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the broker has kept its promise."""
+        return not (self.lost or self.unexpected)
+
+
+class Ledger:
+    """Two bytes for each order, so that millions can be followed. Any thread may write.
+
+    Args:
+        producers: How many there are; an order is known by its producer and its number there.
+    """
+
+    def __init__(self, producers: int) -> None:
+        self._fates = [bytearray() for _ in range(producers)]
+        self._receipts = [bytearray() for _ in range(producers)]
+        self._guard = threading.Lock()
+        self._confirmed = self._received = self._unexpected = 0
+
+    def attempt(self, producer: int) -> int:
+        """One more order of this producer, which alone calls this; returns its number."""
+        self._receipts[producer].append(0)
+        self._fates[producer].append(Fate.UNKNOWN)
+        return len(self._fates[producer]) - 1
+
+    def settle(self, producer: int, number: int, fate: Fate) -> None:
+        """What the producer has heard of an order."""
+        self._fates[producer][number] = fate
+        if fate is Fate.CONFIRMED:
+            with self._guard:
+                self._confirmed += 1
+
+    def receive(self, body: bytes) -> None:
+        """An order has arrived."""
+        try:
+            producer, number = map(int, body.split(b":"))
+            receipts = self._receipts[producer]
+            known = producer >= 0 and 0 <= number < len(receipts)
+        except (ValueError, IndexError):
+            known = False
+        with self._guard:
+            if not known:
+                self._unexpected += 1
+                return
+            self._received += not receipts[number]
+            receipts[number] = min(MOST, receipts[number] + 1)
+
+    @property
+    def waiting(self) -> int:
+        """About how many confirmed orders have not arrived yet."""
+        return self._confirmed - self._received
+
+    def account(self) -> Account:
+        """The balance, once nothing is in flight any more."""
+
+        def count(holds: Callable[[int, int], bool]) -> int:
+            pairs = zip(self._fates, self._receipts, strict=True)
+            return sum(holds(fate, times) for f, r in pairs for fate, times in zip(f, r, strict=True))
+
+        return Account(
+            attempted=count(lambda _, __: True),
+            confirmed=count(lambda fate, _: fate == Fate.CONFIRMED),
+            received=count(lambda _, times: times > 0),
+            lost=count(lambda fate, times: fate == Fate.CONFIRMED and not times),
+            unexpected=self._unexpected,
+            duplicated=sum(max(0, times - 1) for receipts in self._receipts for times in receipts),
+            recovered=count(lambda fate, times: fate != Fate.CONFIRMED and times > 0),
+            unknown=count(lambda fate, times: fate == Fate.UNKNOWN and not times),
+            refused=count(lambda fate, times: fate == Fate.REFUSED and not times),
+        )
