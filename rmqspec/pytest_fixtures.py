@@ -77,9 +77,9 @@ def vhost(vhosts: VhostPool) -> Iterator[str]:
 
 
 @pytest.fixture
-def url(broker: Broker, vhost: str) -> str:
+def url(broker: Broker, vhost: str, route: Callable[[str], str]) -> str:
     """The AMQP URL of this test's vhost, as production code is given one."""
-    return broker.endpoint.url(vhost)
+    return route(broker.endpoint.url(vhost))
 
 
 @pytest.fixture

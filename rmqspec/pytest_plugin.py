@@ -11,7 +11,7 @@ import pytest
 from rmqspec.broker import SETTINGS, SOURCES, Broker, Choice, NoBroker, find
 from rmqspec.broker.shared import SharedBroker
 
-pytest_plugins = ["rmqspec.pytest_fixtures"]
+pytest_plugins = ["rmqspec.pytest_fixtures", "rmqspec.pytest_record"]
 
 BROKER = pytest.StashKey[Broker]()
 CHOICE = pytest.StashKey[Choice]()
@@ -103,13 +103,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
     if reporter is None or reporter.verbosity < 1 or item.config.stash.get(CHAPTER, None) is module:
         return
     item.config.stash[CHAPTER] = module
-    title, *prose = (getattr(module, "__doc__", None) or item.path.name).strip().splitlines()
-    number = re.match(r"test_(\d+)_", item.path.name)
+    number, title, prose = heading(item)
     reporter.ensure_newline()
     reporter.write_line("")
-    reporter.write_line(f"{int(number[1])}. {title}" if number else title, bold=True)
+    reporter.write_line(f"{number}. {title}" if number else title, bold=True)
     for line in prose:
         reporter.write_line(f"   {line}" if line else "")
+
+
+def heading(item: pytest.Item) -> tuple[int | None, str, list[str]]:
+    """A chapter's number, if its file has one, its title, and the lines of its prose."""
+    title, *prose = (getattr(getattr(item, "module", None), "__doc__", None) or item.path.name).strip().splitlines()
+    number = re.match(r"test_(\d+)_", item.path.name)
+    return int(number[1]) if number else None, title, prose
 
 
 class _Progress:

@@ -94,6 +94,15 @@ class Management:
         # A connection without the column, as one that has no name, may come as an empty list instead of an object.
         return {str(row["user_provided_name"]) for row in rows if "user_provided_name" in row}
 
+    def plugins(self) -> set[str]:
+        """The names of the plugins that are enabled on some node, those that were enabled for their sake left out."""
+        nodes = self._call("GET", "nodes?columns=enabled_plugins")
+        return {str(plugin) for node in nodes for plugin in node.get("enabled_plugins", ())}
+
+    def feature_flags(self) -> set[str]:
+        """The names of the feature flags that are enabled."""
+        return {str(flag["name"]) for flag in self._call("GET", "feature-flags") if flag["state"] == "enabled"}
+
     def close(self) -> None:
         """Closes the kept connections."""
         self._http.clear()

@@ -69,12 +69,12 @@ def user(broker, vhost):
 
 
 @pytest.fixture
-def enter(vhost, request):
+def enter(vhost, request, route):
     """Opens a connection as this user: `enter(user(read=".*"))`. It is closed at the end."""
     opened = []
 
     def open_one(who, where=vhost):
-        parameters = pika.URLParameters(who.url(where))
+        parameters = pika.URLParameters(route(who.url(where)))
         parameters.client_properties = {"connection_name": request.node.nodeid}
         opened.append(pika.BlockingConnection(parameters))
         return opened[-1]
