@@ -117,6 +117,8 @@ class Link:
 
     def _serve(self) -> None:
         """Connects to the next address, and returns when that connection has ended."""
+        if self._closing.is_set():  # in the pause before this attempt
+            return
         self._attempt += 1
         self._parameters = self._settings.parameters(self._attempt, self._name)
         self._refused: ClientError | None = None
@@ -127,9 +129,9 @@ class Link:
         try:
             loop.ioloop.start()
         except Exception as error:
-            self._hang_up()  # the broker is to hear a goodbye all the same
-            loop.ioloop.start()
-            if not self._opening:  # a defect of ours
+            if not self._opening:  # a defect of ours: the broker is to hear a goodbye all the same
+                self._hang_up()
+                loop.ioloop.start()
                 raise
             # A peer that is gone again before pika has looked at the socket is a ValueError to pika.
             self._refused = refusal(self._parameters, error)
@@ -142,6 +144,9 @@ class Link:
 
     def _opened(self, loop: Loop) -> None:
         self._opening = False
+        if self._closing.is_set():  # meanwhile
+            self._hang_up()
+            return
         loop.add_on_connection_blocked_callback(lambda _, frame: self._tenant.on_blocked(str(frame.method.reason)))
         loop.add_on_connection_unblocked_callback(lambda _, __: self._tenant.on_blocked(""))
         self._open_channel(loop)
@@ -182,7 +187,8 @@ class Link:
 
     def _hang_up(self) -> None:
         try:
-            if self._loop is not None:
+            # pika does not bear to be closed while it is connecting; that ends soon, and then somebody looks again.
+            if self._loop is not None and not self._opening:
                 self._loop.close()
         except ConnectionWrongStateError:
             return  # it is closing already

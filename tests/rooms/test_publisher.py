@@ -2,13 +2,15 @@
 
 import errno
 import socket
+import threading
 
 import pytest
 from pika import BasicProperties
 
-from rmqspec.client import Publisher, Settings, connect
+from rmqspec.client import Publisher, Settings, connect, open_connections
 from rmqspec.client.errors import ClientError, Unencodable, Unreachable
 from rmqspec.client.link import Link
+from rmqspec.wire import Proxy
 
 
 class TestPublish:
@@ -94,3 +96,15 @@ class TestLink:
         for open_it in (Publisher, lambda url: connect(url, "late")):
             with pytest.raises(Unreachable, match="no broker answers"):
                 open_it(url)
+
+    def test_closes_at_any_moment_of_a_reconnection(self, broker, url):
+        """In a pause, while it connects, when it has just connected: it hangs up, and nobody waits for the next try."""
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
+            for milliseconds in range(0, 100, 4):
+                publisher = Publisher(proxy.url(url))
+                proxy.cut()
+                threading.Event().wait(milliseconds / 1000)  # the moment is what is tested
+                publisher.close(timeout=5.0)
+
+                assert publisher._link._thread.is_alive() is False, milliseconds
+        assert open_connections() == []
