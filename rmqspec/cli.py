@@ -8,6 +8,7 @@ import click
 
 from rmqspec import __version__, terminal
 from rmqspec.broker import BrokerError, Choice, rabbitup
+from rmqspec.cli_book import book_command
 from rmqspec.cli_dead_letters import dead_letters_group
 from rmqspec.cli_demo import demo_group
 from rmqspec.cli_nemesis import nemesis
@@ -39,6 +40,7 @@ def cli() -> None:
 cli.add_command(demo_group)
 cli.add_command(dead_letters_group)
 cli.add_command(nemesis)
+cli.add_command(book_command)
 
 
 @cli.command("rabbitup")
