@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from pika.spec import Basic
 
 from rmqspec.client.acks import Acks
 from rmqspec.client.connection import Loop
+from rmqspec.client.delivery import Delivery, Handler, Outcome
 from rmqspec.client.errors import ChannelClosed, ClientError, ConsumerCancelled
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Message, frames, method_frame
@@ -31,30 +30,6 @@ from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
 
 __all__ = ["Consumer", "Delivery", "Handler", "Outcome"]
-
-
-class Outcome(Enum):
-    """What becomes of a delivery once its handler has returned."""
-
-    ACK = "done: the broker forgets it"
-    REQUEUE = "not now: back to its queue, for whoever comes next"
-    REJECT = "never: to the dead-letter exchange, or gone where there is none"
-    RETRY = "later: the consumer's retry policy has a copy, and the broker forgets this one"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message, as it came from a queue."""
-
-    queue: str
-    exchange: str
-    routing_key: str
-    redelivered: bool
-    properties: BasicProperties
-    body: bytes
-
-
-Handler = Callable[[Delivery], Outcome]
 
 
 class _Word(NamedTuple):
@@ -84,6 +59,8 @@ class Consumer:
         topology: Declared before consuming, at each connection.
         retry: What is done with a delivery whose outcome is ``RETRY``, as ``RetryLadder.climb`` does, before it is
             acknowledged. Without one such an outcome is an error.
+        arguments: Of the subscription, as ``{"x-priority": 10}``; they are the ``x-…`` that the broker knows. See
+            https://www.rabbitmq.com/docs/consumer-priority.
         name: The connection's and the consumer tag, shown in the management UI.
 
     Attributes:
@@ -101,9 +78,10 @@ class Consumer:
         ack_batch: int = 1,
         topology: Topology | None = None,
         retry: Callable[[Delivery], object] | None = None,
+        arguments: Mapping[str, str | int] | None = None,
         name: str = "consumer",
     ) -> None:
-        self._retry = retry
+        self._retry, self._arguments = retry, dict(arguments or {})
         self.queue, self.outcomes = queue, Counter[Outcome]()
         self._handler, self._prefetch, self._concurrency = handler, prefetch, concurrency
         self._ack_batch, self._topology, self._name = ack_batch, topology, name
@@ -192,7 +170,7 @@ class Consumer:
             self._topology.send(channel)
         channel.basic_qos(prefetch_count=self._prefetch)
         channel.add_on_cancel_callback(self._on_cancel)
-        channel.basic_consume(self.queue, self._on_delivery, consumer_tag=self._name)
+        channel.basic_consume(self.queue, self._on_delivery, consumer_tag=self._name, arguments=self._arguments)
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel. A refusal would come again, so it ends the consumer."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from pika import BasicProperties
 
-from rmqspec.client.consumer import Delivery
+from rmqspec.client.delivery import Delivery
 from rmqspec.client.publisher import Publisher
 from rmqspec.client.topology import Queue, Topology
 

@@ -67,11 +67,9 @@ class TestRabbitMQ:
         consumer.basic_qos(prefetch_count=1)
         spinning = hold(consumer, "work")
 
-        for round_number in range(1, 50):
-            spinning.after(round_number)
+        for times in range(1, 51):
+            assert spinning.after(times) == [b"poison"] * times
             consumer.basic_nack(spinning.tags[-1], requeue=True)
-
-        assert spinning.after(50) == [b"poison"] * 50
 
     @behaviour("DLX-07", "DLX-04", "XDEATH-15")
     def test_brings_back_what_has_waited(self, channel, wait, receive):
@@ -89,9 +87,12 @@ class TestRabbitMQ:
     def test_puts_a_returning_message_at_the_end(self, channel, wait, receive):
         """A delay costs a message its place: whoever needs an order among messages cannot have a retry ladder."""
         wait("20ms", message_ttl=20)
-        channel.basic_publish("", "work", b"second")
+        for body in (b"first", b"second"):
+            channel.basic_publish("", "work", body)
 
-        channel.basic_publish("", "20ms", b"first")
+        method, _, body = channel.basic_get("work")
+        channel.basic_publish("", "20ms", body)
+        channel.basic_ack(method.delivery_tag)
 
         assert [delivery.body for delivery in receive("work", 2)] == [b"second", b"first"]
 
@@ -155,10 +156,9 @@ class TestRabbitMQ:
     def test_refuses_a_way_back_without_an_exchange(self, connection, channel, wait):
         """Half a configuration would be a waiting queue that loses all that has waited."""
         careless = connection.channel()
-        half = {"x-dead-letter-routing-key": "work"}
 
         with pytest.raises(exceptions.ChannelClosedByBroker, match="routing_key_but_no_dlx") as error:
-            careless.queue_declare("20ms", durable=True, arguments=half)
+            careless.queue_declare("20ms", durable=True, arguments={"x-dead-letter-routing-key": "work"})
 
         assert (error.value.reply_code, careless.is_closed, connection.is_open) == (406, True, True)
         assert wait("20ms", message_ttl=20) == "20ms"
