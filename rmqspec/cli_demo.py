@@ -8,12 +8,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from rmqspec import terminal
 from rmqspec.broker import Choice, Identity, find, rabbitup
+from rmqspec.cli_demo_book import Album
 from rmqspec.cli_settings import Where, broker_option, connection_options, image_option
 from rmqspec.client import RpcClient, Settings, connect
 from rmqspec.client.errors import ClientError
@@ -69,6 +71,10 @@ def work_time_option(default: float) -> Decorated:
 @rate_option
 @seed_option
 @work_time_option(0.05)
+@click.option(
+    "--book", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Writes what went over the wire, scene by scene, as one HTML file.",
+)  # fmt: skip
 @connection_options()
 @broker_option
 @image_option
@@ -93,11 +99,22 @@ def _whole_demo(
     where: Where,
     source: str,
     image: str,
+    book: Path | None,
 ) -> None:
     plan = demo.Plan(orders, workers, Failures(failure_rate, seed), work_time)
     with _broker_for_a_run(where, source, image) as (settings, description):
         terminal.scene(f"The order system on {description}")
-        terminal.summary(demo.run(settings, plan, terminal.voice, terminal.scene))
+        if book is None:
+            terminal.summary(demo.run(settings, plan, terminal.voice, terminal.scene))
+        else:
+            _recorded_demo(settings, plan, book, description)
+
+
+def _recorded_demo(settings: Settings, plan: demo.Plan, path: Path, description: str) -> None:
+    album = Album(path)
+    with album.on_the_way(settings) as through:
+        terminal.summary(demo.run(through, plan, terminal.voice, album.scene))
+    album.write(_identity(settings), description)
 
 
 @contextlib.contextmanager
