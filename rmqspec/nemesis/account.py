@@ -8,6 +8,7 @@ Source: https://jepsen.io/analyses/rabbitmq, https://github.com/jepsen-io/jepsen
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -105,10 +106,12 @@ class Ledger:
 
     def account(self) -> Account:
         """The balance, once nothing is in flight any more."""
+        kinds = Counter[tuple[int, int]]()  # how many orders share a fate and a number of receipts
+        for fates, receipts in zip(self._fates, self._receipts, strict=True):
+            kinds.update(zip(fates, receipts, strict=False))  # an order may be half entered: it is not counted yet
 
-        def count(holds: Callable[[int, int], bool]) -> int:
-            pairs = zip(self._fates, self._receipts, strict=True)
-            return sum(holds(fate, times) for f, r in pairs for fate, times in zip(f, r, strict=True))
+        def count(holds: Callable[[int, int], int | bool]) -> int:
+            return sum(orders * holds(fate, times) for (fate, times), orders in kinds.items())
 
         return Account(
             attempted=count(lambda _, __: True),
@@ -116,7 +119,7 @@ class Ledger:
             received=count(lambda _, times: times > 0),
             lost=count(lambda fate, times: fate == Fate.CONFIRMED and not times),
             unexpected=self._unexpected,
-            duplicated=sum(max(0, times - 1) for receipts in self._receipts for times in receipts),
+            duplicated=count(lambda _, times: max(0, times - 1)),
             recovered=count(lambda fate, times: fate != Fate.CONFIRMED and times > 0),
             unknown=count(lambda fate, times: fate == Fate.UNKNOWN and not times),
             refused=count(lambda fate, times: fate == Fate.REFUSED and not times),
