@@ -173,10 +173,13 @@ class Consumer:
         channel.basic_consume(self.queue, self._on_delivery, consumer_tag=self._name, arguments=self._arguments)
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
-        """The link has lost its channel. A refusal would come again, so it ends the consumer."""
+        """The link has lost its channel. A refusal would come again, so it ends the consumer.
+
+        One that is stopped has settled all that it could: how its goodbye was answered is no error.
+        """
         self._channel = None
         self._generation += 1
-        if final or isinstance(reason, ChannelClosed):
+        if isinstance(reason, ChannelClosed) or (final and not self._stopping.is_set()):
             self._fail(reason)
 
     def on_blocked(self, reason: str) -> None:

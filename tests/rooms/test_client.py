@@ -10,6 +10,7 @@ from rmqspec.client import Binding, Consumer, Exchange, Outcome, Publisher, Queu
 from rmqspec.client.errors import (
     ChannelClosed,
     ClientError,
+    ConnectionLost,
     ConsumerCancelled,
     InvalidUrl,
     LoginRefused,
@@ -217,3 +218,19 @@ class TestConsumer:
 
         assert consumer.outcomes == {Outcome.ACK: 4}
         assert channel.queue_declare("q", passive=True).method.message_count == 0
+
+    def test_does_not_mind_how_its_goodbye_is_answered(self, url, channel, drain):
+        """A broker that is in trouble itself may answer with an error, and all work is done by then."""
+        channel.queue_declare("q", durable=True)
+        channel.basic_publish("", "q", b"done")
+
+        def handler(_):
+            consumer.stop()
+            consumer.on_lost(ConnectionLost("the connection was closed: INTERNAL_ERROR", 541), final=True)
+            return Outcome.REQUEUE
+
+        consumer = Consumer(url, "q", handler)
+        consumer.run()
+
+        assert consumer.outcomes == {Outcome.REQUEUE: 1}
+        assert drain("q") == [b"done"]
