@@ -236,6 +236,7 @@ class TestCommand:
 
         assert demo.ends() == 0, demo.output
         assert "All orders are settled" in demo.output
+        assert run("dead-letters", "purge", "--yes", *options).waits_for("1 deleted")  # what was no order
 
     def test_prefers_its_options_to_the_environment(self, run, options, papers):
         """What is typed is what is meant; what stands in the environment is often forgotten."""
