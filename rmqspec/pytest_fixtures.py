@@ -20,6 +20,7 @@ from rmqspec.orders.system import OrderSystem
 from rmqspec.pytest_plugin import BROKER
 
 T = TypeVar("T")
+PATIENCE = pytest.StashKey[float]()
 _numbers = itertools.count(1)
 
 
@@ -27,6 +28,12 @@ _numbers = itertools.count(1)
 def broker(request: pytest.FixtureRequest) -> Broker:
     """The broker of this run. Its address, its version, its management API; nobody restarts it."""
     return request.config.stash[BROKER]
+
+
+@pytest.fixture(scope="session")
+def patience(request: pytest.FixtureRequest) -> float:
+    """Seconds after which a test no longer believes that something will come."""
+    return request.config.stash.get(PATIENCE, 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +59,18 @@ def another_broker(broker: Broker) -> Iterator[Callable[..., Broker]]:
 def disposable_broker(another_broker: Callable[..., Broker]) -> Broker:
     """A second broker of the same kind, for one module: `stop()`, `kill()`, `start()` and `restart()` it."""
     return another_broker()
+
+
+@pytest.fixture(scope="module")
+def disposable_url(disposable_broker: Broker, route: Callable[[str], str], lie: object) -> Iterator[str]:
+    """The AMQP URL of a vhost of the disposable broker; each lie has its own."""
+    if lie is None:
+        yield route(disposable_broker.endpoint.url())
+        return
+    name = f"rmqspec-{next(_numbers)}"
+    disposable_broker.management.create_vhost(name)
+    yield route(disposable_broker.endpoint.url(name))
+    disposable_broker.management.delete_vhost(name)
 
 
 @pytest.fixture(scope="session")
@@ -83,17 +102,18 @@ def url(broker: Broker, vhost: str, route: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def connect(url: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], Connection]]:
+def connect(url: str, request: pytest.FixtureRequest, patience: float) -> Iterator[Callable[[], Connection]]:
     """Opens one more connection to this test's vhost, named after the test: `connect()`. It is closed at the end."""
     opened: list[Connection] = []
 
     def another() -> Connection:
         opened.append(client.connect(url, request.node.nodeid))
+        opened[-1].patience = patience
         return opened[-1]
 
     yield another
     for connection in opened:
-        if connection.is_open:
+        if connection.is_open and not connection.unanswered:
             connection.close()
 
 
@@ -139,10 +159,10 @@ def drain(channel: Channel) -> Callable[[str], list[bytes]]:
 
 
 @pytest.fixture
-def receive(connection: Connection) -> Callable[..., list[Delivery]]:
+def receive(connection: Connection, patience: float) -> Callable[..., list[Delivery]]:
     """Waits for messages that are still to come: `receive("orders", 3)` returns three deliveries, acknowledged."""
 
-    def wait(queue: str, count: int = 1, within: float = 10.0) -> list[Delivery]:
+    def wait(queue: str, count: int = 1, within: float = patience) -> list[Delivery]:
         channel = connection.channel()
         channel.basic_qos(prefetch_count=count)
         deliveries: list[Delivery] = []
@@ -172,10 +192,10 @@ def orders(url: str, request: pytest.FixtureRequest) -> Iterator[OrderSystem]:
 
 
 @pytest.fixture
-def eventually() -> Callable[..., None]:
+def eventually(patience: float) -> Callable[..., None]:
     """The one poll: `eventually(probe, expected)` calls the probe until it returns that, and shows what it last saw."""
 
-    def wait(probe: Callable[[], T], expected: T, within: float = 10.0) -> None:
+    def wait(probe: Callable[[], T], expected: T, within: float = patience) -> None:
         deadline = time.monotonic() + within
         while (seen := probe()) != expected:
             if time.monotonic() > deadline:

@@ -11,7 +11,7 @@ import pytest
 from rmqspec.broker import SETTINGS, SOURCES, Broker, Choice, NoBroker, find
 from rmqspec.broker.shared import SharedBroker
 
-pytest_plugins = ["rmqspec.pytest_fixtures", "rmqspec.pytest_record"]
+pytest_plugins = ["rmqspec.pytest_fixtures", "rmqspec.pytest_record", "rmqspec.pytest_lies", "rmqspec.pytest_route"]
 
 BROKER = pytest.StashKey[Broker]()
 CHOICE = pytest.StashKey[Choice]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +17,9 @@ from rmqspec import __version__
 from rmqspec.book.record import Chapter, Footer, Header, NoRecord, Outcome, Spec, from_plain, to_plain
 from rmqspec.book.writer import Writer, check_place
 from rmqspec.broker import Broker
-from rmqspec.broker.endpoint import Endpoint
 from rmqspec.broker.errors import ManagementError
 from rmqspec.pytest_plugin import BROKER
 from rmqspec.pytest_words import chapter_of, judge, spec_of
-from rmqspec.wire.proxy import Proxy
 from rmqspec.wire.recorder import Recorder
 
 RECORDER = pytest.StashKey[Recorder]()
@@ -54,26 +52,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             config.pluginmanager.register(_Book(_place(config), config.stash[BROKER]))
         except NoRecord as error:
             raise pytest.UsageError(f"--record: {error}") from None
-
-
-@pytest.fixture(scope="session")
-def route(broker: Broker, request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
-    """The way to this run's broker: `route(url)` leads past the recorder while one runs, and else is the URL itself.
-
-    A URL of another broker stays as it is, and so does one of TLS, which nobody can read on the way.
-    """
-    recorder, at = request.config.stash.get(RECORDER, None), broker.endpoint
-    if recorder is None or at.scheme == "amqps":
-        yield str
-        return
-    with Proxy(at.host, at.port) as proxy:
-        proxy.taps = recorder.tap
-
-        def through(url: str) -> str:
-            there = Endpoint.parse(url)
-            return proxy.url(url) if (there.scheme, there.host, there.port) == (at.scheme, at.host, at.port) else url
-
-        yield through
 
 
 class _Notes:

@@ -16,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.adapters.select_connection import SelectConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unreachable
+from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable
 from rmqspec.client.message import OVERHEAD
 from rmqspec.client.refusal import refusal
 from rmqspec.client.settings import Settings
@@ -27,9 +27,41 @@ Channel = BlockingChannel
 
 
 class Connection(BlockingConnection):
-    """A connection that knows its name. One thread uses it at a time; see https://www.rabbitmq.com/docs/connections."""
+    """A connection that knows its name. One thread uses it at a time; see https://www.rabbitmq.com/docs/connections.
+
+    Attributes:
+        patience: Seconds that the broker has to answer a call; None is for ever, as with pika. A call that it does not
+            answer ends with ``Unanswered``, and the connection is good for nothing any more.
+        unanswered: Whether that has happened.
+    """
 
     name: str
+    patience: float | None = None
+    unanswered = False
+
+    def process_data_events(self, time_limit: float | None = 0) -> None:
+        """As pika's. Whoever waits for a message waits as long as he says."""
+        patience, self.patience = self.patience, None
+        try:
+            super().process_data_events(time_limit)
+        finally:
+            self.patience = patience
+
+    def _flush_output(self, *waiters: Callable[[], bool]) -> None:
+        """Where pika waits for every answer; it has no deadline of its own for that."""
+        if self.patience is None:
+            super()._flush_output(*waiters)  # type: ignore[misc]
+            return
+        timer = self._impl.ioloop.call_later(self.patience, self._give_up)  # type: ignore[attr-defined]
+        try:
+            super()._flush_output(*waiters)  # type: ignore[misc]
+        finally:
+            if self.is_open:
+                self._impl.ioloop.remove_timeout(timer)  # type: ignore[attr-defined]
+
+    def _give_up(self) -> None:
+        self.unanswered = True
+        raise Unanswered(f"the broker has not answered within {self.patience:g} s")
 
 
 class Loop(SelectConnection):

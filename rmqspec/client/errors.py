@@ -97,6 +97,10 @@ class ConnectionLost(ClientError):
     """An open connection ended. What was unacknowledged on it goes back to its queues."""
 
 
+class Unanswered(ClientError):
+    """The broker says nothing, though the connection stands."""
+
+
 class ChannelClosed(ClientError):
     """The broker closed the channel; the connection and its other channels live on."""
 

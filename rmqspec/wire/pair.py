@@ -71,7 +71,7 @@ class Pair:
         address: tuple[str, int],
         harm: Harm,
         tap: Callable[[Direction], Tap | None],
-        on_over: Callable[[Pair], None],
+        on_over: Callable[[], object],
     ) -> None:
         self._loop, self._address, self._harm, self._on_over = loop, address, harm, on_over
         self._up = Pump(loop, harm, tap(Direction.FROM_CLIENT), self._break_off, self._on_end)
@@ -93,6 +93,10 @@ class Pair:
         self._stop()
         for transport in self._transports:
             _reset(transport)
+
+    def inject(self, direction: Direction, data: bytes) -> None:
+        """Passes on what nobody has said."""
+        (self._up if direction is Direction.FROM_CLIENT else self.down).inject(data)
 
     @property
     def _pumps(self) -> tuple[Pump, Pump]:
@@ -153,7 +157,7 @@ class Pair:
             pump.stop()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._on_over(self)
+        self._on_over()
 
 
 def _reset(transport: asyncio.Transport) -> None:

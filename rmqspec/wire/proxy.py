@@ -47,7 +47,7 @@ class Proxy:
 
     def __init__(self, host: str, port: int, *, listen_port: int = 0) -> None:
         self._address, self._harm = (host, port), Harm()
-        self._pairs: set[Pair] = set()
+        self._pairs: dict[int, Pair] = {}  # by their numbers
         self._count, self._closed, self._guard = 0, False, threading.Lock()
         self.taps: Callable[[int, Direction], Tap | None] | None = None
         self._loop = asyncio.new_event_loop()
@@ -130,6 +130,16 @@ class Proxy:
         """Closes new connections at once; open ones stay."""
         self._change(refusing=True)
 
+    def inject(self, number: int, direction: Direction, data: bytes) -> None:
+        """Says something on a connection as if one of its sides had; past its tap. Of one that is over it does nothing.
+
+        Args:
+            number: The connection's, as ``taps`` was told it.
+            direction: Who is to have said it.
+            data: Whole frames, if the tap passes on nothing but whole frames.
+        """
+        self._do(lambda: self._inject(number, direction, data))
+
     def heal(self) -> None:
         """Undoes ``delay``, ``throttle``, ``half_open``, ``refuse`` and ``drop_after``; what waited passes now."""
         self._change(delay=0.0, rate=0.0, silent=False, refusing=False, budget=None)
@@ -153,9 +163,9 @@ class Proxy:
             self._address,
             self._harm,
             lambda direction: taps(number, direction) if taps else None,
-            self._pairs.discard,
+            lambda: self._pairs.pop(number, None),
         )
-        self._pairs.add(pair)
+        self._pairs[number] = pair
         return pair.client
 
     def _change(self, **harms: Any) -> None:
@@ -164,13 +174,17 @@ class Proxy:
     def _set(self, harms: dict[str, Any]) -> None:
         for name, value in harms.items():
             setattr(self._harm, name, value)
-        for pair in list(self._pairs):
+        for pair in list(self._pairs.values()):
             if "budget" in harms:
                 pair.down.budget = harms["budget"]
             pair.settle()
 
+    def _inject(self, number: int, direction: Direction, data: bytes) -> None:
+        if pair := self._pairs.get(number):
+            pair.inject(direction, data)
+
     def _cut(self) -> int:
-        pairs = list(self._pairs)
+        pairs = list(self._pairs.values())
         for pair in pairs:
             pair.cut()
         return len(pairs)

@@ -64,6 +64,11 @@ class Pump:
             return
         self._pass(data)
 
+    def inject(self, data: bytes) -> None:
+        """Bytes that the source has not sent, behind those that it has."""
+        if not self.ended and self.sink is not None:
+            self._pass(data)
+
     def _pass(self, data: bytes) -> None:
         if not (self._waiting or self._harm.slows):
             self._write(data)

@@ -3,6 +3,7 @@
 import socket
 import time
 from dataclasses import replace
+from functools import partial
 
 import pika
 import pytest
@@ -14,13 +15,13 @@ from rmqspec.broker.endpoint import random_login
 class Holder:
     """A consumer that acknowledges only when it is told to: what it was sent, it holds."""
 
-    def __init__(self, channel, queue, **options):
-        self.channel, self.bodies, self.tags, self.headers = channel, [], [], []
+    def __init__(self, patience, channel, queue, **options):
+        self.patience, self.channel, self.bodies, self.tags, self.headers = patience, channel, [], [], []
         self.consumer_tag = channel.basic_consume(queue, self._take, **options)
 
     def after(self, count):
-        """What has come once so many messages have, or nothing has for ten seconds."""
-        deadline = time.monotonic() + 10
+        """What has come once so many messages have, or time is up."""
+        deadline = time.monotonic() + self.patience
         while len(self.bodies) < count and time.monotonic() < deadline:
             self.channel.connection.process_data_events(time_limit=1)  # returns with the first event
         return self.bodies
@@ -32,9 +33,9 @@ class Holder:
 
 
 @pytest.fixture
-def hold():
+def hold(patience):
     """Subscribes without acknowledging: `hold(channel, "orders").after(2)` is what came once two messages have."""
-    return Holder
+    return partial(Holder, patience)
 
 
 @pytest.fixture

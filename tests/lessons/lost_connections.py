@@ -1,13 +1,14 @@
 """What chapter 12 needs some seconds for, each once: silence on either side, and a broker that is killed at work."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 
 import pika
 from pika import exceptions, frame
 
+from rmqspec.broker.endpoint import Endpoint
 from rmqspec.client import Consumer, Outcome, Publisher, Queue, Topology
 from rmqspec.wire import Direction, Frames, Proxy
 
@@ -19,8 +20,10 @@ def client(url, heartbeat=0):
     return pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat={heartbeat}"))
 
 
-def before(broker):
-    return Proxy(broker.endpoint.host, broker.endpoint.port)
+def before(url):
+    """A proxy on the way that this URL goes."""
+    at = Endpoint.parse(url)
+    return Proxy(at.host, at.port)
 
 
 def end_of(connection):
@@ -32,15 +35,15 @@ def end_of(connection):
         return error
 
 
-def silent_broker(broker, url):
+def silent_broker(url):
     """What a client of pika says in the end of a broker that has gone silent."""
-    with before(broker) as proxy:
+    with before(url) as proxy:
         connection = client(proxy.url(url), 1)
         proxy.half_open()
         return end_of(connection)
 
 
-def silent_clients(broker, url):
+def silent_clients(url):
     """Three clients say nothing: one is idle, two are too busy for heartbeats, of which one has agreed on none."""
     beats, frames, came = [], Frames(), []
 
@@ -48,7 +51,7 @@ def silent_clients(broker, url):
         beats.extend(piece for piece in frames.feed(data) if isinstance(piece.frame, frame.Heartbeat))
         return data
 
-    with before(broker) as proxy, closing(client(url, 0)) as patient:
+    with before(url) as proxy, closing(client(url, 0)) as patient:
         proxy.taps = lambda _, direction: note if direction is Direction.FROM_BROKER else None
         idle, busy = client(proxy.url(url), 1), client(url, 1)
         for holder, body in ((busy, b"busy"), (patient, b"patient")):
@@ -65,46 +68,52 @@ def silent_clients(broker, url):
     return SimpleNamespace(came=came, error=error, held=held, beats=len(beats))
 
 
-def publish_until(enough, url, name, **options):
-    """Publishes one number after the other; the error of each, or none."""
+def publish_until(enough, under_way, url, name, **options):
+    """Publishes one number after the other, and hands over the first 150 promises; the error of each, or none."""
     promises = {}
     with Publisher(url, name, window=WINDOW, patience=120, **options) as publisher:
         while not enough.is_set():
             body = f"{name} {len(promises)}".encode()
             promises[body] = publisher.publish("", "work", body)
+            if len(promises) == 150:
+                under_way.set_result(dict(promises))
         publisher.flush(60)
         return {body: type(promise.exception(0)) for body, promise in promises.items()}
 
 
-def killed_at_work(broker):
+def killed_at_work(broker, url, within):
     """Two publishers and a consumer go on while their broker is killed and started again; what each of them saw."""
-    seen, busy, back, enough = [], threading.Event(), threading.Event(), threading.Event()
+    seen, in_hand, back, enough, under_way = [], Future(), threading.Event(), threading.Event(), (Future(), Future())
 
     def handle(delivery):
         seen.append((delivery.body, delivery.redelivered))
         if len(seen) == 100:
-            busy.set()
-            back.wait(120)  # the hundredth is in hand when the broker dies
+            in_hand.set_result(delivery.body)  # and it stays there while the broker dies
+            back.wait(within)
         if delivery.body == b"end":
             consumer.stop()
         return Outcome.ACK
 
-    with before(broker) as proxy, ThreadPoolExecutor() as pool:
-        url = proxy.url(broker.endpoint.url("/"))
+    with before(url) as proxy, ThreadPoolExecutor() as pool:
+        url = proxy.url(url)
         with client(url) as connection:
             WORK.declare(connection.channel())
         broker.restart()  # killed within a second of a declaration, 3.10 now and then forgets the queue
         consumer = Consumer(url, "work", handle, prefetch=WINDOW, topology=WORK)
         consuming = pool.submit(consumer.run)
-        proxy.delay(0.02)  # so that there are always answers on their way
-        told = pool.submit(publish_until, enough, url, "told")
-        resent = pool.submit(publish_until, enough, url, "resent", resend=True)
-        busy.wait(60)
-        broker.kill()
-        broker.start()
-        back.set(), enough.set()
-        facts = SimpleNamespace(told=told.result(120), resent=resent.result(120), seen=seen)
+        proxy.delay(0.1)  # so that there are always answers on their way
+        told = pool.submit(publish_until, enough, under_way[0], url, "told")
+        resent = pool.submit(publish_until, enough, under_way[1], url, "resent", resend=True)
+        try:
+            promises = under_way[0].result(within) | under_way[1].result(within)
+            for promise in (*promises.values(), promises[in_hand.result(within)]):
+                promise.result(within)  # confirmed
+            broker.kill()
+            broker.start()
+        finally:
+            back.set(), enough.set()
+        facts = SimpleNamespace(told=told.result(within), resent=resent.result(within), seen=seen)
         with Publisher(url) as publisher:
-            publisher.publish("", "work", b"end").result(60)
-        consuming.result(60)
+            publisher.publish("", "work", b"end").result(within)
+        consuming.result(within)
     return facts

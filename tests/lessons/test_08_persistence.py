@@ -35,9 +35,9 @@ def fill(channel, queue, *bodies, properties=PERSISTENT):
 
 
 @contextmanager
-def cut_off(broker, name):
+def cut_off(url, name):
     """A channel whose connection is still open when the broker goes, as those of an application are."""
-    connection = connect(broker.endpoint.url("/"), name)
+    connection = connect(url, name)
     channel = connection.channel()
     channel.confirm_delivery()
     yield channel
@@ -46,25 +46,25 @@ def cut_off(broker, name):
 
 
 @pytest.fixture(scope="module")
-def killed(disposable_broker):
-    """The broker after `kill -9` and a start."""
-    with cut_off(disposable_broker, "before the kill") as channel:
+def killed(disposable_broker, disposable_url):
+    """Where to find the broker after `kill -9` and a start."""
+    with cut_off(disposable_url, "before the kill") as channel:
         fill(channel, "ledger", *(b"%d" % number for number in range(300)))
         fill(channel, "in hand at the kill", b"begun")
         fill(channel, "not begun", b"to do")
         channel.basic_get("in hand at the kill")
-        with closing(Producer(disposable_broker.endpoint.url("/"))) as producer:
+        with closing(Producer(disposable_url)) as producer:
             for order in sample_orders(5):
                 producer.publish(order)
         disposable_broker.kill()
         disposable_broker.start()
-    return disposable_broker
+    return disposable_url
 
 
 @pytest.fixture(scope="module")
 def restarted(disposable_broker, killed):
-    """The broker after an orderly restart; the kill comes first, for it marks all that waits as redelivered."""
-    with cut_off(disposable_broker, "before the restart") as channel:
+    """And after an orderly restart; the kill comes first, for it marks all that waits as redelivered."""
+    with cut_off(killed, "before the restart") as channel:
         channel.exchange_declare("post", "direct", durable=True)
         channel.exchange_declare("fleeting", "direct", durable=False)
         channel.queue_declare("private", durable=True, exclusive=True)
@@ -78,7 +78,7 @@ def restarted(disposable_broker, killed):
         channel.basic_ack(channel.basic_get("half done")[0].delivery_tag)
         channel.basic_get("in hand")
         disposable_broker.restart()
-    return disposable_broker
+    return killed
 
 
 class TestRabbitMQ:
@@ -86,7 +86,7 @@ class TestRabbitMQ:
 
     @pytest.fixture
     def url(self, restarted):
-        return restarted.endpoint.url("/")
+        return restarted
 
     @behaviour("QDUR-01")
     def test_keeps_a_persistent_message(self, receive):
@@ -159,7 +159,7 @@ class TestPowerCut:
 
     @pytest.fixture
     def url(self, killed):
-        return killed.endpoint.url("/")
+        return killed
 
     @behaviour("QDUR-04")
     def test_spares_every_confirmed_message(self, drain):
@@ -184,7 +184,7 @@ class TestProducer:
 
     @pytest.fixture
     def url(self, killed):
-        return killed.endpoint.url("/")
+        return killed
 
     def test_loses_no_order_in_a_power_cut(self, orders, receive):
         """An order for which `publish` has returned is completed, whatever happens to the broker in between."""

@@ -40,11 +40,11 @@ FILLED = {
 
 
 @pytest.fixture(scope="module")
-def kept(disposable_broker):
+def kept(disposable_broker, disposable_url):
     """What a queue says of itself: `kept("lazy", "messages_ram")`. It was asked itself: statistics lag by seconds."""
     keys = ("name", "messages", "messages_ram", "messages_unacknowledged_ram", "messages_persistent")
     disposable_broker.management.set_policy("/", "lazy", "policy$", {"queue-mode": "lazy"})
-    with closing(connect(disposable_broker.endpoint.url("/"), "where queues keep messages")) as connection:
+    with closing(connect(disposable_url, "where queues keep messages")) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
         for name, arguments in (FILLED | {"held": {}, "purged": {}}).items():

@@ -65,9 +65,9 @@ def refuse(connection, receive):
 
 
 @pytest.fixture(scope="module")
-def restarted(disposable_broker):
-    """The broker after an orderly restart; a queue that was declared a moment before `kill -9` may come back empty."""
-    connection = connect(disposable_broker.endpoint.url("/"), "before the restart")
+def restarted(disposable_broker, disposable_url):
+    """The URL after an orderly restart; a queue that was declared a moment before `kill -9` may come back empty."""
+    connection = connect(disposable_url, "before the restart")
     channel = connection.channel()
     channel.confirm_delivery()
     for name in ("ledger", "held", "tried"):
@@ -79,7 +79,7 @@ def restarted(disposable_broker):
     disposable_broker.restart()
     with suppress(exceptions.AMQPConnectionError):  # pika notices only here that the broker has gone
         connection.close()
-    return disposable_broker
+    return disposable_url
 
 
 class TestRabbitMQ:
@@ -209,7 +209,7 @@ class TestRestart:
 
     @pytest.fixture
     def url(self, restarted):
-        return restarted.endpoint.url("/")
+        return restarted
 
     @behaviour("QDUR-03")
     def test_keeps_even_a_transient_message(self, drain):

@@ -46,8 +46,8 @@ def alarm(disposable_broker):
 
 
 @pytest.fixture
-def url(disposable_broker):
-    return disposable_broker.endpoint.url("/")
+def url(disposable_url):
+    return disposable_url
 
 
 @pytest.fixture

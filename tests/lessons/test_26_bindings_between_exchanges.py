@@ -232,8 +232,8 @@ class TestRestart:
     """What is left of them after the broker was down."""
 
     @pytest.fixture
-    def url(self, disposable_broker):
-        return disposable_broker.endpoint.url("/")
+    def url(self, disposable_url):
+        return disposable_url
 
     @behaviour("E2E-06")
     @pytest.mark.timeout(180)

@@ -1,0 +1,164 @@
+"""Where the lies meet pytest: which spec would be told which, and what becomes of a spec that is told one.
+
+`rmqspec lies` runs pytest twice with these options. The first run tells the truth, and notes for each spec the lies
+that would have changed something. The second runs each spec once for each of these, and notes how it ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rmqspec.pytest_fixtures import PATIENCE
+from rmqspec.wire.liar import Liar
+from rmqspec.wire.lies import LIES, Lie
+
+LIAR = pytest.StashKey[Liar]()
+TELLS = pytest.StashKey[dict[str, list[str]]]()
+SECONDS = 3.0  # of patience: what a lie holds back is waited for in hundreds of tests
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Used by `rmqspec lies`."""
+    group = parser.getgroup("rabbitmq")
+    note = "tell the truth, and write down which lies each spec would be told (see `rmqspec lies`)"
+    group.addoption("--note-lies", metavar="FILE", help=note)
+    group.addoption("--tell-lies", metavar="FILE", help="run each spec once for each of its lies in this file")
+    group.addoption("--lies-result", metavar="FILE", help="where to write how specs that were told lies have ended")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A liar stands by if one is wanted."""
+    tells = config.getoption("tell_lies")
+    if not tells and not config.getoption("note_lies"):
+        return
+    if config.getoption("record"):
+        raise pytest.UsageError("--record keeps what brokers do, not lies: leave one of the options out")
+    config.stash[LIAR], config.stash[PATIENCE] = Liar(), SECONDS
+    if tells:
+        config.stash[TELLS] = json.loads(_place(config, tells).read_text("utf-8"))
+    else:
+        config.stash[LIAR].would = tuple(LIES.values())
+    config.pluginmanager.register(_Witness(config.stash[LIAR]))
+    if not hasattr(config, "workerinput"):
+        place = config.getoption("lies_result") if tells else config.getoption("note_lies")
+        config.pluginmanager.register(_Clerk(_place(config, str(place))))
+
+
+@pytest.fixture(scope="module")
+def lie(request: pytest.FixtureRequest) -> Iterator[Lie | None]:
+    """The lie that is told on every connection of this test; None in any ordinary run."""
+    name = getattr(request, "param", None)
+    if name is None:
+        yield None
+        return
+    liar = request.config.stash[LIAR]
+    liar.lie = LIES[name]
+    yield liar.lie
+    liar.lie = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test once for each lie of any of its cases; what is too much goes when the cases are known."""
+    tells = metafunc.config.stash.get(TELLS, None)
+    if tells is None:
+        return
+    base = metafunc.definition.nodeid
+    names = [name for name in LIES if any(name in tells[case] for case in tells if case.partition("[")[0] == base)]
+    if "lie" not in metafunc.fixturenames:
+        metafunc.fixturenames.insert(0, "lie")
+    metafunc.parametrize("lie", names, indirect=True, scope="module")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps the pairs of spec and lie that were asked for."""
+    tells = config.stash.get(TELLS, None)
+    if tells is not None:
+        wanted = [item for item in items if (pair := pair_of(item)) and pair[1] in tells.get(pair[0], ())]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
+        items[:] = wanted
+
+
+def pair_of(item: pytest.Item) -> tuple[str, str] | None:
+    """The node id that a spec has in any ordinary run, and the lie that it is told in this one."""
+    name = item.callspec.params.get("lie") if hasattr(item, "callspec") else None
+    if not isinstance(name, str):
+        return None
+    spec = item.nodeid.removesuffix("]").removesuffix(name)
+    return (spec.removesuffix("[") if spec.endswith("[") else spec.removesuffix("-") + "]"), name
+
+
+class _Witness:
+    """Where tests run: puts what the liar did, and what the test said of it, into the report."""
+
+    def __init__(self, liar: Liar) -> None:
+        self._liar = liar
+        self._module: dict[str, set[str]] = {}  # by file, what its specs with a broker of their own would be told
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self) -> None:
+        self._liar.begin()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if pair := pair_of(item):
+            if report.when == "call" or report.failed:
+                vars(report)["rmqspec_lie"] = [*pair, *_end(report, call), bool(self._liar.told)]
+            if report.failed:  # it is what was wanted
+                report.outcome = "skipped"  # of a set-up too: what comes behind it is not run
+        elif report.when == "teardown" and self._liar.heard:
+            vars(report)["rmqspec_would"] = [item.nodeid, *self._would(item)]
+        return report
+
+    def _would(self, item: pytest.Item) -> list[str]:
+        told = self._liar.told
+        if "another_broker" in getattr(item, "fixturenames", ()):  # what is set up for the module is lied to as well
+            told = self._module.setdefault(item.nodeid.partition("::")[0], set())
+            told |= self._liar.told
+        return [name for name in LIES if name in told]
+
+
+class _Clerk:
+    """Where reports arrive: writes down what they say of lies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._rows = path, list[list[Any]]()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._rows += [getattr(report, name) for name in ("rmqspec_lie", "rmqspec_would") if hasattr(report, name)]
+
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        row = getattr(report, "rmqspec_lie", None)
+        if row is None:
+            return ("", "", ("", {})) if report.passed and report.when != "call" else None
+        noticed = row[2] != "unnoticed"
+        return ("noticed", "!", ("NOTICED", {"green": True})) if noticed else ("unnoticed", ".", ("UNNOTICED", {}))
+
+    def pytest_sessionfinish(self) -> None:
+        self._path.write_text(json.dumps(self._rows), "utf-8")
+
+
+def _end(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, str, float]:
+    """How a spec that was told a lie has ended, in which words, and after how many seconds."""
+    if not report.failed or call.excinfo is None:
+        return "unnoticed", "", round(report.duration, 2)
+    words = call.excinfo.exconly().strip().splitlines()
+    asserts = isinstance(call.excinfo.value, (AssertionError, pytest.fail.Exception))
+    kind = "timeout" if "Timeout (>" in words[0] else "assertion" if asserts else "error"
+    if report.when != "call":
+        kind = f"{kind} in {report.when}"
+    return kind, words[0][:200], round(report.duration, 2)
+
+
+def _place(config: pytest.Config, name: str) -> Path:
+    return config.invocation_params.dir / name

@@ -1,0 +1,21 @@
+"""The lies: one broken promise each, by what they are about."""
+
+from collections.abc import Mapping
+
+from rmqspec.wire.lies.bindings import BINDINGS
+from rmqspec.wire.lies.confirms import CONFIRMS
+from rmqspec.wire.lies.consuming import CONSUMING
+from rmqspec.wire.lies.declarations import DECLARATIONS
+from rmqspec.wire.lies.deliveries import DELIVERIES
+from rmqspec.wire.lies.errors import ERRORS
+from rmqspec.wire.lies.lie import Lie
+from rmqspec.wire.lies.publishing import PUBLISHING
+
+__all__ = ["LIES", "Lie"]
+
+LIES: Mapping[str, Lie] = {
+    lie.name: lie
+    for table in (DECLARATIONS, BINDINGS, PUBLISHING, CONFIRMS, CONSUMING, DELIVERIES, ERRORS)
+    for lie in table
+}
+"""All of them by name, in the order of the tables."""

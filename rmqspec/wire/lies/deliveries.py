@@ -1,0 +1,134 @@
+"""A broker that hands out something else than it took in.
+
+Source: https://www.rabbitmq.com/docs/queues#message-ordering, https://www.rabbitmq.com/docs/dlx#effects
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rmqspec.wire.lies.lie import Lie, Talk, Tell, Told, changed, header_lost, property_lost
+from rmqspec.wire.lies.publishing import flipped
+from rmqspec.wire.said import Said
+
+__all__ = ["DELIVERIES"]
+
+DELIVER = "basic.deliver basic.get-ok"
+
+
+def _deaths(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Tell:
+    """An entry of x-death says something else."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        deaths = said.headers.get("x-death")
+        if not deaths:
+            return said
+        wrong = [death | change(death) for death in deaths]
+        return said if wrong == deaths else said.having(headers=said.headers | {"x-death": wrong})
+
+    return tell
+
+
+def _header(change: Callable[[Any], Any], *names: str) -> Tell:
+    def tell(said: Said, _: Talk) -> Told:
+        wrong = {name: change(said.headers[name]) for name in names if name in said.headers}
+        return said.having(headers=said.headers | wrong) if wrong else said
+
+    return tell
+
+
+def _property(name: str, change: Callable[[Any], Any]) -> Tell:
+    def tell(said: Said, _: Talk) -> Told:
+        value = getattr(said.properties, name)
+        return said if value is None else said.having(**{name: change(value)})
+
+    return tell
+
+
+def _swapped(said: Said, talk: Talk) -> Told:
+    """Two that follow each other change places; an odd one waits for the next."""
+    place = said.channel, said.method.consumer_tag
+    kept = talk.memory.pop(place, None)
+    if kept is None:
+        talk.memory[place] = said
+        return None
+    # The client sees the tags in order, and each message under the other's.
+    return [said.but(delivery_tag=kept.method.delivery_tag), kept.but(delivery_tag=said.method.delivery_tag)]
+
+
+def _second_lost(said: Said, talk: Talk) -> Told:
+    talk.memory["count"] = talk.memory.get("count", 0) + 1
+    return said if talk.memory["count"] % 2 else None
+
+
+def _one_more(said: Said, _: Talk) -> Told:
+    return said.but(message_count=said.method.message_count + 1)
+
+
+def _body_of_last(said: Said, talk: Talk) -> Told:
+    """Everybody gets the first message again."""
+    first = talk.memory.setdefault("body", said.body)
+    return said if first == said.body else said.having(body=first)
+
+
+DELIVERIES = (
+    Lie.of("redelivered-lost", "What was handed out before is not marked.", DELIVER, changed(redelivered=False)),
+    Lie.of("redelivered-always", "What is handed out for the first time is marked.", DELIVER,
+           changed(redelivered=True)),
+    Lie.of("delivered-twice", "A message is handed out twice.", "basic.deliver", lambda said, _: [said, said]),
+    Lie.of("deliveries-swapped", "Messages come in another order.", "basic.deliver", _swapped),
+    Lie.of("delivery-lost", "A message does not reach its consumer.", "basic.deliver", lambda *_: None),
+    Lie.of("second-delivery-lost", "Every second message does not reach its consumer.", "basic.deliver", _second_lost),
+    Lie.of("body-repeated", "Every message has the body of the first.", DELIVER, _body_of_last),
+    Lie.of("delivered-body-falsified", "A bit of the body is another when it comes out.", DELIVER, flipped),
+    Lie.of("delivered-key-lost", "A message comes without its routing key.", DELIVER, changed(routing_key="")),
+    Lie.of("delivered-exchange-lost", "A message does not say which exchange it went through.", DELIVER,
+           changed(exchange="")),
+    Lie.of("delivery-tag-changed", "A message comes under the next tag.", DELIVER,
+           lambda said, _: said.but(delivery_tag=said.method.delivery_tag + 1)),
+    Lie.of("delivered-to-nobody", "A message comes under the tag of another consumer.", "basic.deliver",
+           changed(consumer_tag="nobody")),
+    Lie.of("delivered-headers-lost", "A message comes without its headers.", DELIVER, property_lost("headers")),
+    Lie.of("x-death-lost", "A dead letter does not say what happened to it.", DELIVER, header_lost("x-death")),
+    Lie.of("x-death-count-wrong", "A dead letter has died once more than it has.", DELIVER,
+           _deaths(lambda death: {"count": death.get("count", 0) + 1})),
+    Lie.of("x-death-reason-wrong", "A dead letter died of something else.", DELIVER,
+           _deaths(lambda death: {"reason": "rejected" if death.get("reason") == "expired" else "expired"})),
+    Lie.of("x-death-queue-wrong", "A dead letter died in another queue.", DELIVER,
+           _deaths(lambda _: {"queue": "other"})),
+    Lie.of("x-death-exchange-wrong", "A dead letter came through another exchange.", DELIVER,
+           _deaths(lambda _: {"exchange": "other"})),
+    Lie.of("x-death-keys-wrong", "A dead letter had other keys.", DELIVER,
+           _deaths(lambda _: {"routing-keys": ["other"]})),
+    Lie.of("x-death-expiration-lost", "A dead letter does not say when it was to expire.", DELIVER,
+           _deaths(lambda death: {"original-expiration": None} if "original-expiration" in death else {})),
+    Lie.of("first-death-lost", "A dead letter does not say where it died first.", DELIVER,
+           header_lost("x-first-death-queue", "x-first-death-reason", "x-first-death-exchange")),
+    Lie.of("last-death-lost", "A dead letter does not say where it died last.", DELIVER,
+           header_lost("x-last-death-queue", "x-last-death-reason", "x-last-death-exchange")),
+    Lie.of("delivery-count-lost", "A message does not say how often it came before.", DELIVER,
+           header_lost("x-delivery-count", "x-acquired-count")),
+    Lie.of("delivery-count-wrong", "A message says that it came once more than it has.", DELIVER,
+           _header(lambda count: count + 1, "x-delivery-count", "x-acquired-count")),
+    Lie.of("stream-offset-wrong", "A message says that it stands behind where it stands.", DELIVER,
+           _header(lambda offset: offset + 1, "x-stream-offset")),
+    Lie.of("correlation-id-changed", "A message has another correlation id.", DELIVER,
+           _property("correlation_id", lambda name: name[::-1] + "?")),
+    Lie.of("delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),
+    Lie.of("delivered-message-id-lost", "A message comes without its id.", DELIVER, property_lost("message_id")),
+    Lie.of("delivered-expiration-wrong", "A message comes with an expiration that it did not have.", DELIVER,
+           lambda said, _: said if said.properties and said.properties.expiration else said.having(expiration="60000")),
+    Lie.of("delivery-mode-wrong", "A message comes with the other delivery mode.", DELIVER,
+           _property("delivery_mode", lambda mode: 3 - mode)),
+    Lie.of("delivered-user-id-lost", "A message does not say whose it is.", DELIVER, property_lost("user_id")),
+    Lie.of("left-count-wrong", "A queue says that it holds one message more.", "basic.get-ok", _one_more),
+    Lie.of("message-count-wrong", "A queue says that it holds one message more than it does.", "queue.declare-ok",
+           _one_more),
+    Lie.of("consumer-count-wrong", "A queue says that it has one consumer more than it has.", "queue.declare-ok",
+           lambda said, _: said.but(consumer_count=said.method.consumer_count + 1)),
+    Lie.of("queue-name-changed", "A queue says that it has another name.", "queue.declare-ok",
+           changed(queue="another")),
+    Lie.of("purged-count-wrong", "A purge says that there was one message more.", "queue.purge-ok", _one_more),
+    Lie.of("deleted-count-wrong", "A deletion says that there was one message more.", "queue.delete-ok", _one_more),
+)  # fmt: skip

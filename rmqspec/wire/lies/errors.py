@@ -1,0 +1,106 @@
+"""A broker that hides mistakes, or tells of others.
+
+Source: https://www.rabbitmq.com/docs/channels#error-handling, https://www.rabbitmq.com/amqp-0-9-1-reference#constants
+"""
+
+from __future__ import annotations
+
+from pika import spec
+
+from rmqspec.wire.lies.lie import ANSWERS, Lie, Talk, Tell, Told, by_broker, changed, swallowed
+from rmqspec.wire.said import Said
+
+__all__ = ["ERRORS"]
+
+CHANNEL_CLOSE = "channel.close"
+CLOSES = "channel.close connection.close"
+PUBLISH = 60, 40
+REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
+INTERNAL = 541
+
+
+def _code(old: int, new: int) -> Tell:
+    return by_broker(lambda said, _: said.but(reply_code=new) if said.method.reply_code == old else said)
+
+
+def _hidden(code: int) -> Tell:
+    """The client hears that it is done; for the broker the channel is closed, and opened again."""
+
+    def tell(said: Said, talk: Talk) -> Told:
+        if not said.by_broker:
+            asked = talk.memory.setdefault("asked", {})
+            if said.name != "basic.publish":
+                asked[said.channel] = said
+            return said
+        if said.name == "channel.open-ok":
+            return None if talk.memory.pop(("reopened", said.channel), False) else said
+        if said.name != CHANNEL_CLOSE or said.method.reply_code != code:
+            return said
+        talk.memory["reopened", said.channel] = True
+        talk.to_broker(Said(said.channel, spec.Channel.CloseOk()))
+        talk.to_broker(Said(said.channel, spec.Channel.Open()))
+        if (said.method.class_id, said.method.method_id) == PUBLISH:
+            return None
+        last = talk.memory.get("asked", {}).get(said.channel)
+        if last is not None and last.name in ANSWERS:
+            return Said(said.channel, ANSWERS[last.name](last.method))
+        return None
+
+    return tell
+
+
+def _connection_closed(said: Said, _: Talk) -> Told:
+    if not said.by_broker:
+        return said
+    method = said.method
+    close = spec.Connection.Close(method.reply_code, method.reply_text, method.class_id, method.method_id)
+    return Said(0, close)
+
+
+def _capability_lost(name: str) -> Tell:
+    def tell(said: Said, _: Talk) -> Told:
+        properties = dict(said.method.server_properties)
+        capabilities = {key: value for key, value in properties["capabilities"].items() if key != name}
+        return said.but(server_properties=properties | {"capabilities": capabilities})
+
+    return tell
+
+
+ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
+
+ERRORS = (
+    Lie.of("refusal-hidden", "What a user may not do seems to be done.", ASKING, _hidden(REFUSED)),
+    Lie.of("absence-hidden", "What is not there seems to be.", ASKING, _hidden(NOT_FOUND)),
+    Lie.of("lock-hidden", "What belongs to somebody else seems to be free.", ASKING, _hidden(LOCKED)),
+    Lie.of("precondition-hidden", "What contradicts what is there seems to be done.", ASKING, _hidden(PRECONDITION)),
+    Lie.of("code-403-changed", "What a user may not do is not found.", CLOSES, _code(REFUSED, NOT_FOUND)),
+    Lie.of("code-404-changed", "What is not there is refused.", CLOSES, _code(NOT_FOUND, REFUSED)),
+    Lie.of("code-405-changed", "What is somebody else's has failed a precondition.", CLOSES,
+           _code(LOCKED, PRECONDITION)),
+    Lie.of("code-406-changed", "What failed a precondition is somebody else's.", CLOSES, _code(PRECONDITION, LOCKED)),
+    Lie.of("channel-code-changed", "Every mistake on a channel is an internal error.", CHANNEL_CLOSE,
+           by_broker(changed(reply_code=INTERNAL))),
+    Lie.of("connection-code-changed", "Every mistake on a connection is an internal error.", "connection.close",
+           by_broker(changed(reply_code=INTERNAL))),
+    Lie.of("error-text-lost", "A mistake is told without words.", CLOSES, by_broker(changed(reply_text=""))),
+    Lie.of("mistake-costs-connection", "A mistake on a channel closes the connection.", CHANNEL_CLOSE,
+           _connection_closed),
+    Lie.of("cancel-swallowed", "A consumer is not told that its queue is gone.", "basic.cancel", by_broker(swallowed)),
+    Lie.of("block-swallowed", "A publisher is not told that the broker takes nothing in.", "connection.blocked",
+           swallowed),
+    Lie.of("block-reason-lost", "A publisher is not told why the broker takes nothing in.", "connection.blocked",
+           changed(reason="")),
+    Lie.of("unblock-swallowed", "A publisher is not told that the broker takes in again.", "connection.unblocked",
+           swallowed),
+    Lie.of("vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
+    Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
+           changed(heartbeat=0)),
+    Lie.of("frames-larger", "A broker takes frames of any size.", "connection.tune", changed(frame_max=0)),
+    Lie.of("channels-unlimited", "A broker allows any number of channels.", "connection.tune", changed(channel_max=0)),
+    Lie.of("cancel-capability-lost", "A broker does not say that it tells consumers of their end.", "connection.start",
+           _capability_lost("consumer_cancel_notify")),
+    Lie.of("confirm-capability-lost", "A broker does not say that it confirms.", "connection.start",
+           _capability_lost("publisher_confirms")),
+    Lie.of("product-lost", "A broker does not say its name.", "connection.start",
+           lambda said, _: said.but(server_properties=said.method.server_properties | {"product": "another"})),
+)  # fmt: skip
