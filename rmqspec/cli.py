@@ -11,6 +11,7 @@ from rmqspec.broker import BrokerError, Choice, rabbitup
 from rmqspec.cli_book import book_command
 from rmqspec.cli_dead_letters import dead_letters_group
 from rmqspec.cli_demo import demo_group
+from rmqspec.cli_lies import lies_command
 from rmqspec.cli_nemesis import nemesis
 from rmqspec.cli_settings import broker_option, image_option
 from rmqspec.client.errors import ClientError
@@ -41,6 +42,7 @@ cli.add_command(demo_group)
 cli.add_command(dead_letters_group)
 cli.add_command(nemesis)
 cli.add_command(book_command)
+cli.add_command(lies_command)
 
 
 @cli.command("rabbitup")

@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -14,7 +15,7 @@ from rmqspec import client
 from rmqspec.broker import Broker, BrokerError, Configuration, NotOurs
 from rmqspec.broker.configuration import PLAIN
 from rmqspec.broker.vhosts import VhostPool
-from rmqspec.client import Channel, Connection, Delivery, open_connections
+from rmqspec.client import Channel, Connection, Delivery, Settings, open_connections
 from rmqspec.client.connection import hang_up
 from rmqspec.orders.system import OrderSystem
 from rmqspec.pytest_plugin import BROKER
@@ -107,13 +108,15 @@ def connect(url: str, request: pytest.FixtureRequest, patience: float) -> Iterat
     opened: list[Connection] = []
 
     def another() -> Connection:
-        opened.append(client.connect(url, request.node.nodeid))
-        opened[-1].patience = patience
+        settings = replace(Settings.of(url), answer_timeout=patience)
+        opened.append(client.connect(settings, request.node.nodeid))
         return opened[-1]
 
     yield another
     for connection in opened:
-        if connection.is_open and not connection.unanswered:
+        if connection.unanswered:
+            hang_up(connection)
+        elif connection.is_open:
             connection.close()
 
 
@@ -185,9 +188,10 @@ def receive(connection: Connection, patience: float) -> Callable[..., list[Deliv
 
 
 @pytest.fixture
-def orders(url: str, request: pytest.FixtureRequest) -> Iterator[OrderSystem]:
+def orders(url: str, request: pytest.FixtureRequest, patience: float) -> Iterator[OrderSystem]:
     """The order system, declared on this test's vhost; `orders.start(…)` runs a service until the test ends."""
-    with OrderSystem(url, request.node.nodeid) as system:
+    settings = replace(Settings.of(url), answer_timeout=patience)
+    with OrderSystem(settings, request.node.nodeid) as system:
         yield system
 
 

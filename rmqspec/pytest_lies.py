@@ -7,6 +7,7 @@ that would have changed something. The second runs each spec once for each of th
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 import pytest
 
 from rmqspec.pytest_fixtures import PATIENCE
+from rmqspec.pytest_plugin import BROKER
 from rmqspec.wire.liar import Liar
 from rmqspec.wire.lies import LIES, Lie
 
 LIAR = pytest.StashKey[Liar]()
 TELLS = pytest.StashKey[dict[str, list[str]]]()
-SECONDS = 3.0  # of patience: what a lie holds back is waited for in hundreds of tests
+SECONDS = 2.0  # of patience: what a lie holds back is waited for in hundreds of tests
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("rabbitmq")
     note = "tell the truth, and write down which lies each spec would be told (see `rmqspec lies`)"
     group.addoption("--note-lies", metavar="FILE", help=note)
-    group.addoption("--tell-lies", metavar="FILE", help="run each spec once for each of its lies in this file")
+    tell = "run each spec once for each of its lies in this file, or in that of the broker's version in this folder"
+    group.addoption("--tell-lies", metavar="PATH", help=tell)
+    group.addoption("--lies-sample", metavar="N:SEED", help="tell only so many pairs of spec and lie, chosen by chance")
     group.addoption("--lies-result", metavar="FILE", help="where to write how specs that were told lies have ended")
 
 
@@ -39,19 +43,48 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("record"):
         raise pytest.UsageError("--record keeps what brokers do, not lies: leave one of the options out")
     config.stash[LIAR], config.stash[PATIENCE] = Liar(), SECONDS
-    if tells:
-        config.stash[TELLS] = json.loads(_place(config, tells).read_text("utf-8"))
-    else:
+    if not tells:
         config.stash[LIAR].would = tuple(LIES.values())
     config.pluginmanager.register(_Witness(config.stash[LIAR]))
     if not hasattr(config, "workerinput"):
         place = config.getoption("lies_result") if tells else config.getoption("note_lies")
-        config.pluginmanager.register(_Clerk(_place(config, str(place))))
+        config.pluginmanager.register(_Clerk(config, _place(config, str(place))))
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Reads which lies are to be told: that may depend on the broker."""
+    config = session.config
+    if path := config.getoption("tell_lies"):
+        config.stash[TELLS] = _sampled(_tells(config, _place(config, path)), config.getoption("lies_sample"))
+
+
+def _tells(config: pytest.Config, path: Path) -> dict[str, list[str]]:
+    """For each spec the lies that it is to be told."""
+    if path.is_dir():
+        release = config.stash[BROKER].identity.release
+        path /= f"{release[0]}.{release[1]}.json"
+    try:
+        specs = json.loads(path.read_text("utf-8"))["specs"]
+    except OSError as error:
+        raise pytest.UsageError(f"--tell-lies: {path} cannot be read ({error.strerror}): name another file") from None
+    # Kept is what was noticed, and how: only a spec that says by itself what is wrong is asked again.
+    named = {spec: lies["assertion"].split() for spec, lies in specs.items() if "assertion" in lies}
+    return {spec: [name for name in lies if name in LIES] for spec, lies in named.items()}
+
+
+def _sampled(tells: dict[str, list[str]], sample: str | None) -> dict[str, list[str]]:
+    if not sample:
+        return tells
+    count, _, seed = sample.partition(":")
+    pairs = [(spec, lie) for spec, lies in tells.items() for lie in lies]
+    chosen = random.Random(int(seed or 0)).sample(pairs, min(int(count), len(pairs)))  # noqa: S311
+    return {spec: [lie for one, lie in chosen if one == spec] for spec in dict.fromkeys(spec for spec, _ in chosen)}
+
+
+@pytest.fixture(autouse=True, scope="module")
 def lie(request: pytest.FixtureRequest) -> Iterator[Lie | None]:
-    """The lie that is told on every connection of this test; None in any ordinary run."""
+    """The lie that is told on every connection of this test; None in any ordinary run. It comes before all else."""
     name = getattr(request, "param", None)
     if name is None:
         yield None
@@ -70,8 +103,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     base = metafunc.definition.nodeid
     names = [name for name in LIES if any(name in tells[case] for case in tells if case.partition("[")[0] == base)]
-    if "lie" not in metafunc.fixturenames:
-        metafunc.fixturenames.insert(0, "lie")
     metafunc.parametrize("lie", names, indirect=True, scope="module")
 
 
@@ -82,6 +113,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted = [item for item in items if (pair := pair_of(item)) and pair[1] in tells.get(pair[0], ())]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
         items[:] = wanted
+        for item in items:
+            if "another_broker" in getattr(item, "fixturenames", ()) and config.pluginmanager.has_plugin("xdist"):
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))  # the rest may go to any worker
 
 
 def pair_of(item: pytest.Item) -> tuple[str, str] | None:
@@ -129,8 +163,8 @@ class _Witness:
 class _Clerk:
     """Where reports arrive: writes down what they say of lies."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._rows = path, list[list[Any]]()
+    def __init__(self, config: pytest.Config, path: Path) -> None:
+        self._config, self._path, self._rows = config, path, list[list[Any]]()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._rows += [getattr(report, name) for name in ("rmqspec_lie", "rmqspec_would") if hasattr(report, name)]
@@ -145,7 +179,12 @@ class _Clerk:
         return ("noticed", "!", ("NOTICED", {"green": True})) if noticed else ("unnoticed", ".", ("UNNOTICED", {}))
 
     def pytest_sessionfinish(self) -> None:
-        self._path.write_text(json.dumps(self._rows), "utf-8")
+        if self._config.getoption("tell_lies"):
+            kept: dict[str, Any] = {"rows": self._rows}
+        else:
+            kept = {"specs": {spec: {"assertion": " ".join(lies)} for spec, *lies in self._rows}}
+        kept = {"broker": str(self._config.stash[BROKER].identity)} | kept
+        self._path.write_text(json.dumps(kept), "utf-8")
 
 
 def _end(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, str, float]:

@@ -30,8 +30,8 @@ class Connection(BlockingConnection):
     """A connection that knows its name. One thread uses it at a time; see https://www.rabbitmq.com/docs/connections.
 
     Attributes:
-        patience: Seconds that the broker has to answer a call; None is for ever, as with pika. A call that it does not
-            answer ends with ``Unanswered``, and the connection is good for nothing any more.
+        patience: Seconds that the broker has to answer a method; None is for ever, as with pika. One that it does not
+            answer ends with ``Unanswered``, and so does the connection: pika would go on waiting.
         unanswered: Whether that has happened.
     """
 
@@ -61,7 +61,10 @@ class Connection(BlockingConnection):
 
     def _give_up(self) -> None:
         self.unanswered = True
-        raise Unanswered(f"the broker has not answered within {self.patience:g} s")
+        error = Unanswered(f"the broker has not answered within {self.patience:g} s")
+        if not self._impl.is_closing:  # type: ignore[attr-defined]
+            self._impl._terminate_stream(exceptions.StreamLostError(str(error)))  # type: ignore[attr-defined]
+        raise error
 
 
 class Loop(SelectConnection):
@@ -118,7 +121,7 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
             if not isinstance(last, Unreachable):
                 break
         else:
-            connection.name = name
+            connection.name, connection.patience = name, settings.answer_timeout
             _opened.add(connection)
             return connection
     raise last

@@ -20,6 +20,7 @@ from rmqspec.client.errors import ChannelClosed, ClientError, Nacked, OutcomeUnk
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
+from rmqspec.client.overdue import Overdue
 from rmqspec.client.sent import Sent
 from rmqspec.client.settings import Settings
 from rmqspec.client.window import Window
@@ -67,7 +68,9 @@ class Publisher:
         self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
         self._next_tag, self._first_tag, self._blocked = 1, 1, ""
-        self._link = Link(Settings.of(source), name, self)
+        settings = Settings.of(source)
+        self._overdue = Overdue(settings.answer_timeout, self._expire)
+        self._link = Link(settings, name, self)
         self._link.open()
 
     def publish(
@@ -147,6 +150,7 @@ class Publisher:
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel: what was sent is sent again, or ends as unknown."""
         self._channel = None
+        self._overdue.forget()
         lost, self._unanswered = list(self._unanswered.values()), {}
         again = []
         for sent in lost:
@@ -165,6 +169,7 @@ class Publisher:
     def on_blocked(self, reason: str) -> None:
         """An alarm: nothing is sent until it is over, and the window slows the callers down."""
         self._blocked = reason
+        self._overdue.restart()
         if not reason:
             self._send()
 
@@ -185,6 +190,8 @@ class Publisher:
                 pieces, size = [], 0
         if pieces:
             self._loop.write(pieces)
+        if self._unanswered:
+            self._overdue.watch(self._loop, lambda: self._next_tag)
 
     def _on_return(self, _: LoopChannel, method: spec.Basic.Return, properties: BasicProperties, body: bytes) -> None:
         # A return names no tag. Returns come in the order of publishing, each before its ack, so it is the oldest
@@ -223,6 +230,13 @@ class Publisher:
     def _finish(self, sent: Sent, error: ClientError) -> None:
         sent.set_exception(error)
         self._window.leave(1, len(sent.message.body))
+
+    def _expire(self, limit: int) -> bool:
+        """Ends what has waited too long, also where lost messages are sent again: this one may be on its way."""
+        while not self._blocked and self._unanswered and (tag := next(iter(self._unanswered))) < limit:
+            sent = self._unanswered.pop(tag)
+            self._finish(sent, OutcomeUnknown("the broker does not answer; unknown whether it has", sent.message))
+        return bool(self._unanswered)
 
     def _give_up(self) -> None:
         left = [*self._unanswered.values(), *self._outbox.take()]

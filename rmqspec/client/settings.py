@@ -29,6 +29,8 @@ class Settings:
         urls: Addresses of one cluster, tried in turn; ``amqps`` for TLS.
         heartbeat: Seconds after which a silent peer is given up; 0 for never.
         timeout: Seconds to wait for the socket, and again for the handshake.
+        answer_timeout: Seconds that the broker has to answer a method, or to confirm a message while it blocks nobody;
+            None waits for ever.
         blocked_timeout: Seconds after which a connection that the broker blocks is given up; None waits for the end of
             the alarm. See https://www.rabbitmq.com/docs/connection-blocked.
         ca: A file with the authorities that the broker's certificate is checked against; by default the system's.
@@ -41,6 +43,7 @@ class Settings:
     urls: tuple[str, ...] = field(default=("amqp://guest:guest@127.0.0.1:5672/%2F",), repr=False)
     heartbeat: int = 60
     timeout: float = 10.0
+    answer_timeout: float | None = 30.0
     blocked_timeout: float | None = None
     ca: str | None = None
     certificate: str | None = None
@@ -117,12 +120,14 @@ def _urls(text: str) -> tuple[str, ...]:
 RANGES: Mapping[str, tuple[float, float]] = {
     "heartbeat": (0, 65_535),
     "timeout": (0.001, 1_000_000),
+    "answer_timeout": (0.001, 1_000_000),
     "blocked_timeout": (0.001, 1_000_000),
 }
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "RABBITMQ_URL": ("urls", _urls),
     "RABBITMQ_HEARTBEAT": ("heartbeat", int),
     "RABBITMQ_TIMEOUT": ("timeout", float),
+    "RABBITMQ_ANSWER_TIMEOUT": ("answer_timeout", float),
     "RABBITMQ_BLOCKED_TIMEOUT": ("blocked_timeout", float),
     "RABBITMQ_CA": ("ca", str),
     "RABBITMQ_CERTIFICATE": ("certificate", str),

@@ -1,6 +1,7 @@
 """What several chapters need: what a consumer holds, what is left of a dead one, and users who may not do all."""
 
 import socket
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,21 @@ class Holder:
 def hold(patience):
     """Subscribes without acknowledging: `hold(channel, "orders").after(2)` is what came once two messages have."""
     return partial(Holder, patience)
+
+
+@pytest.fixture
+def to_its_end(patience):
+    """Runs a service that ends by itself, and stops it if it has not when time is up: `to_its_end(Worker(url))`."""
+
+    def run(service):
+        timer = threading.Timer(patience, service.stop)
+        timer.start()
+        try:
+            service.run()
+        finally:
+            timer.cancel()
+
+    return run
 
 
 @pytest.fixture

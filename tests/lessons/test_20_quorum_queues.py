@@ -230,8 +230,7 @@ class TestConsumer:
     """What our consumer adds."""
 
     @behaviour("POISON-04")
-    @pytest.mark.timeout(10)  # a consumer that is not killed runs for ever
-    def test_is_killed_no_more_often_than_the_limit(self, url, queue, receive):
+    def test_is_killed_no_more_often_than_the_limit(self, url, queue, receive, to_its_end):
         """A handler that raises ends its consumer, however often it is started again: the limit ends the loop."""
         work, killed_by = queue(delivery_limit=2), []
 
@@ -241,7 +240,7 @@ class TestConsumer:
 
         for _ in range(3):
             with pytest.raises(MemoryError):
-                Consumer(url, work, die).run()
+                to_its_end(Consumer(url, work, die))
 
         (dead,) = receive("dead")
         assert (dead.body, dead.properties.headers["x-death"][0]["reason"]) == (b"poison", "delivery_limit")

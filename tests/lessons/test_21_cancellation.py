@@ -210,7 +210,7 @@ class TestRabbitMQ:
 class TestConsumer:
     """What our consumer adds."""
 
-    def test_ends_with_an_error_with_its_queue(self, url, channel, queue):
+    def test_ends_with_an_error_with_its_queue(self, url, channel, queue, to_its_end):
         """A process that ends is started again or missed; what it had in hand is finished first."""
 
         def delete(_):
@@ -220,20 +220,20 @@ class TestConsumer:
         consumer = Consumer(url, queue, delete)
 
         with pytest.raises(ConsumerCancelled, match="the subscription to 'work': was the queue deleted"):
-            consumer.run()
+            to_its_end(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
 
-    def test_ends_without_an_error_when_stopped(self, url, queue, drain):
+    def test_ends_without_an_error_when_stopped(self, url, queue, drain, to_its_end):
         """An end that was asked for is none to worry about."""
         consumer = Consumer(url, queue, lambda _: consumer.stop() or Outcome.ACK)
 
-        consumer.run()
+        to_its_end(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
         assert drain(queue) == []
 
-    def test_does_not_make_a_deleted_queue_anew(self, url, channel, queue):
+    def test_does_not_make_a_deleted_queue_anew(self, url, channel, queue, to_its_end):
         """Even with a topology at hand: made anew at once, the queue would hide that all that was in it is lost."""
 
         def delete(_):
@@ -241,7 +241,7 @@ class TestConsumer:
             return Outcome.ACK
 
         with pytest.raises(ConsumerCancelled, match="was the queue deleted"):
-            Consumer(url, queue, delete, topology=Topology(queues=(Queue(queue),))).run()
+            to_its_end(Consumer(url, queue, delete, topology=Topology(queues=(Queue(queue),))))
 
         with pytest.raises(exceptions.UnroutableError):
             channel.basic_publish("", queue, b"second", mandatory=True)

@@ -16,17 +16,24 @@ NACKS = "basic.nack basic.reject"
 CONSUME = "basic.consume"
 
 
+def _nacked(said: Said, *, requeue: bool) -> Said:
+    return Said(said.channel, spec.Basic.Nack(said.method.delivery_tag, _multiple(said), requeue))
+
+
 def _requeued(said: Said, _: Talk) -> Told:
-    return Said(said.channel, spec.Basic.Nack(said.method.delivery_tag, said.method.multiple, requeue=True))
+    return _nacked(said, requeue=True)
 
 
 def _discarded(said: Said, _: Talk) -> Told:
-    return Said(said.channel, spec.Basic.Nack(said.method.delivery_tag, said.method.multiple, requeue=False))
+    return _nacked(said, requeue=False)
 
 
 def _acknowledged(said: Said, _: Talk) -> Told:
-    multiple = bool(getattr(said.method, "multiple", False))
-    return Said(said.channel, spec.Basic.Ack(said.method.delivery_tag, multiple))
+    return Said(said.channel, spec.Basic.Ack(said.method.delivery_tag, _multiple(said)))
+
+
+def _multiple(said: Said) -> bool:
+    return bool(getattr(said.method, "multiple", False))  # basic.reject has none
 
 
 def _one_more(said: Said, _: Talk) -> Told:

@@ -22,7 +22,7 @@ def _deaths(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Tell:
 
     def tell(said: Said, _: Talk) -> Told:
         deaths = said.headers.get("x-death")
-        if not deaths:
+        if not isinstance(deaths, list) or not all(isinstance(death, dict) for death in deaths):
             return said
         wrong = [death | change(death) for death in deaths]
         return said if wrong == deaths else said.having(headers=said.headers | {"x-death": wrong})
@@ -30,9 +30,11 @@ def _deaths(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Tell:
     return tell
 
 
-def _header(change: Callable[[Any], Any], *names: str) -> Tell:
+def _number(change: Callable[[int], int], *names: str) -> Tell:
+    """A header that is a number is another."""
+
     def tell(said: Said, _: Talk) -> Told:
-        wrong = {name: change(said.headers[name]) for name in names if name in said.headers}
+        wrong = {name: change(said.headers[name]) for name in names if isinstance(said.headers.get(name), int)}
         return said.having(headers=said.headers | wrong) if wrong else said
 
     return tell
@@ -110,9 +112,9 @@ DELIVERIES = (
     Lie.of("delivery-count-lost", "A message does not say how often it came before.", DELIVER,
            header_lost("x-delivery-count", "x-acquired-count")),
     Lie.of("delivery-count-wrong", "A message says that it came once more than it has.", DELIVER,
-           _header(lambda count: count + 1, "x-delivery-count", "x-acquired-count")),
+           _number(lambda count: count + 1, "x-delivery-count", "x-acquired-count")),
     Lie.of("stream-offset-wrong", "A message says that it stands behind where it stands.", DELIVER,
-           _header(lambda offset: offset + 1, "x-stream-offset")),
+           _number(lambda offset: offset + 1, "x-stream-offset")),
     Lie.of("correlation-id-changed", "A message has another correlation id.", DELIVER,
            _property("correlation_id", lambda name: name[::-1] + "?")),
     Lie.of("delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),

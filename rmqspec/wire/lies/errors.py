@@ -57,15 +57,6 @@ def _connection_closed(said: Said, _: Talk) -> Told:
     return Said(0, close)
 
 
-def _capability_lost(name: str) -> Tell:
-    def tell(said: Said, _: Talk) -> Told:
-        properties = dict(said.method.server_properties)
-        capabilities = {key: value for key, value in properties["capabilities"].items() if key != name}
-        return said.but(server_properties=properties | {"capabilities": capabilities})
-
-    return tell
-
-
 ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
 
 ERRORS = (
@@ -95,12 +86,4 @@ ERRORS = (
     Lie.of("vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
     Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
-    Lie.of("frames-larger", "A broker takes frames of any size.", "connection.tune", changed(frame_max=0)),
-    Lie.of("channels-unlimited", "A broker allows any number of channels.", "connection.tune", changed(channel_max=0)),
-    Lie.of("cancel-capability-lost", "A broker does not say that it tells consumers of their end.", "connection.start",
-           _capability_lost("consumer_cancel_notify")),
-    Lie.of("confirm-capability-lost", "A broker does not say that it confirms.", "connection.start",
-           _capability_lost("publisher_confirms")),
-    Lie.of("product-lost", "A broker does not say its name.", "connection.start",
-           lambda said, _: said.but(server_properties=said.method.server_properties | {"product": "another"})),
 )  # fmt: skip

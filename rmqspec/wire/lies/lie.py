@@ -87,6 +87,7 @@ ANSWERS: Mapping[str, Callable[[Any], AMQPObject]] = {
     "basic.cancel": lambda method: spec.Basic.CancelOk(method.consumer_tag),
     "basic.get": lambda _: spec.Basic.GetEmpty(),
     "basic.recover": lambda _: spec.Basic.RecoverOk(),
+    "confirm.select": lambda _: spec.Confirm.SelectOk(),
     "tx.select": lambda _: spec.Tx.SelectOk(),
     "tx.commit": lambda _: spec.Tx.CommitOk(),
     "tx.rollback": lambda _: spec.Tx.RollbackOk(),

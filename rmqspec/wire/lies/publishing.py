@@ -35,9 +35,10 @@ def _persistent(said: Said, _: Talk) -> Told:
 
 def _bcc_as_cc(said: Said, _: Talk) -> Told:
     headers = dict(said.headers)
-    if "BCC" not in headers:
+    copies, hidden = headers.get("CC", []), headers.pop("BCC", None)
+    if not isinstance(hidden, list) or not isinstance(copies, list):
         return said
-    headers["CC"] = [*headers.get("CC", []), *headers.pop("BCC")]
+    headers["CC"] = copies + hidden
     return said.having(headers=headers)
 
 

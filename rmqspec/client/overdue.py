@@ -1,0 +1,55 @@
+"""Noticing that an answer does not come, at no cost for those that do."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rmqspec.client.connection import Loop
+
+__all__ = ["Overdue"]
+
+TICKS = 4  # looks within the time; so who is overdue is told so after at most a quarter more
+
+
+class Overdue:
+    """Looks from time to time which delivery tags are still without an answer.
+
+    Args:
+        timeout: Seconds that an answer may take; None is for ever.
+        expire: Ends what has a lower tag than this one and no answer; false if nothing waits any more.
+    """
+
+    def __init__(self, timeout: float | None, expire: Callable[[int], bool]) -> None:
+        self._timeout, self._expire = timeout, expire
+        self._timer: Any = None  # pika's, of a type of its own
+        self._next_tags: deque[int] = deque(maxlen=TICKS)
+
+    def watch(self, loop: Loop, next_tag: Callable[[], int]) -> None:
+        """Looks until nothing waits any more, unless it does already.
+
+        Args:
+            loop: Where the time is taken.
+            next_tag: Tells which tag the next message will have.
+        """
+        if self._timer is None and self._timeout is not None:
+            self._next_tags.append(next_tag())
+            self._timer = loop.ioloop.call_later(self._timeout / TICKS, lambda: self._look(loop, next_tag))
+
+    def restart(self) -> None:
+        """All that waits has its whole time again: the broker has said that it cannot answer."""
+        self._next_tags.clear()
+
+    def forget(self) -> None:
+        """Nothing waits any more, and the loop has ended."""
+        self._next_tags.clear()
+        self._timer = None
+
+    def _look(self, loop: Loop, next_tag: Callable[[], int]) -> None:
+        self._timer = None
+        limit = self._next_tags[0] if len(self._next_tags) == TICKS else 0
+        if self._expire(limit):
+            self.watch(loop, next_tag)
+        else:
+            self._next_tags.clear()

@@ -1,0 +1,126 @@
+"""`rmqspec lies`: which spec notices which lie, and what is said where none does.
+
+Code: rmqspec/cli_lies.py, rmqspec/pytest_lies.py, rmqspec/book/matrix.py
+"""
+
+import json
+
+import pytest
+
+from rmqspec.book.matrix import Ending, Matrix
+
+SUITE = '''
+"""A chapter."""
+import pytest
+
+def test_keeps_a_message(channel, drain):
+    channel.queue_declare("q", durable=True)
+    channel.basic_publish("", "q", b"kept")
+    assert drain("q") == [b"kept"]
+
+def test_says_nothing(channel):
+    channel.queue_declare("q", durable=True)
+
+@pytest.mark.parametrize("case", ["one", "two"])
+def test_counts(channel, case):
+    assert channel.queue_declare(case).method.message_count == 0
+
+def test_needs_no_broker():
+    assert True
+'''
+KEEPS, NOTHING = "tests/lessons/test_07_x.py::test_keeps_a_message", "tests/lessons/test_07_x.py::test_says_nothing"
+
+
+@pytest.fixture
+def lies(pytester, broker, monkeypatch):
+    """Runs `rmqspec lies` on a suite: `lies("--sample", "3")`."""
+    monkeypatch.setenv("RABBITMQ_URL", broker.endpoint.url())
+    monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", broker.endpoint.management_url)
+    monkeypatch.setenv("COLUMNS", "200")
+    pytester.makeconftest('pytest_plugins = ["rmqspec.pytest_plugin"]')
+    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:random_order --import-mode=importlib")
+    (folder := pytester.path / "tests" / "lessons").mkdir(parents=True)
+
+    def run(*arguments, suite=SUITE):
+        (folder / "test_07_x.py").write_text(suite)
+        return pytester.run("rmqspec", "lies", "--workers", "2", *arguments)
+
+    return run
+
+
+class TestCommand:
+    """In a folder with a suite."""
+
+    @pytest.mark.timeout(300)  # four runs of pytest
+    def test_finds_what_asserts_nothing(self, lies, pytester, broker):
+        """The whole of it: told, complained of, kept, and a sample of what was kept told again."""
+        result = lies("--keep")
+
+        assert result.ret == 1
+        said = str(result.stderr) + str(result.stdout)
+        assert f"no lie turns it red: {NOTHING}" in said
+        assert f"no lie turns it red: {KEEPS}" not in said
+        assert "nobody notices 'heartbeat-refused'" in said
+        (kept,) = (pytester.path / "tests" / "lies").glob("*.json")
+        specs = json.loads(kept.read_text())["specs"]
+        assert kept.stem == ".".join(broker.identity.version.split(".")[:2])
+        assert {"body-falsified", "message-lost"} <= set(specs[KEEPS]["assertion"].split())
+        assert "message-count-wrong" in specs["tests/lessons/test_07_x.py::test_counts[two]"]["assertion"]
+        assert "tests/lessons/test_07_x.py::test_needs_no_broker" not in specs
+
+        assert lies("--sample", "4").ret == 0
+        blind = lies("--sample", "40", suite=SUITE.replace('assert drain("q") == [b"kept"]', "assert drain"))
+        assert blind.ret == 1
+        assert f"{KEEPS} does not notice 'body-falsified' any more" in str(blind.stderr) + str(blind.stdout)
+
+    def test_shows_what_it_can_tell(self, lies):
+        """A reader wants to know what a lie is before he believes a matrix."""
+        result = lies("--list")
+
+        result.stdout.fnmatch_lines(["*body-falsified*A bit of the body is another.*"])
+
+    def test_says_what_is_missing(self, lies, pytester):
+        """A sample is of what was kept; without that there is nothing to try again."""
+        (pytester.path / "tests").rename(pytester.path / "elsewhere")
+        (pytester.path / "tests" / "lessons").mkdir(parents=True)
+
+        assert "no kept" in (words := str(lies("--sample", "3").stderr)) or "cannot be read" in words
+
+    def test_needs_a_suite(self, pytester):
+        """Installed from a package index, there are no lessons around."""
+        result = pytester.run("rmqspec", "lies")
+
+        assert result.ret == 1
+        result.stderr.fnmatch_lines(["*there is no tests/lessons here: run it where the project's tests are*"])
+
+
+def ending(spec, lie, kind, seconds=0.1):
+    return Ending(spec, lie, kind, "", seconds, True)
+
+
+class TestMatrix:
+    """What is made of the endings."""
+
+    def test_asks_for_an_assertion_by_each_spec(self):
+        """An exception may come from anywhere; only an assertion names the promise."""
+        matrix = Matrix(
+            "RabbitMQ 4.3.6",
+            (
+                ending("a", "one", "assertion"),
+                ending("a", "two", "error"),
+                ending("b", "one", "error in setup"),
+                ending("c", "one", "timeout", 20),
+                ending("d", "one", "error"),
+                ending("e", "one", "unnoticed"),
+            ),
+        )
+
+        assert matrix.unnoticed_lies() == ["two"]
+        assert matrix.unmoved_specs({"e"}) == ["b", "c", "d"]
+        assert [one.spec for one in matrix.late()] == ["c"]
+        assert [one.spec for one in matrix.missed()] == ["e"]
+        assert matrix.kept()["specs"]["a"] == {"assertion": "one", "error": "two"}
+
+    def test_counts_a_late_assertion_as_late(self):
+        """Whoever waits for ten seconds has not asserted, he has given up."""
+        assert Matrix("", (ending("a", "one", "assertion", 10.5),)).late()

@@ -1,0 +1,159 @@
+"""A broker that says nothing: the connection stands, and an answer does not come. Whoever waits for it is told.
+
+Code: rmqspec/client/overdue.py, rmqspec/client/connection.py, rmqspec/client/publisher.py
+"""
+
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from pika.exceptions import StreamLostError
+
+from rmqspec.client import Publisher, Settings, connect
+from rmqspec.client.errors import OutcomeUnknown, Unanswered
+from rmqspec.client.overdue import Overdue
+from rmqspec.wire import Proxy
+from rmqspec.wire.liar import Liar
+from rmqspec.wire.lies import LIES
+
+
+@pytest.fixture
+def silent(broker, url):
+    """Settings of a broker that keeps one kind of answer back: `silent("confirm-swallowed")`."""
+    with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
+        liar = Liar()
+        liar.stand_in(proxy)
+
+        def keeping_back(lie):
+            liar.lie = LIES[lie]
+            return Settings(urls=(proxy.url(url),), answer_timeout=0.4)
+
+        yield keeping_back
+
+
+class TestConnection:
+    """`connect`."""
+
+    def test_waits_no_longer_than_it_is_told(self, silent):
+        """pika itself waits for ever, and so would a service, with nothing in its log."""
+        connection = connect(silent("queue-name-changed"), "patient")  # pika takes the answer for that to another
+        begin = time.monotonic()
+
+        with pytest.raises(Unanswered, match="the broker has not answered within"):
+            connection.channel().queue_declare("q", exclusive=True)
+
+        assert (0.4 <= time.monotonic() - begin < 2, connection.unanswered) == (True, True)
+        with pytest.raises(StreamLostError):
+            connection.close()
+        assert not connection.is_open
+
+    def test_waits_for_a_message_as_long_as_its_caller_says(self, url):
+        """What comes when it comes is no answer; the limit is for what the broker owes."""
+        with closing(connect(Settings(urls=(url,), answer_timeout=0.1), "listener")) as connection:
+            channel = connection.channel()
+            queue = channel.queue_declare("", exclusive=True).method.queue
+            begin = time.monotonic()
+
+            assert next(channel.consume(queue, inactivity_timeout=0.5)) == (None, None, None)
+            assert time.monotonic() - begin >= 0.5
+            channel.cancel()
+
+
+class TestPublisher:
+    """`Publisher`."""
+
+    @pytest.mark.parametrize("resend", [False, True])
+    def test_tells_what_was_never_confirmed(self, silent, channel, drain, resend):
+        """It is on its way or it has arrived; to send it again on the same connection could only double it."""
+        channel.queue_declare("work", durable=True)
+        begin = time.monotonic()
+        with Publisher(silent("confirm-swallowed"), resend=resend) as publisher:
+            promises = [publisher.publish("", "work", b"order") for _ in range(3)]
+
+            errors = [promise.exception(5) for promise in promises]
+            assert publisher.flush(1)  # the window is free again
+
+        assert [type(error) for error in errors] == [OutcomeUnknown] * 3
+        assert "does not answer" in str(errors[0])
+        assert 0.4 <= time.monotonic() - begin < 2
+        assert drain("work") == [b"order"] * 3
+
+    def test_gives_each_message_its_own_time(self, silent, channel):
+        """One that was sent a moment ago is not to be given up with one that has waited for long."""
+        channel.queue_declare("work", durable=True)
+        with Publisher(silent("confirm-swallowed")) as publisher:
+            first = publisher.publish("", "work", b"first")
+            threading.Event().wait(0.25)  # half of the time that is allowed
+            second, sent = publisher.publish("", "work", b"second"), time.monotonic()
+
+            assert isinstance(first.exception(5), OutcomeUnknown)
+            assert not second.done()
+            assert isinstance(second.exception(5), OutcomeUnknown)
+            assert time.monotonic() - sent >= 0.4
+
+
+class Loop:
+    """Time that a test turns on."""
+
+    def __init__(self):
+        self.ioloop, self.now, self.calls = self, 0.0, []
+
+    def call_later(self, seconds, call):
+        self.calls.append((self.now + seconds, call))
+        return len(self.calls)
+
+    def wait(self, seconds):
+        until = self.now + seconds
+        while due := [entry for entry in self.calls if entry[0] <= until]:
+            self.calls.remove(due[0])
+            self.now = due[0][0]
+            due[0][1]()
+        self.now = until
+
+
+class TestOverdue:
+    """`Overdue`, without a broker."""
+
+    @pytest.fixture
+    def loop(self):
+        return Loop()
+
+    @pytest.fixture
+    def limits(self):
+        """Up to which tag it had looked, each time."""
+        return []
+
+    def test_looks_for_what_was_sent_before_the_time_began(self, loop, limits):
+        """It looks four times in the while: who waits is told after a quarter more at most."""
+        overdue = Overdue(4.0, lambda limit: limits.append(limit) or True)
+        overdue.watch(loop, lambda: 3)
+        loop.wait(3.9)
+        assert set(limits) <= {0}
+        loop.wait(0.2)
+
+        assert limits[-1] == 3
+
+    def test_rests_when_nothing_waits(self, loop, limits):
+        """An idle publisher must not wake a processor."""
+        overdue = Overdue(4.0, lambda limit: bool(limits.append(limit)))
+        overdue.watch(loop, lambda: 3)
+        loop.wait(60)
+
+        assert (limits, loop.calls) == ([0], [])
+
+    def test_gives_the_whole_time_again_after_an_alarm(self, loop, limits):
+        """While it blocks publishers a broker owes them nothing."""
+        overdue = Overdue(4.0, lambda limit: limits.append(limit) or True)
+        overdue.watch(loop, lambda: 3)
+        loop.wait(3.5)
+        overdue.restart()
+        loop.wait(3.5)
+
+        assert set(limits) == {0}
+
+    def test_waits_for_ever_if_it_is_told_so(self, loop):
+        """Some brokers are allowed to be slow."""
+        Overdue(None, lambda _: True).watch(loop, lambda: 1)
+
+        assert loop.calls == []
