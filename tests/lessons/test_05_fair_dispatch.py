@@ -203,22 +203,22 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker adds."""
 
-    def test_holds_one_order_at_a_time(self, orders, gate):
+    def test_holds_one_order_at_a_time(self, orders, gate, patience):
         """Orders that wait in the queue are seen there and may go to anybody; in a worker's memory nobody sees them."""
         for order in sample_orders(3):
             orders.producer.publish(order)
 
         orders.start(lambda source: Worker(source, say=gate))
 
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(patience)
         assert orders.depth("orders") == 2
 
-    def test_leaves_the_rest_to_a_faster_one(self, orders, gate, receive):
+    def test_leaves_the_rest_to_a_faster_one(self, orders, gate, receive, patience):
         """One order that takes an hour holds up itself and no other."""
         for order in sample_orders(4):
             orders.producer.publish(order)
         orders.start(lambda source: Worker(source, "slow", Failures(rate=0), say=gate))
-        gate.reached.wait(10)
+        assert gate.reached.wait(patience)
 
         orders.start(lambda source: Worker(source, "fast", Failures(rate=0)))
         deliveries = receive("notifications", 3)

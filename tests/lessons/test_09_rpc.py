@@ -56,7 +56,7 @@ class TestRabbitMQ:
         return caller
 
     @pytest.fixture
-    def ask(self, connection, caller, take, reply):
+    def ask(self, connection, caller, take, reply, eventually):
         """Asks on `caller`, answers by hand, and returns the request as the server saw it, with its reply."""
 
         def ask_and_answer(reply_to):
@@ -66,8 +66,7 @@ class TestRabbitMQ:
             caller.basic_publish("", "rpc.inventory", b"how many?", question)
             request = take()
             reply(request, b"42")
-            while not replies:
-                connection.process_data_events(time_limit=None)
+            eventually(lambda: connection.process_data_events(0) or len(replies), 1)
             return request, *replies[0]
 
         return ask_and_answer
@@ -122,8 +121,8 @@ class TestRpcClient:
     """What our client adds. Its server is played by hand here."""
 
     @pytest.fixture(params=[False, True], ids=["direct_reply_to", "exclusive_queue"])
-    def client(self, request, url):
-        with RpcClient(url, exclusive_queue=request.param) as client:
+    def client(self, request, url, patience):
+        with RpcClient(url, timeout=patience, exclusive_queue=request.param) as client:
             yield client
 
     @pytest.fixture
@@ -203,8 +202,8 @@ class TestInventory:
         return orders.start(InventoryServer)
 
     @pytest.fixture
-    def client(self, url):
-        with RpcClient(url) as client:
+    def client(self, url, patience):
+        with RpcClient(url, timeout=patience) as client:
             yield client
 
     def test_tells_how_many_are_in_stock(self, client):

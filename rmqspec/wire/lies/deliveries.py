@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pika import BasicProperties, spec
+
 from rmqspec.wire.lies.lie import Lie, Talk, Tell, Told, changed, header_lost, property_lost
 from rmqspec.wire.lies.publishing import flipped
 from rmqspec.wire.said import Said
@@ -74,6 +76,18 @@ def _body_of_last(said: Said, talk: Talk) -> Told:
     return said if first == said.body else said.having(body=first)
 
 
+def _reply_invented(said: Said, talk: Talk) -> Told:
+    """Whoever asks is answered by the broker, with an empty reply."""
+    if said.name == "basic.consume":
+        talk.memory[said.method.queue] = said.method.consumer_tag
+    elif tag := talk.memory.get(getattr(said.properties, "reply_to", None)):
+        reply = BasicProperties(correlation_id=getattr(said.properties, "correlation_id", None))
+        deliver = spec.Basic.Deliver(tag, 1, False, "", "reply")
+        talk.to_client(Said(said.channel, deliver, reply, by_broker=True))
+        return [said]
+    return said
+
+
 DELIVERIES = (
     Lie.of("redelivered-lost", "What was handed out before is not marked.", DELIVER, changed(redelivered=False)),
     Lie.of("redelivered-always", "What is handed out for the first time is marked.", DELIVER,
@@ -118,6 +132,8 @@ DELIVERIES = (
     Lie.of("correlation-id-changed", "A message has another correlation id.", DELIVER,
            _property("correlation_id", lambda name: name[::-1] + "?")),
     Lie.of("delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),
+    Lie.of("reply-invented", "A request is answered though nobody serves it.", "basic.consume basic.publish",
+           _reply_invented),
     Lie.of("delivered-message-id-lost", "A message comes without its id.", DELIVER, property_lost("message_id")),
     Lie.of("delivered-expiration-wrong", "A message comes with an expiration that it did not have.", DELIVER,
            lambda said, _: said if said.properties and said.properties.expiration else said.having(expiration="60000")),
