@@ -11,6 +11,7 @@ import pytest
 from pika.exceptions import AMQPConnectionError
 
 from rmqspec.broker.endpoint import random_login
+from rmqspec.client import Connection
 
 
 class Holder:
@@ -86,14 +87,15 @@ def user(broker, vhost):
 
 
 @pytest.fixture
-def enter(vhost, request, route):
+def enter(vhost, request, route, patience):
     """Opens a connection as this user: `enter(user(read=".*"))`. It is closed at the end."""
     opened = []
 
     def open_one(who, where=vhost):
         parameters = pika.URLParameters(route(who.url(where)))
         parameters.client_properties = {"connection_name": request.node.nodeid}
-        opened.append(pika.BlockingConnection(parameters))
+        opened.append(Connection(parameters))
+        opened[-1].patience = patience
         return opened[-1]
 
     yield open_one

@@ -80,11 +80,12 @@ class TestRabbitMQ:
     @behaviour("AUTH-07")
     def test_takes_a_new_secret_on_an_open_connection(self, user, enter):
         """For logins that expire, as OAuth tokens do: the connection, and what is in flight on it, lives on."""
-        inside = enter(user(**ALL))
+        channel = (inside := enter(user(**ALL))).channel()
+        channel.basic_publish("", channel.queue_declare("work", exclusive=True).method.queue, b"in flight")
 
         inside.update_secret("renewed", "the old one expires")
 
-        assert inside.channel().is_open
+        assert channel.basic_get("work", auto_ack=True)[2] == b"in flight"
 
     @behaviour("VHOST-02")
     def test_shuts_a_vhost_to_users_without_permissions(self, user, enter):
