@@ -31,7 +31,9 @@ PATIENT = ["--timeout=20", "-o", "timeout_func_only=true", "-p", "no:randomly"]
 @click.option("--sample", type=click.IntRange(1), help="So many pairs of the kept matrix; each must be noticed again.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which pairs.")
 @click.option("--workers", type=click.IntRange(1), default=4, show_default=True, help="How many tests run at once.")
-@click.option("--keep", is_flag=True, help=f"Keep the matrix in {KEPT}, for samples to come.")
+@click.option(
+    "--keep", is_flag=True, help=f"Keep the matrix in {KEPT}; what other runs have kept of other specs stays."
+)
 @broker_option
 @image_option
 def lies_command(
@@ -115,7 +117,10 @@ def _keep(matrix: Matrix) -> Path:
     KEPT.mkdir(exist_ok=True)
     release = matrix.broker.split()[1].split(".")
     path = KEPT / f"{release[0]}.{release[1]}.json"
-    path.write_text(json.dumps(matrix.kept(), indent=1) + "\n", "utf-8")
+    kept = matrix.kept()
+    if path.exists():  # of the specs that were not run now
+        kept["specs"] = dict(sorted((json.loads(path.read_text("utf-8"))["specs"] | kept["specs"]).items()))
+    path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     return path
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,22 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("record"):
         raise pytest.UsageError("--record keeps what brokers do, not lies: leave one of the options out")
     config.stash[LIAR], config.stash[PATIENCE] = Liar(), SECONDS
+    _hasten_hypothesis()
     if not tells:
         config.stash[LIAR].would = tuple(LIES.values())
     config.pluginmanager.register(_Witness(config.stash[LIAR]))
     if not hasattr(config, "workerinput"):
         place = config.getoption("lies_result") if tells else config.getoption("note_lies")
         config.pluginmanager.register(_Clerk(config, _place(config, str(place))))
+
+
+def _hasten_hypothesis() -> None:
+    """The first example that is wrong is enough: nobody wants to see the smallest."""
+    with suppress(ImportError):
+        from hypothesis import Phase, settings
+
+        settings.register_profile("lies", phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("lies")
 
 
 @pytest.hookimpl(trylast=True)

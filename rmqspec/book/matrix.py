@@ -20,8 +20,9 @@ class Ending(NamedTuple):
     """How a spec that was told a lie has ended.
 
     Attributes:
-        kind: ``unnoticed``; ``assertion``, as it should be; ``error``, an exception that the spec did not expect;
-            ``timeout``. With `` in setup`` or `` in teardown`` behind it the spec itself has not said it.
+        kind: ``unnoticed``; ``assertion``, as it should be; ``error``, an exception that the spec did not expect, as
+            where another code closes another thing than the one that was to be closed; ``timeout``. With `` in setup``
+            or `` in teardown`` behind it the spec itself has not said it.
         told: Whether the lie was told at all.
     """
 
@@ -67,8 +68,8 @@ class Matrix:
         return {"broker": self.broker, "specs": specs}
 
     def unnoticed_lies(self) -> list[str]:
-        """Those that no spec has answered with an assertion."""
-        return [lie for lie, kinds in self.counts().items() if not kinds["assertion"]]
+        """Those that no spec has answered by itself."""
+        return [lie for lie, kinds in self.counts().items() if not kinds["assertion"] + kinds["error"]]
 
     def unmoved_specs(self, excused: Iterable[str]) -> list[str]:
         """Those whose assertions no lie has turned red, less those that have a reason."""

@@ -18,7 +18,7 @@ import pika
 import pytest
 from pika import BasicProperties, exceptions, frame, spec
 
-from rmqspec.client import Consumer, Outcome, Publisher
+from rmqspec.client import Consumer, Outcome, Publisher, Settings
 from rmqspec.client.errors import WindowFull
 
 behaviour = pytest.mark.behaviour
@@ -180,9 +180,13 @@ class TestBlockingConnection:
 class TestPublisher:
     """What our publisher adds."""
 
-    def test_keeps_the_order_of_each_of_its_threads(self, url, drain):
+    @pytest.fixture
+    def source(self, url, patience):
+        return Settings(urls=(url,), answer_timeout=patience)
+
+    def test_keeps_the_order_of_each_of_its_threads(self, source, drain):
         """Sixteen threads, one connection: no message is lost or doubled, and none overtakes its own."""
-        with Publisher(url) as publisher, ThreadPoolExecutor(16) as pool:
+        with Publisher(source) as publisher, ThreadPoolExecutor(16) as pool:
 
             def produce(thread):
                 for number in range(50):
@@ -193,15 +197,15 @@ class TestPublisher:
         orders = [tuple(map(int, body.split())) for body in drain("work")]
         assert [[n for t, n in orders if t == thread] for thread in range(16)] == [list(range(50))] * 16
 
-    def test_may_be_used_in_the_callback_of_a_confirm(self, url, receive):
+    def test_may_be_used_in_the_callback_of_a_confirm(self, source, receive):
         """It runs in the connection's thread; to wait there for a confirm would be to wait for oneself."""
-        with Publisher(url) as publisher:
+        with Publisher(source) as publisher:
             first = publisher.publish("", "work", b"order")
             first.add_done_callback(lambda _: publisher.publish("", "work", b"invoice"))
 
             assert [delivery.body for delivery in receive("work", 2)] == [b"order", b"invoice"]
 
-    def test_does_not_wait_for_room_in_a_callback(self, url):
+    def test_does_not_wait_for_room_in_a_callback(self, source):
         """Only that very thread could make room: it is told at once."""
         refused = []
 
@@ -210,7 +214,7 @@ class TestPublisher:
                 publisher.publish("", "work", b"too many")
             refused.append(error.value.message.body)
 
-        with Publisher(url, window=1) as publisher:
+        with Publisher(source, window=1) as publisher:
             publisher.publish("", "work", b"order").add_done_callback(publish_more)
 
         assert refused == [b"too many"]

@@ -1,6 +1,7 @@
 """The contents page cannot lie: README, chapters and rooms are held against each other, and style.md against all."""
 
 import ast
+import json
 import re
 from itertools import chain, pairwise
 from pathlib import Path
@@ -168,3 +169,23 @@ class TestSentence:
         ]
         assert [a.value for marker in markers for a in marker.args if not IDS.match(a.value)] == []
         assert markers or path.stem == "test_exercises"
+
+
+KEPT = sorted((ROOT / "tests" / "lies").glob("[0-9]*.json"))
+
+
+class TestKeptLies:
+    """What is kept of `rmqspec lies`."""
+
+    @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+    def test_speaks_of_what_is_there(self, path):
+        """A pair of a spec that was renamed would be told to nobody, and nobody would miss it."""
+        from rmqspec.wire.lies import LIES
+
+        kept = json.loads(path.read_text())["specs"]
+        there = {f"{p.relative_to(ROOT)}::{o.name}::{f.name}" for p in LESSONS for o, f in specs_of(p)}
+
+        assert {spec.partition("[")[0] for spec in kept} - there == set()
+        assert {name for kinds in kept.values() for names in kinds.values() for name in names.split()} - {
+            *LIES
+        } == set()

@@ -108,6 +108,7 @@ class TestMatrix:
             (
                 ending("a", "one", "assertion"),
                 ending("a", "two", "error"),
+                ending("a", "three", "timeout"),
                 ending("b", "one", "error in setup"),
                 ending("c", "one", "timeout", 20),
                 ending("d", "one", "error"),
@@ -115,9 +116,9 @@ class TestMatrix:
             ),
         )
 
-        assert matrix.unnoticed_lies() == ["two"]
+        assert matrix.unnoticed_lies() == ["three"]
         assert matrix.unmoved_specs({"e"}) == ["b", "c", "d"]
-        assert [one.spec for one in matrix.late()] == ["c"]
+        assert [one.spec for one in matrix.late()] == ["a", "c"]
         assert [one.spec for one in matrix.missed()] == ["e"]
         assert matrix.kept()["specs"]["a"] == {"assertion": "one", "error": "two"}
 

@@ -23,6 +23,22 @@ def _not_passive(said: Said, _: Talk) -> Told:
     return said.but(passive=False) if said.method.passive else said
 
 
+def _answers_swapped(said: Said, talk: Talk) -> Told:
+    """Of two questions that were asked at once the second is answered first."""
+    asked = talk.memory.setdefault(said.channel, [])
+    if not said.by_broker:
+        asked.append(None)
+        return said
+    if len(asked) > 1 and asked[0] is None:
+        asked[0] = said  # it waits for the next answer
+        return None
+    first = asked.pop(0) if asked else None
+    if first is not None:
+        asked[:1] = []
+        return [said, first]
+    return said
+
+
 def _limit_halved(said: Said, _: Talk) -> Told:
     arguments = said.method.arguments or {}
     limit = arguments.get("x-max-length")
@@ -70,6 +86,8 @@ DECLARATIONS = (
     Lie.of("queue-look-declares", "Who looks for a queue makes one.", "queue.declare", _not_passive),
     Lie.of("queue-not-made", "A queue is not made.", "queue.declare",
            lambda said, talk: said if said.method.passive else ignored(said, talk)),
+    Lie.of("answers-swapped", "Of two declarations the second is answered first.", "queue.declare queue.declare-ok",
+           _answers_swapped),
     Lie.of("queue-delete-ignored", "A deleted queue is still there.", "queue.delete", ignored),
     Lie.of("queue-deleted-in-use", "A queue is deleted though it is in use.", "queue.delete", changed(if_unused=False)),
     Lie.of("queue-deleted-full", "A queue is deleted though it holds messages.", "queue.delete",
