@@ -10,12 +10,13 @@
     ├── LoginRefused         user or password are wrong
     ├── VhostRefused         the vhost is missing, or this user may not enter it
     ├── ConnectionLost       an open connection ended
+    ├── Unanswered           the connection stands, and the broker has not answered in time
     ├── ChannelClosed        the broker refused an operation and closed the channel
     ├── ConsumerCancelled    the broker ended a subscription: its queue was deleted
     ├── PublishFailed
     │   ├── Returned         no queue is bound for the message; it came back
     │   ├── Nacked           a queue refused the message
-    │   ├── OutcomeUnknown   the connection was lost before the broker had answered
+    │   ├── OutcomeUnknown   the connection or the time was over before the broker had answered
     │   ├── Unencodable      the protocol cannot carry the message; it was not sent
     │   └── WindowFull       too many messages are unanswered; this one was not sent
     └── CallFailed
@@ -49,6 +50,7 @@ __all__ = [
     "PublishFailed",
     "Returned",
     "TlsRefused",
+    "Unanswered",
     "Unencodable",
     "Unreachable",
     "VhostRefused",

@@ -22,12 +22,11 @@ from pika.amqp_object import Properties
 from rmqspec.wire.fields import EXCERPT, excerpt, fields_of, name_of, properties_of
 from rmqspec.wire.frames import Frames
 from rmqspec.wire.pump import Direction, Tap
+from rmqspec.wire.said import CONTENT
 
 __all__ = ["KEPT", "Event", "Recorder", "Recording"]
 
 KEPT = 200  # events of the beginning, and as many of the end
-CONTENT = {"basic.publish", "basic.deliver", "basic.return", "basic.get-ok"}  # a header and a body follow
-
 Sender = Literal["client", "broker"]
 SENDERS: Mapping[Direction, Sender] = {Direction.FROM_CLIENT: "client", Direction.FROM_BROKER: "broker"}
 
