@@ -103,13 +103,18 @@ def url(broker: Broker, vhost: str, route: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def connect(url: str, request: pytest.FixtureRequest, patience: float) -> Iterator[Callable[[], Connection]]:
+def source(url: str, patience: float) -> Settings:
+    """This test's vhost for our own clients, which wait for the broker's answers no longer than a test does."""
+    return replace(Settings.of(url), answer_timeout=patience)
+
+
+@pytest.fixture
+def connect(source: Settings, request: pytest.FixtureRequest) -> Iterator[Callable[[], Connection]]:
     """Opens one more connection to this test's vhost, named after the test: `connect()`. It is closed at the end."""
     opened: list[Connection] = []
 
     def another() -> Connection:
-        settings = replace(Settings.of(url), answer_timeout=patience)
-        opened.append(client.connect(settings, request.node.nodeid))
+        opened.append(client.connect(source, request.node.nodeid))
         return opened[-1]
 
     yield another
@@ -188,10 +193,9 @@ def receive(connection: Connection, patience: float) -> Callable[..., list[Deliv
 
 
 @pytest.fixture
-def orders(url: str, request: pytest.FixtureRequest, patience: float) -> Iterator[OrderSystem]:
+def orders(source: Settings, request: pytest.FixtureRequest) -> Iterator[OrderSystem]:
     """The order system, declared on this test's vhost; `orders.start(…)` runs a service until the test ends."""
-    settings = replace(Settings.of(url), answer_timeout=patience)
-    with OrderSystem(settings, request.node.nodeid) as system:
+    with OrderSystem(source, request.node.nodeid) as system:
         yield system
 
 

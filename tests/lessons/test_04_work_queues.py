@@ -107,13 +107,13 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker adds."""
 
-    def test_takes_over_the_order_of_a_dead_colleague(self, url, orders, receive, to_its_end):
+    def test_takes_over_the_order_of_a_dead_colleague(self, source, orders, receive, to_its_end):
         """It acknowledges after the work, not before it. So a death at any moment costs time, and no order."""
         (order,) = sample_orders(1)
         orders.producer.publish(order)
         said = []
         with pytest.raises(MemoryError):
-            to_its_end(Worker(url, say=crash))
+            to_its_end(Worker(source, say=crash))
 
         orders.start(lambda source: Worker(source, failures=Failures(rate=0), say=said.append))
 

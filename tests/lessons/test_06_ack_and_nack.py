@@ -194,27 +194,27 @@ class TestWorker:
         return order
 
     @pytest.mark.parametrize("moment", ["took", "completed"], ids=["before_the_work", "before_the_ack"])
-    def test_leaves_its_order_to_others_when_it_crashes(self, moment, url, order, receive, to_its_end):
+    def test_leaves_its_order_to_others_when_it_crashes(self, moment, source, order, receive, to_its_end):
         """Acknowledged on arrival, the order would be gone with the worker that had just begun it."""
         with pytest.raises(Crash):
-            to_its_end(Worker(url, say=crash_at(moment)))
+            to_its_end(Worker(source, say=crash_at(moment)))
 
         (delivery,) = receive("orders")
         assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
 
-    def test_tells_twice_when_it_crashes_before_the_ack(self, url, orders, order, receive, to_its_end):
+    def test_tells_twice_when_it_crashes_before_the_ack(self, source, orders, order, receive, to_its_end):
         """The price of losing nothing: whoever listens knows a repeated order by its message id."""
         with pytest.raises(Crash):
-            to_its_end(Worker(url, say=crash_at("completed")))
+            to_its_end(Worker(source, say=crash_at("completed")))
 
         orders.start(Worker)
 
         told = [delivery.properties.message_id for delivery in receive("notifications", 2)]
         assert told == ["00-0001", "00-0001"]
 
-    def test_keeps_an_order_of_which_it_cannot_tell(self, url, channel, order, receive, to_its_end):
+    def test_keeps_an_order_of_which_it_cannot_tell(self, source, channel, order, receive, to_its_end):
         """An order that nobody hears of is not completed, so it is not acknowledged either."""
-        worker = Worker(url, say=lambda _: channel.exchange_delete("events.fanout"))  # said when it has the order
+        worker = Worker(source, say=lambda _: channel.exchange_delete("events.fanout"))  # said when it has the order
 
         with pytest.raises(ChannelClosed, match="no exchange 'events") as error:
             to_its_end(worker)

@@ -18,7 +18,7 @@ import pika
 import pytest
 from pika import BasicProperties, exceptions, frame, spec
 
-from rmqspec.client import Consumer, Outcome, Publisher, Settings
+from rmqspec.client import Consumer, Outcome, Publisher
 from rmqspec.client.errors import WindowFull
 
 behaviour = pytest.mark.behaviour
@@ -179,10 +179,6 @@ class TestBlockingConnection:
 
 class TestPublisher:
     """What our publisher adds."""
-
-    @pytest.fixture
-    def source(self, url, patience):
-        return Settings(urls=(url,), answer_timeout=patience)
 
     def test_keeps_the_order_of_each_of_its_threads(self, source, drain):
         """Sixteen threads, one connection: no message is lost or doubled, and none overtakes its own."""

@@ -235,7 +235,7 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker does without transactions."""
 
-    def test_shows_others_what_a_transaction_would_hide(self, url, orders, receive, drain, to_its_end):
+    def test_shows_others_what_a_transaction_would_hide(self, source, orders, receive, drain, to_its_end):
         """It is told before it is acknowledged: after a crash in between it is told twice, and never not at all."""
         orders.producer.publish(*sample_orders(1))
         seen = []
@@ -245,6 +245,6 @@ class TestWorker:
                 seen.extend([dict(worker.consumer.outcomes), receive("notifications")[0].properties.message_id])
                 worker.stop()
 
-        to_its_end(worker := Worker(url, failures=Failures(0), say=listen))
+        to_its_end(worker := Worker(source, failures=Failures(0), say=listen))
 
         assert (seen, drain("orders")) == ([{}, "00-0001"], [])
