@@ -22,6 +22,7 @@ from rmqspec.wire.lies import LIES, Lie
 
 LIAR = pytest.StashKey[Liar]()
 TELLS = pytest.StashKey[dict[str, list[str]]]()
+UNSTEADY = {"vhost-ignored"}  # who notices it depends on what other specs have left in the one vhost
 SECONDS = 2.0  # of patience: what a lie holds back is waited for in hundreds of tests
 
 
@@ -88,7 +89,7 @@ def _sampled(tells: dict[str, list[str]], sample: str | None) -> dict[str, list[
     if not sample:
         return tells
     count, _, seed = sample.partition(":")
-    pairs = [(spec, lie) for spec, lies in tells.items() for lie in lies]
+    pairs = [(spec, lie) for spec, lies in tells.items() for lie in lies if lie not in UNSTEADY]
     chosen = random.Random(int(seed or 0)).sample(pairs, min(int(count), len(pairs)))  # noqa: S311
     return {spec: [lie for one, lie in chosen if one == spec] for spec in dict.fromkeys(spec for spec, _ in chosen)}
 
