@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import urllib3
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from rmqspec.broker.endpoint import Endpoint
 from rmqspec.broker.errors import ManagementError
@@ -95,9 +96,24 @@ class Management:
         return {str(row["user_provided_name"]) for row in rows if "user_provided_name" in row}
 
     def plugins(self) -> set[str]:
-        """The names of the plugins that are enabled on some node, those that were enabled for their sake left out."""
-        nodes = self._call("GET", "nodes?columns=enabled_plugins")
-        return {str(plugin) for node in nodes for plugin in node.get("enabled_plugins", ())}
+        """The names of the plugins that are enabled on some node, those that were enabled for their sake left out.
+
+        A node that has just started says so after some seconds; until then it is waited for.
+
+        Raises:
+            ManagementError: It has said nothing within ten seconds.
+        """
+        # A node without the column comes as an empty list instead of an object.
+        told = Retrying(
+            retry=retry_if_result(lambda nodes: not all("enabled_plugins" in node for node in nodes)),
+            wait=wait_fixed(0.1),
+            stop=stop_after_delay(10),
+        )
+        try:
+            nodes = told(self._call, "GET", "nodes?columns=enabled_plugins")
+        except RetryError as error:
+            raise ManagementError(f"{self.url} does not know which plugins are enabled: ask again later") from error
+        return {str(plugin) for node in nodes for plugin in node["enabled_plugins"]}
 
     def feature_flags(self) -> set[str]:
         """The names of the feature flags that are enabled."""

@@ -4,6 +4,7 @@ Code: rmqspec/cli_lies.py, rmqspec/pytest_lies.py, rmqspec/book/matrix.py
 """
 
 import json
+import sys
 
 import pytest
 
@@ -43,7 +44,7 @@ def lies(pytester, broker, monkeypatch):
 
     def run(*arguments, suite=SUITE):
         (folder / "test_07_x.py").write_text(suite)
-        return pytester.run("rmqspec", "lies", "--workers", "2", *arguments)
+        return pytester.run(sys.executable, "-m", "rmqspec", "lies", "--workers", "2", *arguments)
 
     return run
 
@@ -88,7 +89,7 @@ class TestCommand:
 
     def test_needs_a_suite(self, pytester):
         """Installed from a package index, there are no lessons around."""
-        result = pytester.run("rmqspec", "lies")
+        result = pytester.run(sys.executable, "-m", "rmqspec", "lies")
 
         assert result.ret == 1
         result.stderr.fnmatch_lines(["*there is no tests/lessons here: run it where the project's tests are*"])
