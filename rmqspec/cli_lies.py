@@ -83,7 +83,8 @@ class _Runner:
 
     def __init__(self, arguments: list[str]) -> None:
         self._arguments = arguments
-        self._folder = Path(tempfile.mkdtemp(prefix="rmqspec-lies-"))
+        self._place = tempfile.TemporaryDirectory(prefix="rmqspec-lies-")  # gone with this process
+        self._folder = Path(self._place.name)
 
     def note(self) -> Path:
         """Which lies each spec would be told."""

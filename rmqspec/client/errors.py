@@ -132,7 +132,7 @@ class Nacked(PublishFailed):
 
 
 class OutcomeUnknown(PublishFailed):
-    """The connection was lost before the broker answered: the message may be in its queues, or not.
+    """The connection or the time was over before the broker answered: the message may be in its queues, or not.
 
     Sent again it may be there twice; not sent again it may be missing. Only the caller knows which is worse.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from rmqspec.client.connection import Loop
 
@@ -23,7 +22,7 @@ class Overdue:
 
     def __init__(self, timeout: float | None, expire: Callable[[int], bool]) -> None:
         self._timeout, self._expire = timeout, expire
-        self._timer: Any = None  # pika's, of a type of its own
+        self._round: object | None = None  # the next look; one that has been forgotten comes all the same, and ends
         self._next_tags: deque[int] = deque(maxlen=TICKS)
 
     def watch(self, loop: Loop, next_tag: Callable[[], int]) -> None:
@@ -33,21 +32,24 @@ class Overdue:
             loop: Where the time is taken.
             next_tag: Tells which tag the next message will have.
         """
-        if self._timer is None and self._timeout is not None:
+        if self._round is None and self._timeout is not None:
             self._next_tags.append(next_tag())
-            self._timer = loop.ioloop.call_later(self._timeout / TICKS, lambda: self._look(loop, next_tag))
+            self._round = one = object()
+            loop.ioloop.call_later(self._timeout / TICKS, lambda: self._look(one, loop, next_tag))
 
     def restart(self) -> None:
         """All that waits has its whole time again: the broker has said that it cannot answer."""
         self._next_tags.clear()
 
     def forget(self) -> None:
-        """Nothing waits any more, and the loop has ended."""
+        """Nothing waits any more; the loop may have ended, or go on with another channel."""
         self._next_tags.clear()
-        self._timer = None
+        self._round = None
 
-    def _look(self, loop: Loop, next_tag: Callable[[], int]) -> None:
-        self._timer = None
+    def _look(self, one: object, loop: Loop, next_tag: Callable[[], int]) -> None:
+        if one is not self._round:
+            return
+        self._round = None
         limit = self._next_tags[0] if len(self._next_tags) == TICKS else 0
         if self._expire(limit):
             self.watch(loop, next_tag)

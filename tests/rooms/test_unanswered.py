@@ -152,6 +152,19 @@ class TestOverdue:
 
         assert set(limits) == {0}
 
+    def test_begins_anew_with_another_channel(self, loop, limits):
+        """Looks of the old channel that still come would halve the time of the new one."""
+        overdue = Overdue(4.0, lambda limit: limits.append(limit) or True)
+        overdue.watch(loop, lambda: 3)
+        loop.wait(0.5)
+        overdue.forget()
+        overdue.watch(loop, lambda: 7)
+        loop.wait(3.9)
+        assert set(limits) <= {0}
+        loop.wait(0.2)
+
+        assert limits[-1] == 7
+
     def test_waits_for_ever_if_it_is_told_so(self, loop):
         """Some brokers are allowed to be slow."""
         Overdue(None, lambda _: True).watch(loop, lambda: 1)
