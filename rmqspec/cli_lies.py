@@ -29,10 +29,13 @@ PATIENT = ["--timeout=20", "-o", "timeout_func_only=true", "-p", "no:randomly"]
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
 @click.option("--list", "only_list", is_flag=True, help="Show the lies, and tell none.")
 @click.option("--sample", type=click.IntRange(1), help="So many pairs of the kept matrix; each must be noticed again.")
+@click.option("--again", is_flag=True, help="All pairs of the kept matrix; each must be noticed again.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which pairs.")
 @click.option("--workers", type=click.IntRange(1), default=4, show_default=True, help="How many tests run at once.")
 @click.option(
-    "--keep", is_flag=True, help=f"Keep the matrix in {KEPT}; what other runs have kept of other specs stays."
+    "--keep",
+    is_flag=True,
+    help=f"Keep the matrix in {KEPT}: other specs stay as they are, and what was noticed only once is set aside.",
 )
 @broker_option
 @image_option
@@ -40,6 +43,7 @@ def lies_command(
     paths: tuple[Path, ...],
     only_list: bool,
     sample: int | None,
+    again: bool,
     seed: int,
     workers: int,
     keep: bool,
@@ -59,15 +63,15 @@ def lies_command(
     if not all(Path(place).exists() for place in places):
         raise click.ClickException(f"there is no {LESSONS} here: run it where the project's tests are")
     runner = _Runner(["--rabbitmq-broker", source, "--rabbitmq-image", image, "-n", str(workers), *places])
-    if sample:
-        matrix = runner.run("--tell-lies", str(KEPT), "--lies-sample", f"{sample}:{seed}")
+    if sample or again:
+        matrix = runner.run("--tell-lies", str(KEPT), *(["--lies-sample", f"{sample}:{seed}"] if sample else []))
         complaints = [f"{one.spec} does not notice {one.lie!r} any more" for one in matrix.missed()]
     else:
         matrix = runner.run("--tell-lies", str(runner.note()))
         complaints = _complaints(matrix)
         terminal.console.print(_counted(matrix))
-    if keep and not sample:
-        terminal.console.print(f"kept in {_keep(matrix)}")
+    if keep:
+        terminal.console.print(f"kept in {_keep(matrix, whole=not (sample or again))}")
     specs, pairs = len({one.spec for one in matrix.endings}), len(matrix.endings)
     noticed = pairs - len(matrix.missed())
     terminal.console.print(
@@ -114,14 +118,12 @@ def _complaints(matrix: Matrix) -> list[str]:
     ]
 
 
-def _keep(matrix: Matrix) -> Path:
+def _keep(matrix: Matrix, *, whole: bool) -> Path:
     KEPT.mkdir(exist_ok=True)
     release = matrix.broker.split()[1].split(".")
     path = KEPT / f"{release[0]}.{release[1]}.json"
-    kept = matrix.kept()
-    if path.exists():  # of the specs that were not run now
-        kept["specs"] = dict(sorted((json.loads(path.read_text("utf-8"))["specs"] | kept["specs"]).items()))
-    path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    before = json.loads(path.read_text("utf-8"))["specs"] if path.exists() else {}
+    path.write_text(json.dumps(matrix.kept(before, whole=whole), indent=1) + "\n", "utf-8")
     return path
 
 

@@ -13,7 +13,11 @@ __all__ = ["LATE", "Ending", "Excuses", "Matrix", "excuses"]
 
 LATE = 10.0  # seconds after which it is too late to notice a lie
 
+AT_TIMES = "at times"
+KEPT_KINDS = ("assertion", "error", "error in setup", AT_TIMES)
+
 Excuses = Mapping[str, str]
+Specs = Mapping[str, Mapping[str, str]]
 
 
 class Ending(NamedTuple):
@@ -59,13 +63,26 @@ class Matrix:
             found[ending.lie][ending.kind] += 1
         return found
 
-    def kept(self) -> dict[str, Any]:
-        """What is kept beside the suite: for each spec the lies that it has noticed."""
-        specs: dict[str, dict[str, str]] = {}
-        for spec in sorted({ending.spec for ending in self.endings}):
-            kinds = {kind: self._lies(spec, kind) for kind in ("assertion", "error", "error in setup")}
-            specs[spec] = {kind: " ".join(lies) for kind, lies in kinds.items() if lies}
-        return {"broker": self.broker, "specs": specs}
+    def kept(self, before: Specs, *, whole: bool) -> dict[str, Any]:
+        """What is kept beside the suite: for each spec, by how it has ended, the lies that it has noticed.
+
+        Args:
+            before: What was kept until now. It stays for specs that were not run.
+            whole: Whether each spec was told all that it can be told; if not, what was not told now stays as it was.
+
+        A lie that was noticed one time and not another is kept under ``at times``: who notices it is decided by a
+        race, and nothing can be asked of it.
+        """
+        specs = dict(before)
+        for spec in {ending.spec for ending in self.endings}:
+            old = {lie: kind for kind, lies in before.get(spec, {}).items() for lie in lies.split()}
+            now = {ending.lie: ending.kind for ending in self.endings if ending.spec == spec}
+            kinds: dict[str, list[str]] = {kind: [] for kind in KEPT_KINDS}
+            for lie, kind in sorted((now if whole else old | now).items()):
+                wavers = old.get(lie) == AT_TIMES or (old.get(lie) == "assertion" != kind)
+                kinds.setdefault(AT_TIMES if wavers else kind, []).append(lie)
+            specs[spec] = {kind: " ".join(kinds[kind]) for kind in KEPT_KINDS if kinds[kind]}
+        return {"broker": self.broker, "specs": dict(sorted(specs.items()))}
 
     def unnoticed_lies(self) -> list[str]:
         """Those that no spec has answered by itself."""
@@ -83,9 +100,6 @@ class Matrix:
     def missed(self) -> list[Ending]:
         """What was not noticed; of a sample it should be nothing."""
         return [one for one in self.endings if one.kind == "unnoticed"]
-
-    def _lies(self, spec: str, kind: str) -> list[str]:
-        return sorted(ending.lie for ending in self.endings if (ending.spec, ending.kind) == (spec, kind))
 
 
 def excuses(path: Path) -> Excuses:

@@ -121,7 +121,24 @@ class TestMatrix:
         assert matrix.unmoved_specs({"e"}) == ["b", "c", "d"]
         assert [one.spec for one in matrix.late()] == ["a", "c"]
         assert [one.spec for one in matrix.missed()] == ["e"]
-        assert matrix.kept()["specs"]["a"] == {"assertion": "one", "error": "two"}
+        assert matrix.kept({}, whole=True)["specs"]["a"] == {"assertion": "one", "error": "two"}
+
+    def test_sets_aside_what_a_race_decides(self):
+        """What is noticed one time and not another cannot be asked for in CI, and is not forgotten either."""
+        before = {"a": {"assertion": "gone noticed raced", "at times": "wavers"}, "b": {"assertion": "one"}}
+        endings = ending("a", "noticed", "assertion"), ending("a", "raced", "unnoticed")
+
+        part, whole = (Matrix("", endings).kept(before, whole=whole)["specs"] for whole in (False, True))
+
+        assert part == {"a": {"assertion": "gone noticed", "at times": "raced wavers"}, "b": {"assertion": "one"}}
+        assert whole == {"a": {"assertion": "noticed", "at times": "raced"}, "b": {"assertion": "one"}}
+
+    def test_lets_a_mended_spec_rise(self):
+        """What was an error before may be an assertion now; what once wavered stays doubtful."""
+        before = {"a": {"error": "one", "at times": "two"}}
+        endings = ending("a", "one", "assertion"), ending("a", "two", "assertion")
+
+        assert Matrix("", endings).kept(before, whole=True)["specs"]["a"] == {"assertion": "one", "at times": "two"}
 
     def test_counts_a_late_assertion_as_late(self):
         """Whoever waits for ten seconds has not asserted, he has given up."""
