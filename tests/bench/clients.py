@@ -1,5 +1,6 @@
 """How fast the clients are, beside their peers: one broker, one message, medians of rounds in turn.
 
+Each peer works in a process of its own, as programs do: what another has imported or left behind is not its burden.
 Seconds depend on the machine; what can be compared is a column, and the ratio to rmqspec in it. Peers that are not
 installed are left out (`pip install -e '.[bench]'` brings them; the C client needs a compiler and librabbitmq).
 
@@ -8,9 +9,12 @@ On the broker of RABBITMQ_URL, or on one that is found.
 """
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import statistics
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import calling
@@ -24,15 +28,21 @@ from rmqspec.broker import Choice, find
 def rates(peers, rounds, count, prepare, arguments):
     """The median rate of each peer over rounds in turn, so that what disturbs the machine disturbs them alike."""
     found = {name: [] for name in peers}
-    for _ in range(rounds):
-        for name, (peer, part) in peers.items():
-            messages = max(50, int(count * part) // 50 * 50)
-            prepare(messages)
-            try:
-                found[name].append(messages / peer(*arguments, messages))
-            except ImportError:
-                continue
+    with contextlib.ExitStack() as stack:
+        processes = {name: stack.enter_context(process_of_its_own()) for name in peers}
+        for _ in range(rounds):
+            for name, (peer, part) in peers.items():
+                messages = max(50, int(count * part) // 50 * 50)
+                prepare(messages)
+                try:
+                    found[name].append(messages / processes[name].submit(peer, *arguments, messages).result())
+                except ImportError:
+                    continue
     return {name: round(statistics.median(values), 1) for name, values in found.items() if values}
+
+
+def process_of_its_own():
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def table(title, rates_by_name):
@@ -96,7 +106,7 @@ class Bench:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--smoke", action="store_true", help="one short round: whether it runs, not how fast it is")
     parser.add_argument("--json", type=Path)
