@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rmqspec import client
-from rmqspec.broker import Broker, BrokerError, Configuration, NotOurs
-from rmqspec.broker.configuration import PLAIN
+from rmqspec.broker import Broker
 from rmqspec.broker.vhosts import VhostPool
 from rmqspec.client import Channel, Connection, Delivery, Settings, open_connections
 from rmqspec.client.connection import hang_up
@@ -35,43 +34,6 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 def patience(request: pytest.FixtureRequest) -> float:
     """Seconds after which a test no longer believes that something will come."""
     return request.config.stash.get(PATIENCE, 10.0)
-
-
-@pytest.fixture(scope="module")
-def another_broker(broker: Broker) -> Iterator[Callable[..., Broker]]:
-    """Starts one more broker of the same kind, for one module: `another_broker(Configuration(lines=…))`."""
-    started: list[Broker] = []
-
-    def start(configuration: Configuration = PLAIN) -> Broker:
-        try:
-            started.append(broker.another(configuration))
-        except NotOurs as reason:
-            pytest.skip(f"not run: {reason}")
-        except BrokerError as error:
-            pytest.fail(f"no disposable broker: {error}", pytrace=False)
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
-
-@pytest.fixture(scope="module")
-def disposable_broker(another_broker: Callable[..., Broker]) -> Broker:
-    """A second broker of the same kind, for one module: `stop()`, `kill()`, `start()` and `restart()` it."""
-    return another_broker()
-
-
-@pytest.fixture(scope="module")
-def disposable_url(disposable_broker: Broker, route: Callable[[str], str], lie: object) -> Iterator[str]:
-    """The AMQP URL of a vhost of the disposable broker; each lie has its own."""
-    if lie is None:
-        yield route(disposable_broker.endpoint.url())
-        return
-    name = f"rmqspec-{next(_numbers)}"
-    disposable_broker.management.create_vhost(name)
-    yield route(disposable_broker.endpoint.url(name))
-    disposable_broker.management.delete_vhost(name)
 
 
 @pytest.fixture(scope="session")

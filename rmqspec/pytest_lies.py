@@ -126,7 +126,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
         items[:] = wanted
         for item in items:
-            if "another_broker" in getattr(item, "fixturenames", ()) and config.pluginmanager.has_plugin("xdist"):
+            if has_its_broker(item) and config.pluginmanager.has_plugin("xdist"):
                 item.add_marker(pytest.mark.xdist_group(item.path.stem))  # the rest may go to any worker
 
 
@@ -137,6 +137,11 @@ def pair_of(item: pytest.Item) -> tuple[str, str] | None:
         return None
     spec = item.nodeid.removesuffix("]").removesuffix(name)
     return (spec.removesuffix("[") if spec.endswith("[") else spec.removesuffix("-") + "]"), name
+
+
+def has_its_broker(item: pytest.Item) -> bool:
+    """Whether the spec speaks to a broker that was started for its module."""
+    return "another_broker" in getattr(item, "fixturenames", ())
 
 
 class _Witness:
@@ -160,13 +165,13 @@ class _Witness:
                 vars(report)["rmqspec_lie"] = [*pair, *_end(report, call), bool(self._liar.told)]
             if report.failed:  # it is what was wanted
                 report.outcome = "skipped"  # of a set-up too: what comes behind it is not run
-        elif report.when == "teardown" and self._liar.heard:
+        elif report.when == "teardown" and (self._liar.heard or has_its_broker(item)):
             vars(report)["rmqspec_would"] = [item.nodeid, *self._would(item)]
         return report
 
     def _would(self, item: pytest.Item) -> list[str]:
         told = self._liar.told
-        if "another_broker" in getattr(item, "fixturenames", ()):  # what is set up for the module is lied to as well
+        if has_its_broker(item):  # what is set up for the module is lied to as well
             told = self._module.setdefault(item.nodeid.partition("::")[0], set())
             told |= self._liar.told
         return [name for name in LIES if name in told]

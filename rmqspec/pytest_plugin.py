@@ -11,7 +11,13 @@ import pytest
 from rmqspec.broker import SETTINGS, SOURCES, Broker, Choice, NoBroker, find
 from rmqspec.broker.shared import SharedBroker
 
-pytest_plugins = ["rmqspec.pytest_fixtures", "rmqspec.pytest_record", "rmqspec.pytest_lies", "rmqspec.pytest_route"]
+pytest_plugins = [
+    "rmqspec.pytest_fixtures",
+    "rmqspec.pytest_record",
+    "rmqspec.pytest_lies",
+    "rmqspec.pytest_route",
+    "rmqspec.pytest_disposable",
+]
 
 BROKER = pytest.StashKey[Broker]()
 CHOICE = pytest.StashKey[Choice]()

@@ -1,4 +1,6 @@
-"""Lies about what client and broker say to each other, one at a time: whoever trusts the broker is to notice.
+"""Lies about what client and broker say to each other, and how a broker is configured; one at a time.
+
+Whoever trusts the broker is to notice.
 
 Source: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from rmqspec.broker.configuration import Configuration
 from rmqspec.wire.lies.lie import Lie, Talk
 from rmqspec.wire.proxy import Proxy
 from rmqspec.wire.pump import Direction, Tap
@@ -38,6 +41,18 @@ class Liar:
         """Forgets what was told."""
         self.told: set[str] = set()
         self.heard = False
+
+    def configured(self, configuration: Configuration) -> Configuration:
+        """What a broker that is to have this configuration is started with."""
+        for lie in self.would:
+            if lie.configure is not None and lie.configure(configuration) != configuration:
+                self.told.add(lie.name)
+        if self.lie is None or self.lie.configure is None:
+            return configuration
+        lied = self.lie.configure(configuration)
+        if lied != configuration:
+            self.told.add(self.lie.name)
+        return lied
 
     def stand_in(self, proxy: Proxy) -> None:
         """From now on sees what passes there."""

@@ -102,7 +102,7 @@ class TestLies:
 
     @given(st.data())
     @settings(deadline=None, max_examples=15)
-    @pytest.mark.parametrize("lie", LIES.values(), ids=list(LIES))
+    @pytest.mark.parametrize("lie", [pytest.param(lie, id=lie.name) for lie in LIES.values() if lie.methods])
     def test_bear_whatever_is_said(self, lie, data):
         """Also tables that no broker would make, as clients may: a defect in a lie would look like one of the spec."""
         says = []

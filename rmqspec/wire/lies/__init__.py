@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from rmqspec.wire.lies.bindings import BINDINGS
+from rmqspec.wire.lies.configurations import CONFIGURATIONS
 from rmqspec.wire.lies.confirms import CONFIRMS
 from rmqspec.wire.lies.consuming import CONSUMING
 from rmqspec.wire.lies.declarations import DECLARATIONS
@@ -15,7 +16,7 @@ __all__ = ["LIES", "Lie"]
 
 LIES: Mapping[str, Lie] = {
     lie.name: lie
-    for table in (DECLARATIONS, BINDINGS, PUBLISHING, CONFIRMS, CONSUMING, DELIVERIES, ERRORS)
+    for table in (DECLARATIONS, BINDINGS, PUBLISHING, CONFIRMS, CONSUMING, DELIVERIES, ERRORS, CONFIGURATIONS)
     for lie in table
 }
 """All of them by name, in the order of the tables."""

@@ -9,6 +9,7 @@ from typing import Any
 from pika import spec
 from pika.amqp_object import AMQPObject
 
+from rmqspec.broker.configuration import Configuration
 from rmqspec.wire.said import Said
 
 __all__ = [
@@ -58,17 +59,25 @@ class Lie:
         sentence: What a broker does that tells it.
         methods: The methods that it wants to see.
         tell: What becomes of one of them.
+        configure: What becomes of the configuration of a broker that a spec starts for itself; None where the lie is
+            told on the wire. What is said over TLS can be falsified in this way alone.
     """
 
     name: str
     sentence: str
     methods: frozenset[str]
     tell: Tell = field(repr=False)
+    configure: Callable[[Configuration], Configuration] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, sentence: str, methods: str, tell: Tell) -> Lie:
         """As a row of a table has it: the methods are one string."""
         return cls(name, sentence, frozenset(methods.split()), tell)
+
+    @classmethod
+    def of_configuration(cls, name: str, sentence: str, configure: Callable[[Configuration], Configuration]) -> Lie:
+        """A lie that is told before the broker starts."""
+        return cls(name, sentence, frozenset(), lambda said, _: said, configure)
 
 
 # What a broker answers to a method that it has done.
