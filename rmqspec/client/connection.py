@@ -84,6 +84,11 @@ class Loop(SelectConnection):
         """
         self._output_marshaled_frames([b"".join(pieces)])  # type: ignore[attr-defined]
 
+    def cut(self) -> None:
+        """Ends without waiting for the broker any longer; nothing happens if that has come to an end already."""
+        if not self.is_closed:
+            self._terminate_stream(exceptions.StreamLostError("the goodbye was not answered"))  # type: ignore[attr-defined]
+
 
 _opened: WeakSet[Connection | Loop] = WeakSet()
 

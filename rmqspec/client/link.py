@@ -24,6 +24,7 @@ from rmqspec.client.settings import Settings
 
 __all__ = ["Link", "LoopChannel", "Tenant"]
 
+GOODBYE = 10.0  # seconds at most that the end of a connection may take
 PAUSES = wait_random_exponential(multiplier=0.05, max=10.0)  # seconds between attempts to connect
 
 
@@ -78,11 +79,14 @@ class Link:
             self._loop.ioloop.add_callback_threadsafe(work)
             return True
 
-    def close(self, timeout: float = 10.0) -> None:
-        """Says goodbye to the broker and ends the thread, within so many seconds."""
+    def close(self) -> None:
+        """Says goodbye to the broker and ends the thread. A goodbye that is not answered is waited for in vain, once.
+
+        As long as for any answer, and no longer than ``GOODBYE``.
+        """
         self._closing.set()
         self.soon(self._hang_up)
-        self._thread.join(timeout)
+        self._thread.join(GOODBYE + 1.0)
 
     @property
     def in_thread(self) -> bool:
@@ -190,6 +194,8 @@ class Link:
             # pika does not bear to be closed while it is connecting; that ends soon, and then somebody looks again.
             if self._loop is not None and not self._opening:
                 self._loop.close()
+                limit = min(GOODBYE, self._settings.answer_timeout or GOODBYE)
+                self._loop.ioloop.call_later(limit, self._loop.cut)
         except ConnectionWrongStateError:
             return  # it is closing already
 

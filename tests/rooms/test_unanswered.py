@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 from pika.exceptions import StreamLostError
 
-from rmqspec.client import Publisher, Settings, connect
+from rmqspec.client import Consumer, Outcome, Publisher, Settings, connect, open_connections
 from rmqspec.client.errors import OutcomeUnknown, Unanswered
 from rmqspec.client.overdue import Overdue
 from rmqspec.wire import Proxy
@@ -91,6 +91,25 @@ class TestPublisher:
             assert not second.done()
             assert isinstance(second.exception(5), OutcomeUnknown)
             assert time.monotonic() - sent >= 0.4
+
+
+class TestConsumer:
+    """`Consumer.stop`."""
+
+    def test_goes_without_a_goodbye(self, silent, channel, eventually):
+        """Who is to be restarted is not to wait for a broker that does not answer."""
+        channel.queue_declare("q", durable=True)
+        consumer = Consumer(silent("consumer-tag-lost"), "q", lambda _: Outcome.ACK, name="nobody knows this tag")
+        thread = threading.Thread(target=consumer.run)
+        thread.start()
+        eventually(lambda: channel.queue_declare("q", passive=True).method.consumer_count, 1)
+        begin = time.monotonic()
+
+        consumer.stop()
+        thread.join()
+
+        assert 0.4 <= time.monotonic() - begin < 2
+        assert "nobody knows this tag" not in [one.name for one in open_connections()]
 
 
 class Loop:
