@@ -44,9 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.getoption("record"):
         raise pytest.UsageError("--record keeps what brokers do, not lies: leave one of the options out")
-    config.stash[LIAR], config.stash[PATIENCE] = Liar(), SECONDS
+    config.stash[LIAR] = Liar()
     _hasten_hypothesis()
-    if not tells:
+    if tells:
+        config.stash[PATIENCE] = SECONDS
+    else:
         config.stash[LIAR].would = tuple(LIES.values())
     config.pluginmanager.register(_Witness(config.stash[LIAR]))
     if not hasattr(config, "workerinput"):
