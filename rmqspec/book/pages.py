@@ -179,3 +179,13 @@ class Book:
         """The product and the versions."""
         product = self.runs[0].header.product
         return f"{product} {', '.join(run.label for run in self.runs)}"
+
+    @property
+    def lead(self) -> str:
+        """What its sentences are: tests, or the scenes of the demo."""
+        if {part.name for part in self.parts} == {"demo"}:
+            return "Each sentence is a scene that was played on a real broker. Each shows what went over the wire."
+        return (
+            "Each sentence is a test that ran against a real broker. "
+            "Each shows how it ended, its source, and what went over the wire."
+        )

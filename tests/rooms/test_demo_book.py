@@ -28,6 +28,7 @@ class TestBookOfTheDemo:
             "1 workers, notification, analytics and logs take their places",
             "2 orders are published, each confirmed; then something that is no order",
             "All orders are settled",
+            "Each sentence is a scene that was played on a real broker",
         ):
             assert words in text
         assert {"producer", "onlooker", "inventory", "basic.publish", "basic.deliver"} <= set(
