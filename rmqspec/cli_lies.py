@@ -30,6 +30,7 @@ PATIENT = ["--timeout=20", "-o", "timeout_func_only=true", "-p", "no:randomly"]
 @click.option("--list", "only_list", is_flag=True, help="Show the lies, and tell none.")
 @click.option("--sample", type=click.IntRange(1), help="So many pairs of the kept matrix; each must be noticed again.")
 @click.option("--again", is_flag=True, help="All pairs of the kept matrix; each must be noticed again.")
+@click.option("--new", is_flag=True, help="Only specs of which nothing is kept yet, of any version.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which pairs.")
 @click.option("--workers", type=click.IntRange(1), default=4, show_default=True, help="How many tests run at once.")
 @click.option(
@@ -44,6 +45,7 @@ def lies_command(
     only_list: bool,
     sample: int | None,
     again: bool,
+    new: bool,
     seed: int,
     workers: int,
     keep: bool,
@@ -67,7 +69,7 @@ def lies_command(
         matrix = runner.run("--tell-lies", str(KEPT), *(["--lies-sample", f"{sample}:{seed}"] if sample else []))
         complaints = [f"{one.spec} does not notice {one.lie!r} any more" for one in matrix.missed()]
     else:
-        matrix = runner.run("--tell-lies", str(runner.note()))
+        matrix = runner.run("--tell-lies", str(runner.note(_kept_specs() if new else set())))
         complaints = _complaints(matrix)
         terminal.console.print(_counted(matrix))
     if keep:
@@ -90,10 +92,13 @@ class _Runner:
         self._place = tempfile.TemporaryDirectory(prefix="rmqspec-lies-")  # gone with this process
         self._folder = Path(self._place.name)
 
-    def note(self) -> Path:
-        """Which lies each spec would be told."""
+    def note(self, known: set[str]) -> Path:
+        """Which lies each spec would be told, but for those that are known."""
         path = self._folder / "would.json"
         self._pytest("--note-lies", str(path))
+        would = json.loads(path.read_text("utf-8"))
+        would["specs"] = {spec: lies for spec, lies in would["specs"].items() if spec not in known}
+        path.write_text(json.dumps(would), "utf-8")
         return path
 
     def run(self, *options: str) -> Matrix:
@@ -116,6 +121,10 @@ def _complaints(matrix: Matrix) -> list[str]:
         *(f"no lie turns it red: {spec}" for spec in matrix.unmoved_specs(excused)),
         *(f"too late: {one.spec} with {one.lie!r}, {one.kind} after {one.seconds:g} s" for one in matrix.late()),
     ]
+
+
+def _kept_specs() -> set[str]:
+    return {spec for path in KEPT.glob("[0-9]*.json") for spec in json.loads(path.read_text("utf-8"))["specs"]}
 
 
 def _keep(matrix: Matrix, *, whole: bool) -> Path:

@@ -82,7 +82,7 @@ class Matrix:
                 wavers = old.get(lie) == AT_TIMES or (old.get(lie) == "assertion" != kind)
                 kinds.setdefault(AT_TIMES if wavers else kind, []).append(lie)
             specs[spec] = {kind: " ".join(kinds[kind]) for kind in KEPT_KINDS if kinds[kind]}
-        return {"broker": self.broker, "specs": dict(sorted(specs.items()))}
+        return {"broker": self.broker, "specs": {spec: kinds for spec, kinds in sorted(specs.items()) if kinds}}
 
     def unnoticed_lies(self) -> list[str]:
         """Those that no spec has answered by itself."""

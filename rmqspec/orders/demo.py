@@ -87,7 +87,8 @@ def run(source: str | Settings, plan: Plan, voice: Voice, scene: Say) -> list[Ro
         inventory = system.start(partial(InventoryServer, say=voice("inventory")))
         scene("RPC: the shop asks the inventory before it takes orders")
         asked = _ask(source, voice("rpc-client"))
-        scene(f"{plan.workers} workers, notification, analytics and logs take their places")
+        some = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
+        scene(f"{some}, notification, analytics and logs take their places")
         cast = _cast(system, plan, voice, inventory)
         scene(f"{plan.orders} orders are published, each confirmed; then something that is no order")
         _publish(system, plan, voice("producer"))

@@ -25,7 +25,7 @@ class TestBookOfTheDemo:
         for words in (
             "The topology is declared: 4 exchanges, 6 queues, all durable",
             "RPC: the shop asks the inventory before it takes orders",
-            "1 workers, notification, analytics and logs take their places",
+            "1 worker, notification, analytics and logs take their places",
             "2 orders are published, each confirmed; then something that is no order",
             "All orders are settled",
             "Each sentence is a scene that was played on a real broker",

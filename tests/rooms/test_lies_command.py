@@ -70,6 +70,14 @@ class TestCommand:
         assert "tests/lessons/test_07_x.py::test_needs_no_broker" not in specs
 
         assert lies("--sample", "4").ret == 0
+        newer = (
+            SUITE
+            + """
+def test_is_new(channel):
+    assert channel.queue_declare("n", durable=True).method.queue == "n"
+"""
+        )
+        assert "told to 1 specs" in str(lies("--new", suite=newer).stdout)
         blind = lies("--sample", "40", suite=SUITE.replace('assert drain("q") == [b"kept"]', "assert drain"))
         assert blind.ret == 1
         assert f"{KEEPS} does not notice 'body-falsified' any more" in str(blind.stderr) + str(blind.stdout)
