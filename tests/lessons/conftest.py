@@ -8,7 +8,7 @@ from functools import partial
 
 import pika
 import pytest
-from pika.exceptions import AMQPConnectionError
+from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, ConnectionClosedByBroker
 
 from rmqspec.broker.endpoint import random_login
 from rmqspec.client import Connection
@@ -66,6 +66,34 @@ def cut():
             connection.process_data_events()
 
     return die
+
+
+@pytest.fixture
+def refusal(connection):
+    """What the broker says to a mistake, on a channel of its own; (0, "") if it does not mind: `refusal(mistake)`."""
+
+    def of(mistake):
+        try:
+            with connection.channel() as careless:
+                mistake(careless)
+        except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
+            return error.reply_code, error.reply_text
+        return 0, ""
+
+    return of
+
+
+@pytest.fixture
+def looks(refusal):
+    """Whether a queue or an exchange is there, "there" or "gone": `looks("queue", "work")`."""
+
+    def at(kind, name):
+        code, words = refusal(lambda channel: getattr(channel, f"{kind}_declare")(name, passive=True))
+        if code:
+            assert (code, words.startswith(f"NOT_FOUND - no {kind} '{name}' in vhost")) == (404, True)
+        return "gone" if code else "there"
+
+    return at
 
 
 @pytest.fixture

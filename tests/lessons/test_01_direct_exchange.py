@@ -12,11 +12,29 @@ Code: rmqspec/orders/topology.py, rmqspec/orders/producer.py
 """
 
 import pytest
+from pika import BasicProperties
 
 from rmqspec.client.errors import Returned
 from rmqspec.orders import Order, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+
+# All that can be written on the envelope, but for the user's name: that one must be true.
+ENVELOPE = BasicProperties(
+    content_type="text/plain",
+    content_encoding="utf-8",
+    headers={"shop": "Ada", "items": 2},
+    delivery_mode=2,
+    priority=3,
+    correlation_id="00-0001/1",
+    reply_to="answers",
+    expiration="60000",
+    message_id="00-0001",
+    timestamp=1_700_000_000,
+    type="order",
+    app_id="shop",
+    cluster_id="old",
+)
 
 
 @pytest.fixture
@@ -36,6 +54,17 @@ class TestRabbitMQ:
         channel.basic_publish(exchange, "order", b"one keyboard")
 
         assert drain(queue) == [b"one keyboard"]
+
+    @behaviour("PUB-04", "PUB-06")
+    @pytest.mark.parametrize("body", [b"one keyboard", b""], ids=["body", "no_body"])
+    def test_delivers_what_was_published(self, channel, exchange, bound_queue, receive, body):
+        """The broker reads some of what is on the envelope, changes none of it, and never opens the letter."""
+        queue = bound_queue(exchange, "order")
+
+        channel.basic_publish(exchange, "order", body, ENVELOPE)
+
+        (delivery,) = receive(queue)
+        assert (delivery.body, delivery.properties) == (body, ENVELOPE)
 
     @behaviour("DIRECT-01")
     def test_keeps_out_a_message_with_another_key(self, channel, exchange, bound_queue, drain):

@@ -90,16 +90,11 @@ class TestRabbitMQ:
     @behaviour("XDEATH-01")
     def test_writes_into_x_death_what_happened(self, rejected):
         """Enough to find the cause, and to send the message back to where it was first published."""
-        (death,) = rejected().properties.headers["x-death"]
+        deaths = rejected().properties.headers.get("x-death", [])
 
-        assert death.pop("time").year > 2000
-        assert death == {
-            "reason": "rejected",
-            "queue": "orders",
-            "count": 1,
-            "exchange": "orders.direct",
-            "routing-keys": ["order"],
-        }
+        assert [death.pop("time").year > 2000 for death in deaths] == [True]
+        one = {"reason": "rejected", "queue": "orders", "count": 1}
+        assert deaths == [one | {"exchange": "orders.direct", "routing-keys": ["order"]}]
 
     @behaviour("XDEATH-15")
     def test_leaves_body_and_properties_alone(self, rejected):
@@ -147,7 +142,7 @@ class TestRabbitMQ:
         """A headers exchange can route by them, which it cannot by the table in `x-death`."""
         headers = rejected().properties.headers
 
-        assert (headers["x-first-death-reason"], headers["x-first-death-queue"]) == ("rejected", "orders")
+        assert (headers.get("x-first-death-reason"), headers.get("x-first-death-queue")) == ("rejected", "orders")
 
     @behaviour("XDEATH-06")
     @pytest.mark.rabbitmq(since="4.0")
@@ -155,7 +150,7 @@ class TestRabbitMQ:
         """After several deaths, the first and the last are what one asks for."""
         headers = rejected().properties.headers
 
-        assert (headers["x-last-death-reason"], headers["x-last-death-queue"]) == ("rejected", "orders")
+        assert (headers.get("x-last-death-reason"), headers.get("x-last-death-queue")) == ("rejected", "orders")
 
     @behaviour("XDEATH-06")
     @pytest.mark.rabbitmq(before="4.0")

@@ -24,7 +24,6 @@ from rmqspec.client.errors import OutcomeUnknown
 from .lost_connections import WORK, before, client, killed_at_work, silent_broker, silent_clients
 
 behaviour = pytest.mark.behaviour
-
 pytestmark = pytest.mark.timeout(180)  # a broker of its own is killed and started again
 
 

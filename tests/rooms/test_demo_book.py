@@ -17,7 +17,6 @@ class TestBookOfTheDemo:
     def test_shows_each_scene_and_who_takes_part(self, run, broker, tmp_path):
         """The same scenes as in the terminal; who speaks is called as there."""
         path = tmp_path / "demo.html"
-
         demo = run("demo", "--orders", "2", "--workers", "1", "--work-time", "0", "--book", str(path))
 
         assert demo.ends() == 0, demo.output

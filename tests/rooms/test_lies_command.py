@@ -70,17 +70,21 @@ class TestCommand:
         assert "tests/lessons/test_07_x.py::test_needs_no_broker" not in specs
 
         assert lies("--sample", "4").ret == 0
-        newer = (
-            SUITE
-            + """
-def test_is_new(channel):
-    assert channel.queue_declare("n", durable=True).method.queue == "n"
-"""
-        )
-        assert "told to 1 specs" in str(lies("--new", suite=newer).stdout)
         blind = lies("--sample", "40", suite=SUITE.replace('assert drain("q") == [b"kept"]', "assert drain"))
         assert blind.ret == 1
         assert f"{KEEPS} does not notice 'body-falsified' any more" in str(blind.stderr) + str(blind.stdout)
+
+    @pytest.mark.timeout(120)  # two runs of pytest
+    def test_asks_new_specs_alone(self, lies, pytester):
+        """Who has written one spec need not tell a thousand others."""
+        known = [NOTHING, *(f"tests/lessons/test_07_x.py::test_counts[{case}]" for case in ("one", "two"))]
+        (pytester.path / "tests" / "lies").mkdir()
+        kept = json.dumps({"specs": {spec: {"error": "queue-not-made"} for spec in known}})
+        (pytester.path / "tests" / "lies" / "4.3.json").write_text(kept)
+
+        told = str(lies("--new").stdout)
+
+        assert "told to 1 specs" in told
 
     def test_shows_what_it_can_tell(self, lies):
         """A reader wants to know what a lie is before he believes a matrix."""

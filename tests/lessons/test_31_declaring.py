@@ -1,0 +1,170 @@
+"""Declaring: what a program may assume about what is there.
+
+To declare is to say what one needs. What is missing is made, what is there in the same form is left as it is, and what
+is there in another form is an error: so every program can declare all that it uses, each time it starts, and none has
+to start first. Who only wants to look declares passively. A mistake in any of this costs the channel on which it was
+made, and nothing else.
+
+The order system declares its topology from data, and each of its parts declares all of it.
+
+Spec: https://www.rabbitmq.com/docs/queues#property-equivalence
+Code: rmqspec/client/topology.py, rmqspec/orders/topology.py
+"""
+
+import pytest
+
+from rmqspec.client.errors import ChannelClosed
+from rmqspec.client.topology import Binding, Exchange, Queue, Topology
+
+behaviour = pytest.mark.behaviour
+
+
+class TestRabbitMQ:
+    """What the broker promises. Only pika is used here."""
+
+    @behaviour("QDECL-03")
+    def test_names_a_queue_that_has_no_name(self, channel):
+        """Who needs a queue for himself need not think of a name that nobody else has."""
+        first, second = (channel.queue_declare("", exclusive=True).method.queue for _ in range(2))
+
+        assert (first[:8], second[:8], first != second) == ("amq.gen-", "amq.gen-", True)
+
+    @behaviour("QDECL-04", "XDECL-08", "CHAN-03")
+    @pytest.mark.parametrize(
+        "mistake",
+        [lambda channel: channel.queue_declare("amq.mine"), lambda channel: channel.exchange_declare("amq.mine")],
+        ids=["queue", "exchange"],
+    )
+    def test_keeps_names_with_amq_for_itself(self, refusal, mistake):
+        """What begins like this is the broker's own, and no program is to be taken for it."""
+        code, words = refusal(mistake)
+
+        assert (code, "prefix" in words or "reserved" in words) == (403, True)
+
+    @behaviour("QDECL-01")
+    def test_tells_how_many_wait_and_how_many_consume(self, connection, channel):
+        """A declaration is the cheapest look at a queue: no management API, no other port, no other password."""
+        for _ in range(3):
+            channel.queue_declare("work", durable=True)
+            channel.basic_publish("", "work", b"order")
+        reader = connection.channel()
+        reader.basic_qos(prefetch_count=1)
+        reader.basic_consume("work", lambda *_: None)
+
+        told = channel.queue_declare("work", durable=True).method
+
+        assert (told.queue, told.message_count, told.consumer_count) == ("work", 2, 1)
+
+    @behaviour("GET-01")
+    def test_tells_how_many_are_left(self, channel):
+        """Each look says what would come after it; the last one says zero, and the next one finds nothing."""
+        channel.queue_declare("work", durable=True)
+        for body in (b"first", b"second"):
+            channel.basic_publish("", "work", body)
+
+        left = [channel.basic_get("work")[0].message_count for _ in range(2)]
+
+        assert (left, channel.basic_get("work")) == ([1, 0], (None, None, None))
+
+    @behaviour("XDECL-01", "XDECL-09", "XDECL-05")
+    @pytest.mark.parametrize("passive", [False, True], ids=["again", "passively"])
+    def test_leaves_what_is_there_as_it_is(self, channel, bound_queue, drain, passive):
+        """Each start of each program declares everything, and no order is lost by it."""
+        channel.exchange_declare("post", "direct", durable=True)
+        queue = bound_queue("post", "order")
+        channel.exchange_declare("amq.topic", "topic", durable=True)
+
+        channel.exchange_declare("post", "direct", durable=True, passive=passive)
+        channel.basic_publish("post", "order", b"letter")
+
+        assert drain(queue) == [b"letter"]
+
+    @behaviour("XDECL-05", "QDECL-14", "QDECL-15", "CHAN-03")
+    @pytest.mark.parametrize("kind", ["queue", "exchange"])
+    def test_makes_nothing_for_who_only_looks(self, looks, kind):
+        """A monitor that declared what it watches would hide that it is gone."""
+        assert [looks(kind, "post") for _ in range(2)] == ["gone", "gone"]
+
+    @behaviour("XDECL-02", "XDECL-04", "XAUTO-07", "CHAN-03")
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"exchange_type": "fanout"},
+            {"durable": False},
+            {"auto_delete": True},
+            {"internal": True},
+            {"arguments": {"alternate-exchange": "unrouted"}},
+        ],
+        ids=["type", "durable", "auto_delete", "internal", "alternate_exchange"],
+    )
+    def test_refuses_another_form_of_an_exchange(self, channel, refusal, other):
+        """Two programs that disagree are stopped at once, and not when the first message goes astray."""
+        form = {"exchange_type": "direct", "durable": True}
+        channel.exchange_declare("post", **form)
+
+        code, words = refusal(lambda careless: careless.exchange_declare("post", **form | other))
+
+        assert (code, "inequivalent arg" in words) == (406, True)
+
+    @behaviour("QDECL-11", "CHAN-03")
+    def test_refuses_a_value_that_it_does_not_know(self, refusal):
+        """A misspelt place for a leader is found when the queue is made, and not when a node is full of them."""
+        arguments = {"x-queue-type": "quorum", "x-queue-leader-locator": "nearby"}
+
+        code, words = refusal(lambda channel: channel.queue_declare("work", durable=True, arguments=arguments))
+
+        assert (code, "x-queue-leader-locator" in words) == (406, True)
+
+    @behaviour("CHAN-03")
+    def test_takes_one_channel_for_a_mistake(self, connection, channel, refusal):
+        """Connections are dear and channels cheap: work that was begun beside the mistake goes on."""
+        assert refusal(lambda careless: careless.queue_declare("nowhere", passive=True))[0] == 404
+
+        assert (connection.is_open, channel.is_open) == (True, True)
+
+    @behaviour("XAUTO-06", "CHAN-03")
+    def test_takes_nothing_for_an_internal_exchange(self, channel, bound_queue, refusal, drain):
+        """It stands behind another one and is nobody's address: what comes there has been looked at before."""
+        channel.exchange_declare("inner", "fanout", durable=True, internal=True)
+        channel.exchange_declare("outer", "fanout", durable=True)
+        channel.exchange_bind("inner", "outer")
+        queue = bound_queue("inner")
+
+        code, words = refusal(lambda careless: publish_and_wait(careless, "inner"))
+        channel.basic_publish("outer", "", b"by the front door")
+
+        assert (code, "cannot publish to internal exchange" in words) == (403, True)
+        assert drain(queue) == [b"by the front door"]
+
+
+def publish_and_wait(channel, exchange):
+    """A refusal of what is published comes with the next answer."""
+    channel.basic_publish(exchange, "", b"by the back door")
+    channel.basic_qos(prefetch_count=1)
+
+
+class TestTopology:
+    """What our code adds: what an application needs as data, declared in an order that works."""
+
+    NEEDS = Topology(
+        exchanges=(Exchange("post", "direct"),),
+        queues=(Queue("letters", {"x-max-length": 10}),),
+        bindings=(Binding("post", "letters", "letter"),),
+    )
+
+    def test_declares_what_is_missing_and_leaves_the_rest(self, channel, drain):
+        """Every service does it at every start, whoever was first."""
+        self.NEEDS.declare(channel)
+        channel.basic_publish("post", "letter", b"kept")
+        self.NEEDS.declare(channel)
+
+        assert drain("letters") == [b"kept"]
+
+    def test_says_what_contradicts_it(self, connection, channel):
+        """A queue that somebody made by hand, a bit differently, is the usual reason why a service does not start."""
+        channel.queue_declare("letters", durable=True)
+
+        with pytest.raises(ChannelClosed, match=r"declaring the topology: .* inequivalent arg 'x-max-length'") as error:
+            self.NEEDS.declare(connection.channel())
+
+        assert error.value.reply_code == 406

@@ -1,0 +1,137 @@
+"""Deleting: by hand, on condition, and by itself.
+
+Deletion asks no questions: a queue goes with its messages, an exchange with its bindings, and who deletes what is not
+there hears that it is done. Whoever tidies up can set a condition. Some things delete themselves when the last who used
+them has gone: an auto-delete queue after its last consumer, an auto-delete exchange after its last binding. To purge is
+less than to delete: the queue stays, and so does what a consumer has in its hands.
+
+Everything in the order system is there to stay; what an operator throws away, `rmqspec dead-letters purge` counts.
+
+Spec: https://www.rabbitmq.com/docs/queues#temporary-queues
+Code: rmqspec/orders/dead_letters.py, rmqspec/orders/topology.py
+"""
+
+import pytest
+
+from rmqspec.orders.dead_letters import purge
+from rmqspec.orders.topology import FAILED
+
+behaviour = pytest.mark.behaviour
+
+
+@pytest.fixture
+def queue(channel):
+    channel.queue_declare("work", durable=True)
+    return "work"
+
+
+@pytest.fixture
+def held(connection, channel, queue):
+    """The channel of a consumer that holds the first of three messages."""
+    for body in (b"held", b"first", b"second"):
+        channel.basic_publish("", queue, body)
+    holder = connection.channel()
+    holder.basic_get(queue)
+    return holder
+
+
+class TestRabbitMQ:
+    """What the broker promises. Only pika is used here."""
+
+    @behaviour("QDEL-03", "CHAN-03")
+    @pytest.mark.parametrize(("condition", "words"), [("if_unused", "in use"), ("if_empty", "not empty")])
+    def test_deletes_no_queue_that_is_needed(self, queue, held, refusal, looks, condition, words):
+        """Who tidies up says so: without these conditions a queue goes with all that it holds."""
+        if condition == "if_unused":
+            held.basic_consume(queue, lambda *_: None)
+
+        code, said = refusal(lambda careless: careless.queue_delete(queue, **{condition: True}))
+
+        assert (code, words in said) == (406, True)
+        assert looks("queue", queue) == "there"
+
+    @behaviour("QDEL-04", "CHAN-04")
+    @pytest.mark.parametrize("condition", ["if_unused", "if_empty"])
+    def test_knows_no_conditions_for_a_quorum_queue(self, channel, refusal, condition):
+        """It is not refused but not implemented, and that costs the whole connection: tidy up in another way."""
+        channel.queue_declare("agreed", durable=True, arguments={"x-queue-type": "quorum"})
+
+        code, words = refusal(lambda careless: careless.queue_delete("agreed", **{condition: True}))
+
+        assert (code, words[:15]) == (540, "NOT_IMPLEMENTED")
+
+    @behaviour("QDEL-01", "QDEL-02", "XDECL-11")
+    def test_says_how_much_it_deleted(self, channel, queue, held):
+        """Nothing is as good as gone: to delete what is not there is no error, so two may tidy up at once."""
+        counts = [channel.queue_delete(queue).method.message_count for _ in range(2)]
+
+        assert (counts, channel.exchange_delete("nowhere").method.NAME) == ([2, 0], "Exchange.DeleteOk")
+
+    @behaviour("QDEL-06")
+    def test_purges_what_waits_and_not_what_is_held(self, channel, queue, held, eventually, drain):
+        """What a consumer has in hand is its own until it says what became of it, and may come back."""
+        purged = channel.queue_purge(queue).method.message_count
+        held.basic_nack(1)
+        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, 1)
+
+        assert (purged, drain(queue)) == (2, [b"held"])
+
+    @behaviour("XDECL-12", "XDECL-13", "CHAN-03")
+    def test_deletes_an_exchange_with_its_bindings(self, channel, bound_queue, refusal, drain):
+        """A namesake begins anew: who deletes and declares has to bind again, or nothing arrives."""
+        channel.exchange_declare("post", "direct", durable=True)
+        queue = bound_queue("post", "order")
+        assert refusal(lambda careless: careless.exchange_delete("post", if_unused=True))[0] == 406
+
+        channel.exchange_delete("post")
+        channel.exchange_declare("post", "direct", durable=True)
+        channel.basic_publish("post", "order", b"lost")
+
+        assert drain(queue) == []
+
+    @behaviour("QAUTO-01", "QAUTO-02", "QAUTO-03")
+    @pytest.mark.parametrize("end", ["basic_cancel", "close"], ids=["cancelled", "channel_closed"])
+    def test_deletes_a_queue_after_its_last_consumer(self, connect, channel, looks, end):
+        """It is made for whoever reads it: it waits for the first, and goes with the last."""
+        channel.queue_declare("passing", durable=True, auto_delete=True)
+        readers = [connect().channel() for _ in range(2)]
+        tags = [reader.basic_consume("passing", lambda *_: None) for reader in readers]
+
+        seen = [looks("queue", "passing")]
+        for reader, tag in zip(readers, tags, strict=True):
+            getattr(reader, end)(*[tag][: end == "basic_cancel"])
+            seen.append(looks("queue", "passing"))
+
+        assert seen == ["there", "there", "gone"]
+
+    @behaviour("XAUTO-01", "XAUTO-02")
+    def test_deletes_an_exchange_after_its_last_binding(self, channel, bound_queue, looks):
+        """Programs that come and go leave nothing behind where they met."""
+        channel.exchange_declare("passing", "fanout", durable=True, auto_delete=True)
+        first, last = bound_queue("passing"), bound_queue("passing")
+
+        channel.queue_unbind(first, "passing", "")
+        before = looks("exchange", "passing")
+        channel.queue_delete(last)
+
+        assert (before, looks("exchange", "passing")) == ("there", "gone")
+
+
+class TestDeadLetters:
+    """What our code adds: what is thrown away is counted, and nothing goes by mistake."""
+
+    def test_purge_only_what_waits(self, source, orders, connection, drain):
+        """An operator purges while a colleague replays: what he has in hand is not gone under his hands."""
+        for body in (b"in hand", b"waits", b"waits too"):
+            orders.channel.basic_publish("", FAILED, body)
+        colleague = connection.channel()
+        colleague.basic_get(FAILED)
+
+        assert purge(source) == 2
+
+        colleague.close()
+        assert drain(FAILED) == [b"in hand"]
+
+    def test_purge_nothing_where_nothing_failed(self, source):
+        """Not even the queue need be there: it is declared, as by every part of the order system."""
+        assert purge(source) == 0
