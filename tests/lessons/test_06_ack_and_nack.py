@@ -135,6 +135,13 @@ class TestRabbitMQ:
 
         assert take_back(3) == [b"first", b"second", b"third"]
 
+    @behaviour("ORDER-06")
+    def test_gives_back_all_that_a_channel_holds(self, holder, take_back):
+        """One word for whoever has lost his place: it comes again, to him or to somebody else."""
+        holder.basic_recover(requeue=True)
+
+        assert take_back(3) == [b"first", b"second", b"third"]
+
     @behaviour("GET-02")
     def test_loses_what_an_auto_ack_consumer_held(self, connection, queue, take_back):
         """Done the moment it is sent: a crash before the work loses the message, and nobody is told."""

@@ -72,7 +72,6 @@ DECLARATIONS = (
     _lost("queue-version-lost", "The storage version of a queue", "x-queue-version"),
     _lost("single-active-consumer-lost", "That a queue has one active consumer", "x-single-active-consumer"),
     _lost("delivery-limit-lost", "How often a message may come back", "x-delivery-limit"),
-    _lost("memory-length-lost", "How many messages a quorum queue keeps in memory", "x-max-in-memory-length"),
     _lost("stream-age-lost", "How old what a stream holds may be", "x-max-age"),
     _lost("segment-size-lost", "How large a segment of a stream is", "x-stream-max-segment-size-bytes"),
     _lost("leader-locator-lost", "Where the leader of a queue is to be", "x-queue-leader-locator"),
