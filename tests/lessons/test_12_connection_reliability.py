@@ -138,13 +138,13 @@ class TestRabbitMQ:
         assert silence.held == (0, True)
 
     @behaviour("PROTO-16")
-    def test_says_goodbye_when_it_may(self, disposable_broker, disposable_url):
+    def test_says_goodbye_when_it_may(self, disposable_broker, disposable_url, patience):
         """An operator's reason reaches the log of each client; a power cut gives none."""
         with client(disposable_url) as connection:
             disposable_broker.control("close_all_connections", "maintenance")
 
             with pytest.raises(exceptions.ConnectionClosedByBroker) as error:
-                connection.process_data_events(10)
+                connection.process_data_events(patience)
 
         assert (error.value.reply_code, error.value.reply_text) == (320, "CONNECTION_FORCED - maintenance")
 
@@ -153,21 +153,21 @@ class TestPublisher:
     """What our publisher adds: it connects again, and each message knows what became of it."""
 
     @pytest.mark.parametrize(("resend", "copies"), [(False, 1), (True, 2)], ids=["told", "sent_again"])
-    def test_may_repeat_what_has_arrived(self, harmed, proxy, drain, eventually, resend, copies):
+    def test_may_repeat_what_has_arrived(self, harmed, proxy, drain, eventually, patience, resend, copies):
         """The broker has the message and its confirm is lost: to be told or to send it twice is all the choice."""
         with Publisher(harmed, resend=resend) as publisher:
             proxy.refuse()
             proxy.drop_after(1)
             promise = publisher.publish("", "work", b"order")
             eventually(lambda: proxy.connections, 0)
-            told = None if resend else promise.exception(20)  # it has noticed by then: what follows waits for the next
+            told = None if resend else promise.exception(patience)  # by now it knows of its loss
             proxy.heal()
 
-            assert publisher.publish("", "work", b"next").result(20)
+            assert publisher.publish("", "work", b"next").result(patience)
         assert isinstance(told, OutcomeUnknown) == (not resend)
         assert drain("work") == [b"order"] * copies + [b"next"]
 
-    def test_waits_while_it_is_refused(self, harmed, proxy, drain):
+    def test_waits_while_it_is_refused(self, harmed, proxy, drain, patience):
         """A shop goes on selling while its broker is away; the orders leave in their order when it is back."""
         with Publisher(harmed, resend=True) as publisher:
             proxy.refuse()
@@ -175,15 +175,15 @@ class TestPublisher:
             promises = [publisher.publish("", "work", b"%d" % number) for number in range(3)]
             assert [promise.done() for promise in promises] == [False] * 3
             proxy.heal()
-            assert publisher.flush(20)
+            assert publisher.flush(patience)
         assert drain("work") == [b"0", b"1", b"2"]
 
-    def test_goes_to_the_next_host(self, harmed, proxy, url, drain):
+    def test_goes_to_the_next_host(self, harmed, proxy, url, drain, patience):
         """Of several addresses of one cluster any will do; the next one is tried first."""
         with Publisher(Settings(urls=(harmed, url)), resend=True) as publisher:
             proxy.refuse()
             proxy.cut()
-            assert publisher.publish("", "work", b"order").result(20)
+            assert publisher.publish("", "work", b"order").result(patience)
 
         assert drain("work") == [b"order"]
 

@@ -74,7 +74,7 @@ class Sender:
 
     def after(self, count):
         """What it was told, once it was so often; the wait ends with the news."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + (self.connection.patience or 10)
         while len(self.told) < count and time.monotonic() < deadline:
             self.connection.process_data_events(time_limit=1)  # returns with the first event
         return list(self.told)
