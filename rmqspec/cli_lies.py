@@ -28,7 +28,11 @@ PATIENT = ["--timeout=20", "-o", "timeout_func_only=true", "-p", "no:randomly"]
 @click.command("lies")
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
 @click.option("--list", "only_list", is_flag=True, help="Show the lies, and tell none.")
-@click.option("--sample", type=click.IntRange(1), help="So many pairs of the kept matrix; each must be noticed again.")
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    help="So many kept pairs, of chapters that restart no broker; each must be noticed again.",
+)
 @click.option("--again", is_flag=True, help="All pairs of the kept matrix; each must be noticed again.")
 @click.option("--new", is_flag=True, help="Only specs of which nothing is kept yet, of any version.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which pairs.")
