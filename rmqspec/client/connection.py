@@ -87,7 +87,7 @@ class Loop(SelectConnection):
     def cut(self) -> None:
         """Ends without waiting for the broker any longer; nothing happens if that has come to an end already."""
         if not self.is_closed:
-            self._terminate_stream(exceptions.StreamLostError("the goodbye was not answered"))  # type: ignore[attr-defined]
+            self._terminate_stream(exceptions.StreamLostError("the broker does not answer"))  # type: ignore[attr-defined]
 
 
 _opened: WeakSet[Connection | Loop] = WeakSet()

@@ -156,7 +156,24 @@ class Link:
         self._open_channel(loop)
 
     def _open_channel(self, loop: Loop) -> None:
-        loop.channel(on_open_callback=self._on_channel)
+        patience = self._settings.answer_timeout
+        timer = loop.ioloop.call_later(patience, lambda: self._give_up(loop)) if patience else None
+
+        def opened(channel: LoopChannel) -> None:
+            if timer is not None:
+                loop.ioloop.remove_timeout(timer)
+            self._on_channel(channel)
+
+        loop.channel(on_open_callback=opened)
+
+    def _give_up(self, loop: Loop) -> None:
+        if loop.is_open:
+            at = f"{self._parameters.host}:{self._parameters.port}"
+            self._refused = Unreachable(
+                f"the broker at {at} let the connection in and opened no channel within "
+                f"{self._settings.answer_timeout:g} s: try again, and look into its log"
+            )
+            loop.cut()
 
     def _on_channel(self, channel: LoopChannel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)

@@ -1,6 +1,7 @@
 """What chapter 12 needs some seconds for, each once: silence on either side, and a broker that is killed at work."""
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
@@ -26,24 +27,26 @@ def before(url):
     return Proxy(at.host, at.port)
 
 
-def end_of(connection):
-    """The error that ends a connection, once it has ended."""
+def end_of(connection, within):
+    """The error that ends a connection, once it has ended; None if it has not within so many seconds."""
+    deadline = time.monotonic() + within
     try:
-        while True:
-            connection.process_data_events(60)
+        while time.monotonic() < deadline:
+            connection.process_data_events(1)
     except exceptions.AMQPError as error:
         return error
+    return None
 
 
-def silent_broker(url):
+def silent_broker(url, within):
     """What a client of pika says in the end of a broker that has gone silent."""
     with before(url) as proxy:
         connection = client(proxy.url(url), 1)
         proxy.half_open()
-        return end_of(connection)
+        return end_of(connection, within)
 
 
-def silent_clients(url):
+def silent_clients(url, within):
     """Three clients say nothing: one is idle, two are too busy for heartbeats, of which one has agreed on none."""
     beats, frames, came = [], Frames(), []
 
@@ -60,9 +63,10 @@ def silent_clients(url):
             channel.basic_publish("", "work", body)
             channel.basic_get("work")
         idle.channel().basic_consume("work", lambda *delivery: came.append(delivery[1:]))
-        while not came:
-            idle.process_data_events(60)  # heartbeats are sent in here
-        error = end_of(busy)
+        deadline = time.monotonic() + within
+        while not came and time.monotonic() < deadline:
+            idle.process_data_events(1)  # heartbeats are sent in here
+        error = end_of(busy, within)
         held = channel.queue_declare("work", passive=True).method.message_count, patient.is_open
         idle.close()
     return SimpleNamespace(came=came, error=error, held=held, beats=len(beats))
@@ -71,7 +75,7 @@ def silent_clients(url):
 def publish_until(enough, under_way, url, name, **options):
     """Publishes one number after the other, and hands over the first 150 promises; the error of each, or none."""
     promises = {}
-    with Publisher(url, name, window=WINDOW, patience=120, **options) as publisher:
+    with Publisher(url, name, window=WINDOW, **options) as publisher:
         while not enough.is_set():
             body = f"{name} {len(promises)}".encode()
             promises[body] = publisher.publish("", "work", body)
@@ -110,10 +114,11 @@ def killed_at_work(broker, url, within):
                 promise.result(within)  # confirmed
             broker.kill()
             broker.start()
-        finally:
             back.set(), enough.set()
-        facts = SimpleNamespace(told=told.result(within), resent=resent.result(within), seen=seen)
-        with Publisher(url) as publisher:
-            publisher.publish("", "work", b"end").result(within)
-        consuming.result(within)
+            facts = SimpleNamespace(told=told.result(within), resent=resent.result(within), seen=seen)
+            with Publisher(url) as publisher:
+                publisher.publish("", "work", b"end").result(within)
+            consuming.result(within)
+        finally:
+            back.set(), enough.set(), consumer.stop()
     return facts

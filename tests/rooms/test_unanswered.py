@@ -10,12 +10,12 @@ from contextlib import closing
 import pytest
 from pika.exceptions import StreamLostError
 
-from rmqspec.client import Consumer, Outcome, Publisher, Settings, connect, open_connections
-from rmqspec.client.errors import OutcomeUnknown, Unanswered
+from rmqspec.client import Consumer, Outcome, Publisher, RpcClient, Settings, connect, open_connections
+from rmqspec.client.errors import OutcomeUnknown, Unanswered, Unreachable
 from rmqspec.client.overdue import Overdue
 from rmqspec.wire import Proxy
 from rmqspec.wire.liar import Liar
-from rmqspec.wire.lies import LIES
+from rmqspec.wire.lies import LIES, Lie
 
 
 @pytest.fixture
@@ -91,6 +91,22 @@ class TestPublisher:
             assert not second.done()
             assert isinstance(second.exception(5), OutcomeUnknown)
             assert time.monotonic() - sent >= 0.4
+
+
+class TestLink:
+    """What our clients stand on."""
+
+    @pytest.mark.parametrize("way", [Publisher, RpcClient], ids=["publisher", "rpc"])
+    def test_waits_no_longer_for_its_channel(self, silent, monkeypatch, way):
+        """A service that starts beside a broker in trouble says so, instead of hanging before its first line."""
+        mute = Lie.of("no-channel", "No channel opens.", "channel.open-ok", lambda *_: None)
+        monkeypatch.setitem(LIES, "no-channel", mute)
+        begin = time.monotonic()
+
+        with pytest.raises(Unreachable, match=r"opened no channel within 0\.4 s: try again"):
+            way(silent("no-channel"))
+
+        assert 0.4 <= time.monotonic() - begin < 2
 
 
 class TestConsumer:
