@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from rmqspec.broker import Broker, BrokerError, Configuration, NotOurs
 from rmqspec.broker.configuration import PLAIN
+from rmqspec.client import Settings
 from rmqspec.pytest_lies import LIAR
 from rmqspec.wire.lies import Lie
 
@@ -72,3 +74,9 @@ def disposable_url(disposable_broker: Broker, route: Callable[[str], str], lie: 
     disposable_broker.management.create_vhost(name)
     yield route(disposable_broker.endpoint.url(name))
     disposable_broker.management.delete_vhost(name)
+
+
+@pytest.fixture(scope="module")
+def disposable_source(disposable_url: str, patience: float) -> Settings:
+    """The same for our own clients, which wait for the broker's answers no longer than a test does."""
+    return replace(Settings.of(disposable_url), answer_timeout=patience)

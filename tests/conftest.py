@@ -22,8 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 class Process:
     """`rmqspec …` in a process of its own; its output is read as it comes."""
 
-    def __init__(self, *arguments, environment):
-        self.arguments, self.lines, self._news = arguments, [], threading.Condition()
+    def __init__(self, *arguments, environment, within=20.0):
+        self.arguments, self.lines, self._news, self._within = arguments, [], threading.Condition(), within
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rmqspec", *arguments],
             env=environment,
@@ -35,9 +35,9 @@ class Process:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def waits_for(self, words, count=1, within=20.0):
+    def waits_for(self, words, count=1):
         """Returns when so many lines with these words have come; the wait ends with the line, not with a poll."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + self._within
         with self._news:
             while len(found := [line for line in self.lines if words in line]) < count:
                 left = deadline - time.monotonic()
@@ -47,12 +47,12 @@ class Process:
                     pytest.fail(f"{self.arguments}: {words!r} was expected {count} times; it said:\n{said}")
         return found
 
-    def ends(self, with_signal=None, within=20.0):
+    def ends(self, with_signal=None, within=None):
         """Sends the signal, if any, and returns the exit code."""
         if with_signal is not None and self._process.poll() is None:
             self._process.send_signal(with_signal)
-        code = self._process.wait(within)
-        self._reader.join(within)
+        code = self._process.wait(within or self._within)
+        self._reader.join(self._within)
         self._process.stdout.close()
         return code
 
@@ -77,13 +77,14 @@ def environment(tmp_path):
 
 
 @pytest.fixture
-def run(environment, url):
+def run(environment, url, patience):
     """Starts `rmqspec …` on this test's vhost: `run("demo", "worker", "1")`. What still runs at the end is killed."""
     started = []
 
     def start(*arguments, **more):
         # The URL holds the password, so it travels in the environment: arguments are shown to every user.
-        started.append(Process(*arguments, environment={**environment, "RABBITMQ_URL": url, **more}))
+        surroundings = {**environment, "RABBITMQ_URL": url, **more}
+        started.append(Process(*arguments, environment=surroundings, within=min(20.0, 4 * patience)))
         return started[-1]
 
     yield start

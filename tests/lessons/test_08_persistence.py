@@ -35,9 +35,9 @@ def fill(channel, queue, *bodies, properties=PERSISTENT):
 
 
 @contextmanager
-def cut_off(url, name):
+def cut_off(source, name):
     """A channel whose connection is still open when the broker goes, as those of an application are."""
-    connection = connect(url, name)
+    connection = connect(source, name)
     channel = connection.channel()
     channel.confirm_delivery()
     yield channel
@@ -46,14 +46,14 @@ def cut_off(url, name):
 
 
 @pytest.fixture(scope="module")
-def killed(disposable_broker, disposable_url):
+def killed(disposable_broker, disposable_url, disposable_source):
     """Where to find the broker after `kill -9` and a start."""
-    with cut_off(disposable_url, "before the kill") as channel:
+    with cut_off(disposable_source, "before the kill") as channel:
         fill(channel, "ledger", *(b"%d" % number for number in range(300)))
         fill(channel, "in hand at the kill", b"begun")
         fill(channel, "not begun", b"to do")
         channel.basic_get("in hand at the kill")
-        with closing(Producer(disposable_url)) as producer:
+        with closing(Producer(disposable_source)) as producer:
             for order in sample_orders(5):
                 producer.publish(order)
         disposable_broker.kill()
@@ -62,9 +62,9 @@ def killed(disposable_broker, disposable_url):
 
 
 @pytest.fixture(scope="module")
-def restarted(disposable_broker, killed):
+def restarted(disposable_broker, killed, disposable_source):
     """And after an orderly restart; the kill comes first, for it marks all that waits as redelivered."""
-    with cut_off(killed, "before the restart") as channel:
+    with cut_off(disposable_source, "before the restart") as channel:
         channel.exchange_declare("post", "direct", durable=True)
         channel.exchange_declare("fleeting", "direct", durable=False)
         channel.queue_declare("private", durable=True, exclusive=True)

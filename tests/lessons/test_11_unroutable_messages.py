@@ -128,9 +128,9 @@ class TestRabbitMQ:
 class TestPublisher:
     """What our publisher adds: nothing vanishes unless that was asked for."""
 
-    def test_raises_what_was_returned(self, url):
+    def test_raises_what_was_returned(self, source):
         """The message comes along with the error: the caller keeps it, mends the key, or gives it up."""
-        with Publisher(url) as publisher:
+        with Publisher(source) as publisher:
             future = publisher.publish("amq.direct", "oder", b"two mice")
 
         with pytest.raises(Returned, match="no queue is bound for it") as error:
@@ -138,29 +138,29 @@ class TestPublisher:
         assert (error.value.reply_code, error.value.reply_text) == (312, "NO_ROUTE")
         assert (error.value.message.routing_key, error.value.message.body) == ("oder", b"two mice")
 
-    def test_confirms_a_return_s_neighbours(self, url, drain):
+    def test_confirms_a_return_s_neighbours(self, source, drain):
         """A return bears no number, and a hundred messages with one and the same body may be under way."""
         keys = ["order", "oder", "order", "order", "oder"] * 20
 
-        with Publisher(url) as publisher:
+        with Publisher(source) as publisher:
             futures = [publisher.publish("amq.direct", key, b"two mice") for key in keys]
 
         errors = [future.exception(10) for future in futures]
         assert [type(error) for error in errors] == [type(None) if key == "order" else Returned for key in keys]
         assert drain("orders") == [b"two mice"] * 60
 
-    def test_confirms_what_may_vanish(self, url, drain):
+    def test_confirms_what_may_vanish(self, source, drain):
         """For news that only matters to those who listen; there, nobody listening is no error."""
-        with Publisher(url) as publisher:
+        with Publisher(source) as publisher:
             dropped = publisher.publish("amq.direct", "oder", b"news", mandatory=False)
             taken = publisher.publish("amq.direct", "order", b"two mice", mandatory=False)
 
         assert (dropped.result(10).message.body, taken.result(10).message.body) == (b"news", b"two mice")
         assert drain("orders") == [b"two mice"]
 
-    def test_survives_a_missing_exchange(self, url, drain):
+    def test_survives_a_missing_exchange(self, source, drain):
         """The broker closes the channel for it. Only the message that was at fault may pay for that."""
-        with Publisher(url) as publisher:
+        with Publisher(source) as publisher:
             with pytest.raises(ChannelClosed, match="no exchange 'oders'") as error:
                 publisher.publish("oders", "order", b"lost").result(10)
             after = publisher.publish("amq.direct", "order", b"kept")

@@ -14,7 +14,7 @@ import json
 from contextlib import closing
 
 import pytest
-from pika import BasicProperties, DeliveryMode, exceptions
+from pika import BasicProperties, DeliveryMode, URLParameters, exceptions
 
 from rmqspec.broker import ManagementError
 from rmqspec.client import connect
@@ -40,11 +40,12 @@ FILLED = {
 
 
 @pytest.fixture(scope="module")
-def kept(disposable_broker, disposable_url):
+def kept(disposable_broker, disposable_source):
     """What a queue says of itself: `kept("lazy", "messages_ram")`. It was asked itself: statistics lag by seconds."""
     keys = ("name", "messages", "messages_ram", "messages_unacknowledged_ram", "messages_persistent")
-    disposable_broker.management.set_policy("/", "lazy", "policy$", {"queue-mode": "lazy"})
-    with closing(connect(disposable_url, "where queues keep messages")) as connection:
+    vhost = URLParameters(disposable_source.urls[0]).virtual_host
+    disposable_broker.management.set_policy(vhost, "lazy", "policy$", {"queue-mode": "lazy"})
+    with closing(connect(disposable_source, "where queues keep messages")) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
         for name, arguments in (FILLED | {"held": {}, "purged": {}}).items():
@@ -55,7 +56,7 @@ def kept(disposable_broker, disposable_url):
         for name in ("held", "purged") * 3:
             channel.basic_get(name)
         channel.queue_purge("purged")
-        rows = json.loads(disposable_broker.control("list_queues", "--formatter", "json", *keys))
+        rows = json.loads(disposable_broker.control("list_queues", "-p", vhost, "--formatter", "json", *keys))
     told = {row["name"]: row for row in rows}
     return lambda name, *keys: tuple(told[name][key] for key in keys)
 

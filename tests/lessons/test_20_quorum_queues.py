@@ -63,9 +63,9 @@ def refuse(connection, receive):
 
 
 @pytest.fixture(scope="module")
-def restarted(disposable_broker, disposable_url):
+def restarted(disposable_broker, disposable_url, disposable_source):
     """The URL after an orderly restart; a queue that was declared a moment before `kill -9` may come back empty."""
-    connection = connect(disposable_url, "before the restart")
+    connection = connect(disposable_source, "before the restart")
     channel = connection.channel()
     channel.confirm_delivery()
     for name in ("ledger", "held", "tried"):

@@ -13,15 +13,15 @@ Code: rmqspec/client/publisher.py, rmqspec/client/window.py, rmqspec/client/sett
 import threading
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
 from pika import URLParameters, exceptions
 
-from rmqspec.client import Connection, Publisher, Settings
+from rmqspec.client import Connection, Publisher
 from rmqspec.client.errors import OutcomeUnknown, WindowFull
 
 behaviour = pytest.mark.behaviour
-
 pytestmark = pytest.mark.timeout(180)  # a broker of its own is started; it takes half a second to raise an alarm
 
 # How rabbitmqctl makes the broker believe that it has run out, and that it has enough again.
@@ -212,9 +212,9 @@ class TestPublisher:
 
     @behaviour("ALARM-01")
     @pytest.mark.parametrize("window", [{"window": 2}, {"window_bytes": 2}], ids=["messages", "bytes"])
-    def test_tells_its_callers_of_an_alarm(self, alarm, url, receive, window):
+    def test_tells_its_callers_of_an_alarm(self, alarm, source, receive, window):
         """The window is all that it keeps: a caller may drop, store or refuse work, and memory stays what it is."""
-        with Publisher(url, patience=0.5, **window) as publisher:
+        with Publisher(source, patience=0.5, **window) as publisher:
             with alarm():
                 taken = [publisher.publish("", "work", body) for body in (b"1", b"2")]
                 with pytest.raises(WindowFull, match=r"blocks publishers \(low on memory\)"):
@@ -225,10 +225,10 @@ class TestPublisher:
         assert [delivery.body for delivery in receive("work", 2)] == [b"1", b"2"]
 
     @behaviour("ALARM-01")
-    def test_loses_nothing_to_an_alarm(self, alarm, url, receive):
+    def test_loses_nothing_to_an_alarm(self, alarm, source, receive):
         """A caller that waits need not know of the alarm: all arrives, once and in order, only later."""
         bodies = [b"%d" % number for number in range(100)]
-        with Publisher(url, window=10) as publisher:
+        with Publisher(source, window=10) as publisher:
             caller = threading.Thread(target=lambda: [publisher.publish("", "work", body) for body in bodies])
             with alarm():
                 caller.start()
@@ -239,9 +239,9 @@ class TestPublisher:
         assert [delivery.body for delivery in receive("work", 100)] == bodies
 
     @behaviour("ALARM-03")
-    def test_gives_up_a_blocked_connection(self, alarm, url):
+    def test_gives_up_a_blocked_connection(self, alarm, source):
         """Of what was sent nobody knows whether it will be read; what comes after goes through a new connection."""
-        with Publisher(Settings(urls=(url,), blocked_timeout=0.05)) as publisher:
+        with Publisher(replace(source, blocked_timeout=0.05)) as publisher:
             with alarm():
                 lost = publisher.publish("", "work", b"unknown")
                 with pytest.raises(OutcomeUnknown, match="unknown whether it has"):
