@@ -67,8 +67,6 @@ CONFIRMS = (
            "channel.open confirm.select basic.publish basic.ack basic.nack", _early),
     Lie.of("confirm-multiple-lost", "A confirm is for one message, never for all before it.", ACK,
            by_broker(changed(multiple=False))),
-    Lie.of("confirm-multiple-always", "A confirm is for all messages before it.", ACK,
-           by_broker(changed(multiple=True))),
     Lie.of("confirm-mode-ignored", "Who asks for confirms gets none.", "confirm.select", ignored),
     Lie.of("return-swallowed", "What cannot be routed does not come back.", "basic.return", swallowed),
     Lie.of("return-late", "What cannot be routed comes back behind its confirm.", "basic.return basic.ack basic.nack",
