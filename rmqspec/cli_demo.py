@@ -17,6 +17,7 @@ from rmqspec import terminal
 from rmqspec.broker import Choice, Identity, find, rabbitup
 from rmqspec.cli_demo_book import Album
 from rmqspec.cli_settings import Where, broker_option, connection_options, image_option
+from rmqspec.cli_signals import on_signals
 from rmqspec.client import RpcClient, Settings, connect
 from rmqspec.client.errors import ClientError
 from rmqspec.orders import (
@@ -259,8 +260,7 @@ def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> No
 
 def _serve(where: Where, name: str, make: Callable[[Settings], Service]) -> None:
     service = make(where.settings())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: service.stop())
-    terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")
-    service.run()
+    with on_signals(service.stop):
+        terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")
+        service.run()
     terminal.voice(name)("has stopped; nothing was left half done")

@@ -1,0 +1,46 @@
+"""Hearing of Ctrl-C and SIGTERM, whatever the main thread is doing.
+
+Python runs the handler of a signal in the main thread, between two of its steps. A signal that comes just when that
+thread lies down to wait for the next message is handled when the message comes, which may be never. The wake-up file
+descriptor is written to at once, in whatever thread the signal arrives.
+
+Source: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["on_signals"]
+
+ENDS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def on_signals(action: Callable[[], None]) -> Iterator[None]:
+    """Calls this at each Ctrl-C and SIGTERM, in a thread of its own; to be used in the main thread."""
+    hears, tells = socket.socketpair()
+    tells.setblocking(False)
+
+    def listen() -> None:
+        while number := hears.recv(1):
+            if number[0] in ENDS:
+                action()
+
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
+    former = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(former)
+        tells.close()
+        listener.join()
+        hears.close()

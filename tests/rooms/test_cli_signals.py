@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM end a service that waits, and not only one that works.
+
+Code: rmqspec/cli_signals.py
+"""
+
+import signal
+import threading
+from queue import SimpleQueue
+
+import pytest
+
+from rmqspec.cli_signals import on_signals
+
+
+class TestOnSignals:
+    """As `rmqspec demo worker` uses it."""
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
+    def test_needs_no_step_of_the_main_thread(self, number):
+        """It waits for a message, and the signal arrives in another thread: nothing else would wake it."""
+        inbox = SimpleQueue()
+        sender = threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), number))
+
+        with on_signals(lambda: inbox.put("stop")):
+            sender.start()
+
+            assert inbox.get(timeout=5) == "stop"
+        sender.join()
+
+    def test_leaves_all_as_it_was(self):
+        """Who uses it for a while is interrupted afterwards as before."""
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+        with on_signals(lambda: None):
+            assert signal.getsignal(signal.SIGTERM) is not before[1]
+
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        assert "signals" not in [thread.name for thread in threading.enumerate()]
