@@ -8,7 +8,13 @@ from functools import partial
 
 import pika
 import pytest
-from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, ConnectionClosedByBroker
+from pika.exceptions import (
+    AMQPConnectionError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    NackError,
+    UnroutableError,
+)
 
 from rmqspec.broker.endpoint import random_login
 from rmqspec.client import Connection
@@ -94,6 +100,28 @@ def looks(refusal):
         return "gone" if code else "there"
 
     return at
+
+
+@pytest.fixture
+def exists(connect):
+    """Whether there is a queue of this name, asked by a publish: a declare, even a passive one, renews its lease."""
+    probes = []
+
+    def ask(name):
+        if not probes or probes[-1].is_closed:
+            probes.append(connect().channel())
+            probes[-1].confirm_delivery()
+        try:
+            probes[-1].basic_publish("", name, b"anybody there?", mandatory=True)
+        except (UnroutableError, NackError):  # a nack: it went while the message came
+            return False
+        except ConnectionClosedByBroker as error:  # so it may be since 4.3: 506, the queue is not found
+            if "not_found" not in error.reply_text:
+                raise
+            return False
+        return True
+
+    return ask
 
 
 @pytest.fixture

@@ -65,20 +65,6 @@ def depth(channel):
     return ready
 
 
-@pytest.fixture
-def exists(channel):
-    """Whether there is a queue of this name, asked by a publish: a declare, even a passive one, renews its lease."""
-
-    def ask(name):
-        try:
-            channel.basic_publish("", name, b"anybody there?", mandatory=True)
-        except (exceptions.UnroutableError, exceptions.NackError):  # a nack: it went while the message came
-            return False
-        return True
-
-    return ask
-
-
 class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
