@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import pika
 import pytest
@@ -74,17 +75,28 @@ def cut():
     return die
 
 
+class Refusal(NamedTuple):
+    """What the broker says to a mistake, and what that costs: nothing, the channel, or the whole connection."""
+
+    code: int = 0
+    words: str = ""
+    costs: str = "nothing"
+
+
 @pytest.fixture
 def refusal(connection):
-    """What the broker says to a mistake, on a channel of its own; (0, "") if it does not mind: `refusal(mistake)`."""
+    """Makes a mistake on a channel of its own: `refusal(mistake)` is what becomes of it."""
 
     def of(mistake):
         try:
             with connection.channel() as careless:
                 mistake(careless)
-        except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
-            return error.reply_code, error.reply_text
-        return 0, ""
+        except ConnectionClosedByBroker as error:
+            return Refusal(error.reply_code, error.reply_text, "connection")
+        except ChannelClosedByBroker as error:
+            connection.channel().close()  # the connection serves on
+            return Refusal(error.reply_code, error.reply_text, "channel")
+        return Refusal()
 
     return of
 
@@ -94,10 +106,11 @@ def looks(refusal):
     """Whether a queue or an exchange is there, "there" or "gone": `looks("queue", "work")`."""
 
     def at(kind, name):
-        code, words = refusal(lambda channel: getattr(channel, f"{kind}_declare")(name, passive=True))
-        if code:
-            assert (code, words.startswith(f"NOT_FOUND - no {kind} '{name}' in vhost")) == (404, True)
-        return "gone" if code else "there"
+        said = refusal(lambda channel: getattr(channel, f"{kind}_declare")(name, passive=True))
+        if said.code:
+            assert (said.code, said.costs) == (404, "channel")
+            assert said.words.startswith(f"NOT_FOUND - no {kind} '{name}' in vhost")
+        return "gone" if said.code else "there"
 
     return at
 

@@ -14,7 +14,7 @@ import json
 from contextlib import closing
 
 import pytest
-from pika import BasicProperties, DeliveryMode, URLParameters, exceptions
+from pika import BasicProperties, DeliveryMode, URLParameters
 
 from rmqspec.broker import ManagementError
 from rmqspec.client import connect
@@ -62,18 +62,9 @@ def kept(disposable_broker, disposable_source):
 
 
 @pytest.fixture
-def refused(connection, channel):
-    """The refusal of a declaration, once it is sure that it closed its channel alone: `refused("work", arguments)`."""
-
-    def declare(name, arguments):
-        careless = connection.channel()
-        with pytest.raises(exceptions.ChannelClosedByBroker) as error:
-            careless.queue_declare(name, durable=True, arguments=arguments)
-        assert (careless.is_closed, connection.is_open) == (True, True)
-        assert channel.queue_declare("beside", durable=True).method.queue == "beside"
-        return error.value
-
-    return declare
+def refused(refusal):
+    """What the broker says to the declaration of `work` with these arguments, and what it costs: `refused(LAZY)`."""
+    return lambda given: refusal(lambda careless: careless.queue_declare("work", durable=True, arguments=given))
 
 
 class TestRabbitMQ:
@@ -92,10 +83,10 @@ class TestRabbitMQ:
         """Version one is gone in 4.3: a program that declares it does not start, though its queue is still there."""
         channel.queue_declare("known", durable=True, arguments={"x-queue-version": 2})
 
-        refusal = refused("work", {"x-queue-version": version})
+        said = refused({"x-queue-version": version})
 
-        assert refusal.reply_code == 406
-        assert reason in refusal.reply_text
+        assert (said.code, said.costs) == (406, "channel")
+        assert reason in said.words
 
     @behaviour("QDECL-17")
     @pytest.mark.rabbitmq(before="4.3")
@@ -112,10 +103,10 @@ class TestRabbitMQ:
     @pytest.mark.parametrize("mode", ["lasy", 1], ids=["misspelt", "number"])
     def test_refuses_an_unknown_mode(self, refused, mode):
         """Taken for the default, a misspelt `lazy` fills the memory that it was meant to spare."""
-        refusal = refused("work", {"x-queue-mode": mode})
+        said = refused({"x-queue-mode": mode})
 
-        assert refusal.reply_code == 406
-        assert "x-queue-mode" in refusal.reply_text
+        assert (said.code, said.costs) == (406, "channel")
+        assert "x-queue-mode" in said.words
 
     @behaviour("QDECL-18")
     @pytest.mark.rabbitmq(since="4.3")
@@ -138,10 +129,10 @@ class TestRabbitMQ:
         """It is compared even where it does nothing: who tidies up after the upgrade must make the queue anew."""
         channel.queue_declare("work", durable=True, arguments=was)
 
-        refusal = refused("work", becomes)
+        said = refused(becomes)
 
-        assert refusal.reply_code == 406
-        assert "inequivalent arg 'x-queue-" in refusal.reply_text
+        assert (said.code, said.costs) == (406, "channel")
+        assert "inequivalent arg 'x-queue-" in said.words
         assert channel.queue_declare("work", durable=True, arguments=was).method.queue == "work"
 
     @behaviour("QQDECL-02", "CHAN-03")
@@ -150,10 +141,10 @@ class TestRabbitMQ:
         """They have no memory to spare: a declaration that is moved to them has to lose the argument."""
         channel.queue_declare("moved", durable=True, arguments={"x-queue-type": queue_type})
 
-        refusal = refused("work", LAZY | {"x-queue-type": queue_type})
+        said = refused(LAZY | {"x-queue-type": queue_type})
 
-        assert refusal.reply_code == 406
-        assert f"of queue type rabbit_{queue_type}_queue" in refusal.reply_text
+        assert (said.code, said.costs) == (406, "channel")
+        assert f"of queue type rabbit_{queue_type}_queue" in said.words
 
     @behaviour("QDECL-18")
     def test_checks_the_mode_in_a_policy(self, broker, vhost):
