@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -59,8 +60,8 @@ def lies_command(
     """Let the broker lie, one broken promise at a time: every lesson must notice.
 
     A proxy falsifies what client and broker say to each other. First all specs run on the truth, to see which lies
-    would touch which of them; then each runs once for each of these. Exit code 1 if a lie is noticed by no spec, or if
-    there is a spec that no lie turns red: it asserts nothing.
+    would touch which of them; then each runs once for each of these. Exit code 1 if a lie is noticed by no spec of the
+    chapter whose promise it breaks, or if there is a spec that no lie turns red: it asserts nothing.
     """
     if only_list:
         terminal.console.print(_listed())
@@ -122,6 +123,10 @@ def _complaints(matrix: Matrix) -> list[str]:
     excused = excuses(KEPT / "excused.json")
     return [
         *(f"nobody notices {lie!r}: {LIES[lie].sentence}" for lie in matrix.unnoticed_lies()),
+        *(
+            f"no spec of chapter {LIES[lie].chapter} notices {lie!r}: {LIES[lie].sentence}"
+            for lie in matrix.unnoticed_at_home({lie.name: lie.chapter for lie in LIES.values()})
+        ),
         *(f"no lie turns it red: {spec}" for spec in matrix.unmoved_specs(excused)),
         *(f"too late: {one.spec} with {one.lie!r}, {one.kind} after {one.seconds:g} s" for one in matrix.late()),
     ]
@@ -141,15 +146,22 @@ def _keep(matrix: Matrix, *, whole: bool) -> Path:
 
 
 def _listed() -> Table:
-    table = Table("lie", "what a broker does that tells it", title=f"{len(LIES)} lies")
-    for lie in LIES.values():
-        table.add_row(lie.name, lie.sentence)
+    table = Table("chapter", "lie", "what a broker does that tells it", title=f"{len(LIES)} lies")
+    for lie in sorted(LIES.values(), key=attrgetter("chapter")):
+        table.add_row(str(lie.chapter), lie.name, lie.sentence)
     return table
 
 
 def _counted(matrix: Matrix) -> Table:
-    table = Table("lie", "what the broker did", "specs", "noticed", "of these by an assertion")
+    table = Table("chapter", "lie", "what the broker did", "specs", "noticed", "of these by an assertion")
     for lie, kinds in matrix.counts().items():
         told = sum(kinds.values())
-        table.add_row(lie, LIES[lie].sentence, str(told), str(told - kinds["unnoticed"]), str(kinds["assertion"]))
+        table.add_row(
+            str(LIES[lie].chapter),
+            lie,
+            LIES[lie].sentence,
+            str(told),
+            str(told - kinds["unnoticed"]),
+            str(kinds["assertion"]),
+        )
     return table

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["LATE", "Ending", "Excuses", "Matrix", "excuses"]
+__all__ = ["LATE", "Ending", "Excuses", "Matrix", "chapter_of", "excuses"]
 
 LATE = 10.0  # seconds after which it is too late to notice a lie
 
@@ -88,6 +89,17 @@ class Matrix:
         """Those that no spec has answered by itself."""
         return [lie for lie, kinds in self.counts().items() if not kinds["assertion"] + kinds["error"]]
 
+    def unnoticed_at_home(self, chapters: Mapping[str, int]) -> list[str]:
+        """The lies that were noticed, but by no assertion of the chapter whose promise they break.
+
+        Args:
+            chapters: For each lie the number of its chapter. Chapters that were told nothing are not asked.
+        """
+        asked = {chapter_of(ending.spec) for ending in self.endings}
+        red = {(ending.lie, chapter_of(ending.spec)) for ending in self.endings if ending.kind == "assertion"}
+        told = set(self.counts()) - set(self.unnoticed_lies())
+        return sorted(lie for lie in told if chapters[lie] in asked and (lie, chapters[lie]) not in red)
+
     def unmoved_specs(self, excused: Iterable[str]) -> list[str]:
         """Those whose assertions no lie has turned red, less those that have a reason."""
         red = {ending.spec for ending in self.endings if ending.kind == "assertion"}
@@ -100,6 +112,12 @@ class Matrix:
     def missed(self) -> list[Ending]:
         """What was not noticed; of a sample it should be nothing."""
         return [one for one in self.endings if one.kind == "unnoticed"]
+
+
+def chapter_of(spec: str) -> int | None:
+    """The number in the name of its file; None where there is none."""
+    found = re.search(r"test_(\d+)_[^/]*\.py::", spec)
+    return int(found[1]) if found else None
 
 
 def excuses(path: Path) -> Excuses:

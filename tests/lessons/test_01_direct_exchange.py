@@ -64,6 +64,7 @@ class TestRabbitMQ:
         channel.basic_publish(exchange, "order", body, ENVELOPE)
 
         (delivery,) = receive(queue)
+        assert (delivery.exchange, delivery.routing_key) == ("post", "order")
         assert (delivery.body, delivery.properties) == (body, ENVELOPE)
 
     @behaviour("DIRECT-01")

@@ -239,4 +239,4 @@ class TestWorker:
 
         assert parse(Completed, told.body).order_id == "00-0001"
         assert worker.consumer.outcomes == {Outcome.ACK: 1}
-        assert drain("orders") == []
+        assert (drain("orders"), drain("orders.failed")) == ([], [])

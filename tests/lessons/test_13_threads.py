@@ -90,6 +90,21 @@ class TestRabbitMQ:
 
         assert (tags, drain("work")) == ([1, 1], [b"done"])
 
+    @behaviour("ACK-06")
+    def test_counts_what_it_hands_out_on_a_channel(self, connection, channel, hold):
+        """Pushed or fetched, each hand-out has the next number: a tag is no name of a message, the next may differ."""
+        for body in (b"pushed", b"fetched", b"pushed too"):
+            channel.basic_publish("", "work", body)
+        worker = connection.channel()
+        worker.basic_qos(prefetch_count=1)
+
+        pushed = hold(worker, "work")
+        assert pushed.after(1) == [b"pushed"]
+        fetched = worker.basic_get("work")[0].delivery_tag
+        worker.basic_ack(pushed.tags[0])
+
+        assert (pushed.after(2), pushed.tags, fetched) == ([b"pushed", b"pushed too"], [1, 3], 2)
+
     @behaviour("CHAN-12")
     def test_answers_in_the_order_of_the_questions(self, connection, eventually):
         """A client need not wait for an answer before it asks again; on one channel nothing overtakes."""

@@ -19,6 +19,18 @@ from rmqspec.client.topology import Binding, Exchange, Queue, Topology
 behaviour = pytest.mark.behaviour
 
 
+USES = {
+    "declare": lambda channel: channel.queue_declare("mine", exclusive=True),
+    "look": lambda channel: channel.queue_declare("mine", passive=True),
+    "bind": lambda channel: channel.queue_bind("mine", "amq.direct", "order"),
+    "unbind": lambda channel: channel.queue_unbind("mine", "amq.direct", "order"),
+    "consume": lambda channel: channel.basic_consume("mine", lambda *_: None),
+    "get": lambda channel: channel.basic_get("mine"),
+    "purge": lambda channel: channel.queue_purge("mine"),
+    "delete": lambda channel: channel.queue_delete("mine"),
+}
+
+
 class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
@@ -111,6 +123,30 @@ class TestRabbitMQ:
 
         assert (said.code, said.costs) == (406, "channel")
         assert "inequivalent arg" in said.words
+
+    @behaviour("EXCL-02", "GET-04", "CHAN-03")
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_locks_an_exclusive_queue_for_others(self, connect, refusal, use):
+        """A queue that one program reads alone, as that of its answers: not even its name gives it to somebody else."""
+        connect().channel().queue_declare("mine", exclusive=True)
+
+        said = refusal(use)
+
+        assert (said.code, said.costs) == (405, "channel")
+        assert "cannot obtain exclusive access to locked queue 'mine'" in said.words
+
+    @behaviour("EXCL-01", "EXCL-03", "EXCL-05")
+    def test_lets_others_publish_into_an_exclusive_queue(self, connect, channel):
+        """What is its owner's alone is reading; he may do it on any of his channels, and stop in between."""
+        owner = connect()
+        owner.channel().queue_declare("mine", exclusive=True)
+        reader = owner.channel()
+        reader.basic_cancel(reader.basic_consume("mine", lambda *_: None))
+
+        channel.confirm_delivery()
+        channel.basic_publish("", "mine", b"an answer", mandatory=True)
+
+        assert reader.basic_get("mine", auto_ack=True)[2] == b"an answer"
 
     @behaviour("QDECL-11", "CHAN-03")
     def test_refuses_a_value_that_it_does_not_know(self, refusal):

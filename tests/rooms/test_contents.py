@@ -189,3 +189,17 @@ class TestKeptLies:
         assert {name for kinds in kept.values() for names in kinds.values() for name in names.split()} - {
             *LIES
         } == set()
+
+    def test_has_a_spec_of_its_chapter_for_every_lie(self):
+        """A lie that only a stranger notices shows that the chapter which makes the promise does not test it."""
+        from rmqspec.book.matrix import chapter_of
+        from rmqspec.wire.lies import LIES
+
+        noticed = {
+            (chapter_of(spec), name)
+            for path in KEPT
+            for spec, kinds in json.loads(path.read_text())["specs"].items()
+            for name in kinds.get("assertion", "").split()
+        }
+
+        assert [lie.name for lie in LIES.values() if (lie.chapter, lie.name) not in noticed] == []

@@ -99,7 +99,7 @@ class TestLink:
     @pytest.mark.parametrize("way", [Publisher, RpcClient], ids=["publisher", "rpc"])
     def test_waits_no_longer_for_its_channel(self, silent, monkeypatch, way):
         """A service that starts beside a broker in trouble says so, instead of hanging before its first line."""
-        mute = Lie.of("no-channel", "No channel opens.", "channel.open-ok", lambda *_: None)
+        mute = Lie.of(13, "no-channel", "No channel opens.", "channel.open-ok", lambda *_: None)
         monkeypatch.setitem(LIES, "no-channel", mute)
         begin = time.monotonic()
 
