@@ -128,7 +128,9 @@ class TestRabbitMQ:
     @pytest.mark.parametrize("use", USES.values(), ids=USES)
     def test_locks_an_exclusive_queue_for_others(self, connect, refusal, use):
         """A queue that one program reads alone, as that of its answers: not even its name gives it to somebody else."""
-        connect().channel().queue_declare("mine", exclusive=True)
+        owner = connect().channel()
+        owner.queue_declare("mine", exclusive=True)
+        owner.queue_bind("mine", "amq.direct", "order")
 
         said = refusal(use)
 
