@@ -5,9 +5,10 @@ Source: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from pika import BasicProperties
 
@@ -33,6 +34,23 @@ class Delivery:
     redelivered: bool
     properties: BasicProperties
     body: bytes
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers of the message; none if it came without."""
+        return self.properties.headers or {}
+
+    @property
+    def died_of(self) -> str | None:
+        """Why the broker dead-lettered it last, as it says in ``x-death``.
+
+        Returns:
+            ``rejected``, ``expired``, ``maxlen`` or ``delivery_limit``; None if it is no dead letter.
+
+        Source: https://www.rabbitmq.com/docs/dlx#effects
+        """
+        deaths: list[dict[str, str]] = self.headers.get("x-death") or [{}]
+        return deaths[0].get("reason")
 
 
 Handler = Callable[[Delivery], Outcome]

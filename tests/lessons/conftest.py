@@ -29,9 +29,11 @@ class Holder:
         self.consumer_tag = channel.basic_consume(queue, self._take, **options)
 
     def after(self, count):
-        """What has come once so many messages have, or time is up."""
+        """What has come once so many messages have."""
         deadline = time.monotonic() + self.patience
-        while len(self.bodies) < count and time.monotonic() < deadline:
+        while len(self.bodies) < count:
+            if time.monotonic() > deadline:
+                pytest.fail(f"{count} message(s) expected within {self.patience:g} s, came: {self.bodies}")
             self.channel.connection.process_data_events(time_limit=1)  # returns with the first event
         return self.bodies
 
@@ -45,6 +47,18 @@ class Holder:
 def hold(patience):
     """Subscribes without acknowledging: `hold(channel, "orders").after(2)` is what came once two messages have."""
     return partial(Holder, patience)
+
+
+@pytest.fixture
+def take():
+    """Fetches the next message without acknowledging it, and there must be one: `take(channel, "orders")`."""
+
+    def fetch(channel, queue):
+        method, _, body = channel.basic_get(queue)
+        assert method is not None, f"{queue!r} has no message that could be taken"
+        return method.delivery_tag, body
+
+    return fetch
 
 
 @pytest.fixture

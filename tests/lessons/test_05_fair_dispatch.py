@@ -140,13 +140,13 @@ class TestRabbitMQ:
         assert drain(queue) == []
 
     @behaviour("GET-03", "PREFETCH-06")
-    def test_keeps_gets_out_of_the_window(self, channel, queue, drain, hold):
+    def test_keeps_gets_out_of_the_window(self, channel, queue, take, drain, hold):
         """A get is asked for, not pushed: it neither heeds the window nor, once acknowledged, moves it."""
         channel.basic_qos(prefetch_count=1)
         consumer = hold(channel, queue)
 
-        got, _, body = channel.basic_get(queue)
-        channel.basic_ack(got.delivery_tag)
+        tag, body = take(channel, queue)
+        channel.basic_ack(tag)
 
         assert (consumer.after(1), body) == ([b"1"], b"2")
         assert drain(queue) == [b"3", b"4", b"5"]

@@ -22,6 +22,7 @@ behaviour = pytest.mark.behaviour
 
 def reject(channel, queue):
     method, _, _ = channel.basic_get(queue)
+    assert method, f"{queue!r} has no message that could be rejected"
     channel.basic_reject(method.delivery_tag, requeue=False)
 
 
@@ -52,7 +53,7 @@ class TestRabbitMQ:
         reject(channel, "orders")
 
         (dead,) = receive("orders.failed")
-        assert (dead.body, dead.properties.headers["x-death"][0]["reason"]) == (b"no such customer", "rejected")
+        assert (dead.body, dead.died_of) == (b"no such customer", "rejected")
 
     @behaviour("DLX-02", "TTL-02")
     def test_dead_letters_what_expires(self, channel, receive):
@@ -61,7 +62,7 @@ class TestRabbitMQ:
 
         (dead,) = receive("orders.failed")
 
-        assert (dead.body, dead.properties.headers["x-death"][0]["reason"]) == (b"for today", "expired")
+        assert (dead.body, dead.died_of) == (b"for today", "expired")
 
     @behaviour("DLX-02", "MAXLEN-10")
     def test_dead_letters_what_overflows(self, channel, receive, drain):
@@ -71,7 +72,7 @@ class TestRabbitMQ:
 
         (dead,) = receive("orders.failed")
 
-        assert (dead.body, dead.properties.headers["x-death"][0]["reason"]) == (b"first", "maxlen")
+        assert (dead.body, dead.died_of) == (b"first", "maxlen")
         assert drain("orders") == [b"second", b"third"]
 
     @behaviour("DLX-01", "NACK-01")
@@ -90,7 +91,7 @@ class TestRabbitMQ:
     @behaviour("XDEATH-01")
     def test_writes_into_x_death_what_happened(self, rejected):
         """Enough to find the cause, and to send the message back to where it was first published."""
-        deaths = rejected().properties.headers.get("x-death", [])
+        deaths = rejected().headers.get("x-death", [])
 
         assert [death.pop("time").year > 2000 for death in deaths] == [True]
         one = {"reason": "rejected", "queue": "orders", "count": 1}
@@ -103,7 +104,7 @@ class TestRabbitMQ:
 
         assert dead.body == b"an order"
         assert (dead.properties.message_id, dead.properties.content_type) == ("00-0001", "application/json")
-        assert dead.properties.headers["shop"] == "Ada"
+        assert dead.headers.get("shop") == "Ada"
 
     @behaviour("XDEATH-16")
     def test_keeps_the_key_of_a_dead_letter(self, rejected):
@@ -135,12 +136,12 @@ class TestRabbitMQ:
         (dead,) = receive("orders.failed")
 
         assert dead.properties.expiration is None
-        assert dead.properties.headers["x-death"][0].get("original-expiration") == "1"
+        assert [death.get("original-expiration") for death in dead.headers.get("x-death", [])] == ["1"]
 
     @behaviour("XDEATH-05")
     def test_names_the_first_death_in_headers(self, rejected):
         """A headers exchange can route by them, which it cannot by the table in `x-death`."""
-        headers = rejected().properties.headers
+        headers = rejected().headers
 
         assert (headers.get("x-first-death-reason"), headers.get("x-first-death-queue")) == ("rejected", "orders")
 
@@ -148,7 +149,7 @@ class TestRabbitMQ:
     @pytest.mark.rabbitmq(since="4.0")
     def test_names_the_last_death_too(self, rejected):
         """After several deaths, the first and the last are what one asks for."""
-        headers = rejected().properties.headers
+        headers = rejected().headers
 
         assert (headers.get("x-last-death-reason"), headers.get("x-last-death-queue")) == ("rejected", "orders")
 
@@ -156,10 +157,9 @@ class TestRabbitMQ:
     @pytest.mark.rabbitmq(before="4.0")
     def test_names_no_last_death(self, rejected):
         """Code that reads `x-last-death-reason` finds nothing on an old broker: take it from `x-death`."""
-        headers = rejected().properties.headers
+        dead = rejected()
 
-        assert [name for name in headers if name.startswith("x-last-death")] == []
-        assert headers["x-death"][0]["reason"] == "rejected"
+        assert ([name for name in dead.headers if name.startswith("x-last-death")], dead.died_of) == ([], "rejected")
 
     @behaviour("XDEATH-09")
     @pytest.mark.rabbitmq(before="4.0")
@@ -167,9 +167,9 @@ class TestRabbitMQ:
         """Whoever sends a dead letter again with its headers goes on counting, and may trip a limit on retries."""
         dead = rejected()
 
-        again = rejected(headers=dead.properties.headers)
+        again = rejected(headers=dead.headers)
 
-        assert [death["count"] for death in again.properties.headers["x-death"]] == [2]
+        assert [death["count"] for death in again.headers.get("x-death", [])] == [2]
 
     @behaviour("XDEATH-09")
     @pytest.mark.rabbitmq(since="4.0")
@@ -177,9 +177,9 @@ class TestRabbitMQ:
         """Only the broker writes this history: a retry limit must count its attempts in a header of its own."""
         dead = rejected()
 
-        again = rejected(headers=dead.properties.headers)
+        again = rejected(headers=dead.headers)
 
-        assert [death["count"] for death in again.properties.headers["x-death"]] == [1]
+        assert [death["count"] for death in again.headers.get("x-death", [])] == [1]
 
 
 ORDER = '{"order_id": "7", "customer": "Ada", "items": [{"sku": "mouse", "quantity": 1, "unit_price_cents": 2450}]}'
@@ -218,7 +218,7 @@ class TestWorker:
         (dead,) = receive("orders.failed")
 
         assert dead.body == failed.to_json()
-        assert dead.properties.headers["x-death"][0]["reason"] == "rejected"
+        assert dead.died_of == "rejected"
 
     def test_completes_an_order_that_is_replayed(self, failed, url, orders, receive):
         """Once the cause is gone a failed order is sent again, and is an order like any other."""
@@ -242,4 +242,4 @@ class TestWorker:
         assert parse(Completed, told.body).order_id == "00-0001"
         (parked,) = receive("orders.failed")
         assert parked.body == body
-        assert parked.properties.headers[REASON_HEADER].startswith(reason)
+        assert parked.headers.get(REASON_HEADER, "").startswith(reason)

@@ -32,7 +32,13 @@ def queue(channel):
 @pytest.fixture
 def take(channel):
     """The server's first half, by hand: takes the oldest request and returns its properties."""
-    return lambda: channel.basic_get("rpc.inventory", auto_ack=True)[1]
+
+    def fetch():
+        _, request, _ = channel.basic_get("rpc.inventory", auto_ack=True)
+        assert request, "the request has not arrived"
+        return request
+
+    return fetch
 
 
 @pytest.fixture
@@ -233,5 +239,5 @@ class TestInventory:
         (parked,) = receive("orders.failed")
 
         assert parked.body == b'{"sku": "mouse"}'
-        assert parked.properties.headers[REASON_HEADER] == "a request without reply_to: nobody to answer"
+        assert parked.headers.get(REASON_HEADER) == "a request without reply_to: nobody to answer"
         assert stock_of(client, "mouse") == 17

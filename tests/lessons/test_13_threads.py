@@ -77,12 +77,12 @@ class TestRabbitMQ:
         assert sorted(delivery.body for delivery in receive("work", 2)) == [b"first", b"second"]
 
     @behaviour("CHAN-11")
-    def test_takes_an_ack_on_another_channel_for_another(self, connection, channel, drain):
+    def test_takes_an_ack_on_another_channel_for_another(self, connection, channel, take, drain):
         """Each channel counts from one, so the wrong channel has a message of that number too, and that one is gone."""
         one, other = connection.channel(), connection.channel()
         for body in (b"done", b"not done"):
             channel.basic_publish("", "work", body)
-        tags = [each.basic_get("work")[0].delivery_tag for each in (one, other)]
+        tags = [take(each, "work")[0] for each in (one, other)]
 
         other.basic_ack(tags[0])
         for each in (one, other):
@@ -91,7 +91,7 @@ class TestRabbitMQ:
         assert (tags, drain("work")) == ([1, 1], [b"done"])
 
     @behaviour("ACK-06")
-    def test_counts_what_it_hands_out_on_a_channel(self, connection, channel, hold):
+    def test_counts_what_it_hands_out_on_a_channel(self, connection, channel, take, hold):
         """Pushed or fetched, each hand-out has the next number: a tag is no name of a message, the next may differ."""
         for body in (b"pushed", b"fetched", b"pushed too"):
             channel.basic_publish("", "work", body)
@@ -100,7 +100,7 @@ class TestRabbitMQ:
 
         pushed = hold(worker, "work")
         assert pushed.after(1) == [b"pushed"]
-        fetched = worker.basic_get("work")[0].delivery_tag
+        fetched = take(worker, "work")[0]
         worker.basic_ack(pushed.tags[0])
 
         assert (pushed.after(2), pushed.tags, fetched) == ([b"pushed", b"pushed too"], [1, 3], 2)

@@ -74,7 +74,7 @@ class TestRabbitMQ:
         publish(work, b"first", b"second", b"third")
 
         (dead,) = receive("dead")
-        assert (dead.body, dead.properties.headers["x-death"][0]["reason"]) == (b"first", "maxlen")
+        assert (dead.body, dead.died_of) == (b"first", "maxlen")
         assert drain(work) == [b"second", b"third"]
 
     @behaviour("MAXLEN-03")
@@ -92,27 +92,27 @@ class TestRabbitMQ:
         assert drain(work) == [b"third"]
 
     @behaviour("MAXLEN-04")
-    def test_drops_the_head_after_a_requeue(self, channel, queue, publish, receive, drain):
+    def test_drops_the_head_after_a_requeue(self, channel, queue, publish, take, receive, drain):
         """A message that is given back to a full queue stands at its head, and is itself the one to go."""
         work = queue(max_length=1)
         publish(work, b"given back")
-        method, _, _ = channel.basic_get(work)
+        tag, _ = take(channel, work)
         publish(work, b"second")
 
-        channel.basic_nack(method.delivery_tag, requeue=True)
+        channel.basic_nack(tag, requeue=True)
 
         assert [dead.body for dead in receive("dead")] == [b"given back"]
         assert drain(work) == [b"second"]
 
     @behaviour("MAXLEN-04", "MAXLEN-07")
-    def test_keeps_what_is_requeued_when_it_refuses(self, channel, queue, publish, eventually, depth, drain):
+    def test_keeps_what_is_requeued_when_it_refuses(self, channel, queue, publish, take, eventually, depth, drain):
         """It was accepted once, and its producer has the confirm: the queue holds more than its limit instead."""
         work = queue(max_length=1, overflow="reject-publish")
         publish(work, b"given back")
-        method, _, _ = channel.basic_get(work)
+        tag, _ = take(channel, work)
         publish(work, b"second")
 
-        channel.basic_nack(method.delivery_tag, requeue=True)
+        channel.basic_nack(tag, requeue=True)
 
         eventually(lambda: depth(work), 2)
         assert publish(work, b"third") == [b"third"]
@@ -197,7 +197,7 @@ class TestRabbitMQ:
 
         (dead,) = receive("dead")
         assert refused == [b"second"]
-        assert (dead.body, dead.properties.headers["x-death"][0]["reason"]) == (b"second", "maxlen")
+        assert (dead.body, dead.died_of) == (b"second", "maxlen")
         assert drain(work) == [b"first"]
 
     @behaviour("MAXLEN-02")

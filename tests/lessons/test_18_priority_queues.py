@@ -153,14 +153,14 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-06", "QQPRIO-05")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_40])
-    def test_sorts_what_is_requeued_if_classic(self, channel, queue, publish, eventually, drain, queue_type):
+    def test_sorts_what_is_requeued_if_classic(self, channel, queue, publish, take, eventually, drain, queue_type):
         """In a quorum queue what was given back is next: one that fails again and again holds up the urgent ones."""
         work = queue(queue_type)
         publish(work, low=0, low_too=0)
-        method, _, _ = channel.basic_get(work)
+        tag, _ = take(channel, work)
         publish(work, high=9)
 
-        channel.basic_nack(method.delivery_tag, requeue=True)
+        channel.basic_nack(tag, requeue=True)
 
         eventually(lambda: channel.queue_declare(work, passive=True).method.message_count, 3)
         sorted_in, next_again = [b"high", b"low", b"low_too"], [b"low", b"high", b"low_too"]

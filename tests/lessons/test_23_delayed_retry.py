@@ -81,18 +81,18 @@ class TestRabbitMQ:
         (back,) = receive("work")
 
         assert time.monotonic() - began > 0.025
-        assert (back.body, back.properties.headers["attempts"]) == (b"an order", 1)
+        assert (back.body, back.headers.get("attempts")) == (b"an order", 1)
 
     @behaviour("XDEATH-16")
-    def test_puts_a_returning_message_at_the_end(self, channel, wait, receive):
+    def test_puts_a_returning_message_at_the_end(self, channel, wait, take, receive):
         """A delay costs a message its place: whoever needs an order among messages cannot have a retry ladder."""
         wait("20ms", message_ttl=20)
         for body in (b"first", b"second"):
             channel.basic_publish("", "work", body)
 
-        method, _, body = channel.basic_get("work")
+        tag, body = take(channel, "work")
         channel.basic_publish("", "20ms", body)
-        channel.basic_ack(method.delivery_tag)
+        channel.basic_ack(tag)
 
         assert [delivery.body for delivery in receive("work", 2)] == [b"second", b"first"]
 
@@ -123,7 +123,9 @@ class TestRabbitMQ:
             channel.basic_reject(consumer.tags[-1], requeue=False)
         consumer.after(4)
 
-        deaths = [(death["queue"], death["reason"], death["count"]) for death in consumer.headers[-1]["x-death"]]
+        deaths = [
+            (death["queue"], death["reason"], death["count"]) for death in consumer.headers[-1].get("x-death", [])
+        ]
         assert deaths == [("pause", "expired", 3), ("loop", "rejected", 3)]
 
     @behaviour("XDEATH-11")
@@ -164,14 +166,13 @@ class TestRabbitMQ:
         assert wait("20ms", message_ttl=20) == "20ms"
 
     @pytest.fixture
-    def give_back(self, channel, declare):
+    def give_back(self, channel, declare, take):
         """Takes a message from a quorum queue with delayed retries and returns it, by a `nack` or a `reject`."""
 
         def take_and_return(verb, **arguments):
             declare("delayed", queue_type="quorum", **arguments)
             channel.basic_publish("", "delayed", verb.encode())
-            method, _, _ = channel.basic_get("delayed")
-            getattr(channel, f"basic_{verb}")(method.delivery_tag, requeue=True)
+            getattr(channel, f"basic_{verb}")(take(channel, "delayed")[0], requeue=True)
 
         return take_and_return
 
@@ -241,10 +242,9 @@ class TestWorker:
     def test_parks_poison_with_its_history(self, url, orders, eventually):
         """Counted in a header of its own: the broker's count starts anew whenever a client sends a message on."""
         orders.producer.publish(*sample_orders(1))
-        poison, retry = Failures(rate=1), retry_ladder(0.02, 0.03)
 
-        orders.start(lambda source: Worker(source, failures=poison, retry=retry))
+        orders.start(lambda source: Worker(source, failures=Failures(rate=1), retry=retry_ladder(0.02, 0.03)))
         eventually(lambda: orders.depth("orders.failed"), 1)
 
-        (letter,) = look(url)
-        assert (letter.order_id, letter.attempts, letter.reason) == ("00-0001", 3, "simulated failure (x3)")
+        found = [(letter.order_id, letter.attempts, letter.reason) for letter in look(url)]
+        assert found == [("00-0001", 3, "simulated failure (x3)")]

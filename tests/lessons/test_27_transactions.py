@@ -73,44 +73,44 @@ class TestRabbitMQ:
         assert drain("work") == [b"published outside"]
 
     @behaviour("TX-03", "TX-01", "CHAN-03")
-    def test_moves_a_message_in_one_step(self, tx, channel, connection, drain):
+    def test_moves_a_message_in_one_step(self, tx, channel, connection, take, drain):
         """What a transaction is good for: taken here and put there, or neither of the two."""
         channel.queue_declare("done", durable=True)
         channel.basic_publish("", "work", b"an order")
-        method, _, body = tx.basic_get("work")
+        tag, body = take(tx, "work")
         tx.basic_publish("", "done", body)
-        tx.basic_ack(method.delivery_tag)
+        tx.basic_ack(tag)
 
         tx.tx_commit()
 
-        tx.basic_nack(method.delivery_tag)  # it is settled, and there is no way back
+        tx.basic_nack(tag)  # it is settled, and there is no way back
         with pytest.raises(exceptions.ChannelClosedByBroker, match="unknown delivery tag 1") as error:
             handled(tx)
         assert (error.value.reply_code, tx.is_closed, connection.is_open) == (406, True, True)
         assert (drain("work"), drain("done")) == ([], [b"an order"])
 
     @behaviour("TX-03", "TX-04")
-    def test_takes_back_an_ack_at_a_rollback(self, tx, channel, receive, drain):
+    def test_takes_back_an_ack_at_a_rollback(self, tx, channel, take, receive, drain):
         """The message is in hand as before: it is not given to others, and its consumer may decide anew."""
         channel.basic_publish("", "work", b"an order")
-        method, _, _ = tx.basic_get("work")
-        tx.basic_ack(method.delivery_tag)
+        tag, _ = take(tx, "work")
+        tx.basic_ack(tag)
 
         tx.tx_rollback()
         channel.basic_publish("", "work", b"another")
         meanwhile = drain("work")
-        tx.basic_nack(method.delivery_tag, requeue=True)
+        tx.basic_nack(tag, requeue=True)
         tx.tx_commit()
 
         assert (meanwhile, [again.body for again in receive("work")]) == ([b"another"], [b"an order"])
 
     @behaviour("TX-05", "TX-06")
-    def test_gives_back_at_its_end_what_was_in_hand(self, tx, channel, receive, drain):
+    def test_gives_back_at_its_end_what_was_in_hand(self, tx, channel, take, receive, drain):
         """An ack that was not committed is none; a message that was acked automatically was gone when it was sent."""
         for body in (b"automatic", b"acked", b"held"):
             channel.basic_publish("", "work", body)
         tx.basic_get("work", auto_ack=True)
-        tx.basic_ack(tx.basic_get("work")[0].delivery_tag)
+        tx.basic_ack(take(tx, "work")[0])
         tx.basic_get("work")
 
         tx.close()

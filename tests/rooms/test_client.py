@@ -4,9 +4,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pika import BasicProperties
 
 from rmqspec.broker.ports import ReservedPort
-from rmqspec.client import Binding, Consumer, Exchange, Outcome, Publisher, Queue, Topology, connect
+from rmqspec.client import Binding, Consumer, Delivery, Exchange, Outcome, Publisher, Queue, Topology, connect
 from rmqspec.client.errors import (
     ChannelClosed,
     ClientError,
@@ -234,3 +235,14 @@ class TestConsumer:
 
         assert consumer.outcomes == {Outcome.REQUEUE: 1}
         assert drain("q") == [b"done"]
+
+
+class TestDelivery:
+    """A message as it comes."""
+
+    @pytest.mark.parametrize("headers", [None, {}, {"x-death": []}], ids=["none", "empty", "no_death"])
+    def test_died_of_nothing_if_it_is_no_dead_letter(self, headers):
+        """Whoever looks through a queue meets messages of any origin."""
+        delivery = Delivery("work", "", "work", False, BasicProperties(headers=headers), b"")
+
+        assert (delivery.died_of, delivery.headers) == (None, headers or {})
