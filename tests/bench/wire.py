@@ -1,7 +1,7 @@
-"""What the wire proxy costs: the round trip and the pipelined publish, direct and through it, in one run.
+"""What the wire proxy costs: the round trip and the pipelined publish, direct, through it, and noted by a recorder.
 
-Seconds depend on the machine; what can be compared is the difference in a row, and the ratio in it. Both ends of the
-comparison are measured in turn, so that what disturbs the machine disturbs them alike.
+Seconds depend on the machine; what can be compared is the difference in a row, and the ratio in it. The three ways
+are measured in turn, so that what disturbs the machine disturbs them alike.
 
 usage: python tests/bench/wire.py [--rounds N] [--messages N]
 On the broker of RABBITMQ_URL, or on one that is found.
@@ -11,11 +11,12 @@ import argparse
 import os
 import statistics
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from rmqspec.broker import Choice, find
 from rmqspec.client import Publisher, connect
 from rmqspec.wire import Proxy
+from rmqspec.wire.recorder import Recorder
 
 QUEUE, TRIPS = "bench.wire", 300
 
@@ -32,14 +33,18 @@ def round_trip(url):
     return statistics.median(seconds)
 
 
-def publish_rate(url, size, count):
-    """Confirmed messages per second."""
+def publish_rate(url, size, count, connections=1):
+    """Confirmed messages per second, of all connections together."""
     body = b"x" * size
-    with Publisher(url) as publisher:
+    with ExitStack() as stack:
+        publishers = [stack.enter_context(Publisher(url)) for _ in range(connections)]
+        for publisher in publishers:
+            publisher.publish("", QUEUE, body).result()
         begin = time.perf_counter()
-        for _ in range(count):
-            publisher.publish("", QUEUE, body)
-        publisher.flush()
+        for number in range(count):
+            publishers[number % connections].publish("", QUEUE, body)
+        for publisher in publishers:
+            publisher.flush()
         return count / (time.perf_counter() - begin)
 
 
@@ -51,15 +56,16 @@ def in_turn(measure, urls, rounds):
 
 def run(channel, urls, rounds, messages):
     channel.queue_declare(QUEUE, durable=True)
-    direct, proxied = in_turn(round_trip, urls, rounds)
-    added = (proxied - direct) * 1e3
-    print(f"round trip         {direct * 1e3:9.3f} ms direct {proxied * 1e3:9.3f} ms by proxy, {added:.3f} ms more")
-    for size in (100, 1_000, 64_000):
+    direct, proxied, noted = in_turn(round_trip, urls, rounds)
+    print(f"{'':<34}{'direct':>11}{'by proxy':>20}{'noted':>20}")
+    trips = "".join(f"{at * 1e3:9.3f} ms (+{(at - direct) * 1e3:.3f})" for at in (proxied, noted))
+    print(f"{'round trip':<34}{direct * 1e3:8.3f} ms {trips}")
+    for size, connections in ((100, 1), (1_000, 1), (64_000, 1), (100, 20)):
         count = max(200, int(messages * min(1, 2_000 / size)))
-        direct, proxied = in_turn(lambda url, s=size, n=count: publish_rate(url, s, n), urls, rounds)
-        ratio = proxied / direct
+        rates = in_turn(lambda url, s=size, n=count, c=connections: publish_rate(url, s, n, c), urls, rounds)
         channel.queue_purge(QUEUE)
-        print(f"publish {size:>6,} bytes {direct:8,.0f} /s direct {proxied:9,.0f} /s by proxy, {ratio:.2f} of it")
+        what = f"publish {size:,} bytes, {connections} connection(s)"
+        print(f"{what:<34}{rates[0]:8,.0f} /s" + "".join(f"{at:11,.0f} /s ({at / rates[0]:.2f})" for at in rates[1:]))
 
 
 def main():
@@ -72,10 +78,12 @@ def main():
         direct = broker.endpoint.url()
         with (
             Proxy(broker.endpoint.host, broker.endpoint.port) as proxy,
+            Proxy(broker.endpoint.host, broker.endpoint.port) as noting,
             closing(connect(direct, "bench")) as connection,
         ):
+            noting.taps = Recorder().tap
             channel = connection.channel()
-            run(channel, (direct, proxy.url(direct)), options.rounds, options.messages)
+            run(channel, (direct, proxy.url(direct), noting.url(direct)), options.rounds, options.messages)
             channel.queue_delete(QUEUE)
     finally:
         broker.close()

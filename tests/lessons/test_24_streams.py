@@ -137,7 +137,7 @@ class TestRabbitMQ:
         beside = hold(reader.channel, "beside")
 
         publish(b"sentinel", queue="beside")
-        first = (beside.after(1), list(reader.bodies))
+        first = (beside.after(1), list(reader.after(2)))
         reader.channel.basic_ack(reader.tags[1])
         second = list(reader.after(3))
         reader.channel.basic_ack(0, multiple=True)
