@@ -171,17 +171,16 @@ class TestRabbitMQ:
 
     @behaviour("POISON-06")
     @pytest.mark.rabbitmq(since="4.3")
-    def test_counts_every_hand_out_apart(self, channel, queue, receive):
+    def test_counts_every_hand_out_apart(self, channel, queue, take, receive):
         """How often it was given to somebody, whether that failed or not: a nacked message shows its age here."""
         work = queue()
         for give_back in (channel.basic_nack, channel.basic_reject):
-            method, _, _ = channel.basic_get(work)
-            give_back(method.delivery_tag, requeue=True)
+            give_back(take(channel, work)[0], requeue=True)
 
         (delivery,) = receive(work)
 
-        headers = delivery.properties.headers
-        assert (headers["x-acquired-count"], headers["x-delivery-count"]) == (2, 1)
+        counts = [delivery.headers.get(f"x-{what}-count") for what in ("acquired", "delivery")]
+        assert counts == [2, 1]
 
     @behaviour("POISON-07")
     def test_obeys_the_lesser_of_policy_and_argument(self, broker, vhost, queue, refuse):

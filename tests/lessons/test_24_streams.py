@@ -238,12 +238,12 @@ class TestRabbitMQ:
 
     @behaviour("STREAM-15", "DLX-12")
     @pytest.mark.rabbitmq(since="3.12")
-    def test_keeps_dead_letters_in_a_log(self, channel, publish, read):
+    def test_keeps_dead_letters_in_a_log(self, channel, publish, read, take):
         """A history of all failures, which nobody can empty by accident."""
         channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "amq.fanout"})
         channel.queue_bind("log", "amq.fanout")
         publish(b"failed", queue="work")
 
-        channel.basic_reject(channel.basic_get("work")[0].delivery_tag, requeue=False)
+        channel.basic_reject(take(channel, "work")[0], requeue=False)
 
         assert read(offset="first").after(1) == [b"failed"]
