@@ -83,7 +83,8 @@ def run(environment, url, patience):
 
     def start(*arguments, **more):
         # The URL holds the password, so it travels in the environment: arguments are shown to every user.
-        surroundings = {**environment, "RABBITMQ_URL": url, **more}
+        waits = {"RABBITMQ_ANSWER_TIMEOUT": str(patience)}
+        surroundings = {**environment, **waits, "RABBITMQ_URL": url, **more}
         started.append(Process(*arguments, environment=surroundings, within=min(20.0, 4 * patience)))
         return started[-1]
 

@@ -106,8 +106,12 @@ class Matrix:
         return sorted({ending.spec for ending in self.endings} - red - set(excused))
 
     def late(self) -> list[Ending]:
-        """Where a lie was noticed only because time was up."""
-        return [one for one in self.endings if one.kind.startswith("timeout") or one.seconds > LATE]
+        """Where a lie was noticed only because time was up. In a set-up a broker may start, which takes its time."""
+        return [
+            one
+            for one in self.endings
+            if one.kind.startswith("timeout") or (one.seconds > LATE and not one.kind.endswith("in setup"))
+        ]
 
     def missed(self) -> list[Ending]:
         """What was not noticed; of a sample it should be nothing."""

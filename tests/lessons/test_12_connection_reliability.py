@@ -211,16 +211,16 @@ class TestConsumer:
         consumer = Consumer(harmed, "work", lambda d: came.append(d.body) or Outcome.ACK, topology=WORK)
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(consumer.run)
-            eventually(lambda: channel.queue_declare("work", passive=True).method.consumer_count, 1)
-            proxy.refuse()
-            proxy.cut()
-            channel.queue_delete("work")
-            proxy.heal()
-
-            with Publisher(harmed) as publisher:
-                eventually(lambda: type(publisher.publish("", "work", b"order").exception(10)), type(None))
-            eventually(lambda: came, [b"order"])
-            consumer.stop()
+            try:
+                eventually(lambda: channel.queue_declare("work", passive=True).method.consumer_count, 1)
+                proxy.refuse(), proxy.cut()
+                channel.queue_delete("work")
+                proxy.heal()
+                with Publisher(harmed) as publisher:
+                    eventually(lambda: type(publisher.publish("", "work", b"order").exception(10)), type(None))
+                eventually(lambda: came, [b"order"])
+            finally:
+                consumer.stop()
             running.result(10)
 
     def test_goes_on_after_the_broker(self, killed):

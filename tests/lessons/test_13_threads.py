@@ -234,13 +234,13 @@ class TestPublisher:
 class TestConsumer:
     """What our consumer adds."""
 
-    def test_runs_several_handlers_on_one_connection(self, url, channel, to_its_end):
+    def test_runs_several_handlers_on_one_connection(self, source, channel, to_its_end):
         """Each waits for the other three: one after another none of them would ever end."""
         meeting = threading.Barrier(4, lambda: consumer.stop())
         for _ in range(4):
             channel.basic_publish("", "work", b"an order")
 
-        consumer = Consumer(url, "work", lambda _: meeting.wait(5) >= 0 and Outcome.ACK, prefetch=4, concurrency=4)
+        consumer = Consumer(source, "work", lambda _: meeting.wait(5) >= 0 and Outcome.ACK, prefetch=4, concurrency=4)
         to_its_end(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 4}

@@ -232,7 +232,7 @@ class TestConsumer:
     """What our consumer adds."""
 
     @behaviour("POISON-04")
-    def test_is_killed_no_more_often_than_the_limit(self, url, queue, receive, to_its_end):
+    def test_is_killed_no_more_often_than_the_limit(self, source, queue, receive, to_its_end):
         """A handler that raises ends its consumer, however often it is started again: the limit ends the loop."""
         work, killed_by = queue(delivery_limit=2), []
 
@@ -242,7 +242,7 @@ class TestConsumer:
 
         for _ in range(3):
             with pytest.raises(MemoryError):
-                to_its_end(Consumer(url, work, die))
+                to_its_end(Consumer(source, work, die))
 
         (dead,) = receive("dead")
         assert (dead.body, dead.died_of) == (b"poison", "delivery_limit")

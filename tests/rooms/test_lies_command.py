@@ -155,3 +155,7 @@ class TestMatrix:
     def test_counts_a_late_assertion_as_late(self):
         """Whoever waits for ten seconds has not asserted, he has given up."""
         assert Matrix("", (ending("a", "one", "assertion", 10.5),)).late()
+
+    def test_gives_a_broker_time_to_start(self):
+        """In a set-up a broker may start, and start again; nobody waits there for what does not come."""
+        assert not Matrix("", (ending("a", "one", "error in setup", 17.0),)).late()
