@@ -22,8 +22,8 @@ __all__ = ["lies_command"]
 
 LESSONS = Path("tests/lessons")
 KEPT = Path("tests/lies")
-# An alarm in the middle of pytest's own work would end the run. In the order of the files: a module is set up once. What
-# a lie leaves behind, such as a socket that nobody closed, is not the next spec's.
+# An alarm in the middle of pytest's own work would end the run. In the order of the files: a module is set up once.
+# What a lie leaves behind, such as a socket that nobody closed, is not the next spec's.
 PATIENT = ["--timeout=20", "-o", "timeout_func_only=true", "-p", "no:randomly", "-p", "no:unraisableexception"]
 
 

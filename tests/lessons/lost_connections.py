@@ -10,15 +10,17 @@ import pika
 from pika import exceptions, frame
 
 from rmqspec.broker.endpoint import Endpoint
-from rmqspec.client import Consumer, Outcome, Publisher, Queue, Topology
+from rmqspec.client import Connection, Consumer, Outcome, Publisher, Queue, Topology
 from rmqspec.wire import Direction, Frames, Proxy
 
 WORK, WINDOW = Topology(queues=(Queue("work"),)), 100
 
 
-def client(url, heartbeat=0):
-    """A connection of pika's own; between two calls nobody serves it."""
-    return pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat={heartbeat}"))
+def client(url, heartbeat=0, patience=10):
+    """A connection as pika's own: between two calls nobody serves it. A broker that does not answer is given up."""
+    connection = Connection(pika.URLParameters(f"{url}?heartbeat={heartbeat}"))
+    connection.patience = patience
+    return connection
 
 
 def before(url):

@@ -225,7 +225,7 @@ class TestConsumer:
 
     def test_goes_on_after_the_broker(self, killed):
         """The end was published after the kill; it was seen in the same call of `run`, and nobody had to restart it."""
-        assert killed.seen[-1][0] == b"end"
+        assert killed.seen[-1] == (b"end", False)
 
     def test_sees_again_what_it_had_in_hand(self, killed):
         """Its ack had no connection to go by; by the mark a handler knows that this may be a repetition."""
