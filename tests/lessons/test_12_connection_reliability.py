@@ -205,10 +205,10 @@ class TestPublisher:
 class TestConsumer:
     """What our consumer adds: it goes on, and its topology with it."""
 
-    def test_declares_again_what_is_gone(self, harmed, proxy, channel, eventually):
+    def test_declares_again_what_is_gone(self, harmed, proxy, channel, eventually, patience):
         """Its queue is deleted while the line is down: to come back without a topology would be to end."""
-        came = []
-        consumer = Consumer(harmed, "work", lambda d: came.append(d.body) or Outcome.ACK, topology=WORK)
+        came, source = [], Settings(urls=(harmed,), answer_timeout=patience)
+        consumer = Consumer(source, "work", lambda d: came.append(d.body) or Outcome.ACK, topology=WORK)
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(consumer.run)
             try:
@@ -216,7 +216,7 @@ class TestConsumer:
                 proxy.refuse(), proxy.cut()
                 channel.queue_delete("work")
                 proxy.heal()
-                with Publisher(harmed) as publisher:
+                with Publisher(source) as publisher:
                     eventually(lambda: type(publisher.publish("", "work", b"order").exception(10)), type(None))
                 eventually(lambda: came, [b"order"])
             finally:
