@@ -207,7 +207,9 @@ class TestCommand:
 
     @pytest.fixture
     def url(self, guarded):
-        return guarded.endpoint.tls_url()
+        guarded.management.create_vhost("shop")
+        yield guarded.endpoint.tls_url("shop")
+        guarded.management.delete_vhost("shop")
 
     def test_serves_orders_over_tls(self, run, options, papers):
         """From the producer to whoever looks after what failed: one part that cannot do it, and nobody can use it."""
