@@ -20,10 +20,10 @@ from rmqspec.orders import REASON_HEADER, Completed, Failures, Worker, order_sys
 behaviour = pytest.mark.behaviour
 
 
-def reject(channel, queue):
-    method, _, _ = channel.basic_get(queue)
-    assert method, f"{queue!r} has no message that could be rejected"
-    channel.basic_reject(method.delivery_tag, requeue=False)
+@pytest.fixture
+def reject(take):
+    """Takes a message and says that nobody should try it again: `reject(channel, "orders")`."""
+    return lambda channel, queue: channel.basic_reject(take(channel, queue)[0], requeue=False)
 
 
 class TestRabbitMQ:
@@ -34,7 +34,7 @@ class TestRabbitMQ:
         order_system(max_orders=2).declare(channel)
 
     @pytest.fixture
-    def rejected(self, channel, receive):
+    def rejected(self, channel, reject, receive):
         """An order, as it is found in `orders.failed` after a reject."""
 
         def publish_and_reject(**properties):
@@ -46,7 +46,7 @@ class TestRabbitMQ:
         return publish_and_reject
 
     @behaviour("DLX-01")
-    def test_dead_letters_what_is_rejected(self, channel, receive):
+    def test_dead_letters_what_is_rejected(self, channel, reject, receive):
         """The consumer's own verdict: trying again would not help, and somebody has to look at it."""
         channel.basic_publish("orders.direct", "order", b"no such customer")
 
@@ -76,7 +76,7 @@ class TestRabbitMQ:
         assert drain("orders") == [b"second", b"third"]
 
     @behaviour("DLX-01", "NACK-01")
-    def test_deletes_a_reject_without_exchange(self, channel, receive, drain):
+    def test_deletes_a_reject_without_exchange(self, channel, reject, receive, drain):
         """The same reject, two queues: only the one that names an exchange keeps what was refused."""
         channel.queue_declare("careless", durable=True)
         channel.basic_publish("", "careless", b"lost")

@@ -156,6 +156,21 @@ class TestMatrix:
         """Whoever waits for ten seconds has not asserted, he has given up."""
         assert Matrix("", (ending("a", "one", "assertion", 10.5),)).late()
 
+    def test_asks_the_chapter_that_makes_the_promise(self):
+        """Another may notice it by chance; an exception there is no answer, and who was told nothing is not asked."""
+        one, two = "tests/lessons/test_01_x.py::test_a", "tests/lessons/test_02_y.py::test_b"
+        endings = (
+            ending(one, "known at home", "assertion"),
+            ending(one, "known to a stranger", "unnoticed"),
+            ending(two, "known to a stranger", "assertion"),
+            ending(one, "an exception at home", "error"),
+            ending(one, "of a chapter that was not run", "assertion"),
+            ending(one, "known to nobody", "unnoticed"),
+        )
+        chapters = {each.lie: 3 if "not run" in each.lie else 1 for each in endings}
+
+        assert Matrix("", endings).unnoticed_at_home(chapters) == ["an exception at home", "known to a stranger"]
+
     def test_gives_a_broker_time_to_start(self):
         """In a set-up a broker may start, and start again; nobody waits there for what does not come."""
         assert not Matrix("", (ending("a", "one", "error in setup", 17.0),)).late()
