@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ TELLS = pytest.StashKey[dict[str, list[str]]]()
 # Who notices them depends on what other specs have left in the one vhost, or on who is faster. No sample has them.
 UNSTEADY = {"vhost-ignored", "confirm-early"}
 SECONDS = 2.0  # of patience: what a lie holds back is waited for in hundreds of tests
+SET_UP = (
+    120.0  # seconds that one fixture may take, in which a broker may start twice; pytest-timeout limits calls alone
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -164,6 +168,21 @@ class _Witness:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self) -> None:
         self._liar.begin()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+        """A lie can make a set-up wait for ever. Only the fixture's own code is interrupted, never pytest's."""
+
+        def end(*_: object) -> None:
+            pytest.fail(f"Timeout (>{SET_UP:g}s) in the set-up of {fixturedef.argname!r}")
+
+        before = signal.signal(signal.SIGALRM, end)
+        rest = signal.setitimer(signal.ITIMER_REAL, SET_UP, SECONDS)  # again: it may wait once more on its way out
+        try:
+            return (yield)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, *rest)
+            signal.signal(signal.SIGALRM, before)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

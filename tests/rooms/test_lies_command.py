@@ -29,6 +29,29 @@ def test_counts(channel, case):
 def test_needs_no_broker():
     assert True
 '''
+WAITS_FOR_EVER = """
+import threading
+import pytest
+from pika.exceptions import AMQPError
+from rmqspec import pytest_lies
+
+pytest_lies.SET_UP = 3.0
+
+@pytest.fixture
+def waiting(channel):
+    channel.queue_declare("q")
+    try:
+        channel.queue_declare("q", passive=True)
+    except AMQPError:
+        never = threading.Event()
+        try:
+            never.wait()
+        finally:
+            never.wait()  # as an executor waits for its threads, whatever has happened
+
+def test_waits(waiting, channel):
+    assert channel.queue_declare("q").method.message_count == 0
+"""
 KEEPS, NOTHING = "tests/lessons/test_07_x.py::test_keeps_a_message", "tests/lessons/test_07_x.py::test_says_nothing"
 
 
@@ -91,6 +114,22 @@ class TestCommand:
         result = lies("--list")
 
         result.stdout.fnmatch_lines(["*body-falsified*A bit of the body is another.*"])
+
+    def test_ends_a_set_up_that_waits_for_ever(self, lies, pytester, broker):
+        """The lie was noticed, but only because time was up: the run goes on, and complains of it."""
+        pytester.makepyfile(test_07_x=WAITS_FOR_EVER)
+        told = {"test_07_x.py::test_waits": {"assertion": "queue-not-made message-count-wrong"}}
+        pytester.makefile(".json", told=json.dumps({"broker": str(broker.identity), "specs": told}))
+
+        command = (sys.executable, "-m", "pytest", "-q", "test_07_x.py")
+        assert pytester.run(*command, "--tell-lies", "told.json", "--lies-result", "ended.json").ret == 0
+
+        matrix = Matrix.read(pytester.path / "ended.json")
+        assert {ending.lie: ending.kind for ending in matrix.endings} == {
+            "queue-not-made": "timeout in setup",
+            "message-count-wrong": "assertion",
+        }
+        assert [ending.words for ending in matrix.late()] == ["Failed: Timeout (>3s) in the set-up of 'waiting'"]
 
     def test_says_what_is_missing(self, lies, pytester):
         """A sample is of what was kept; without that there is nothing to try again."""
