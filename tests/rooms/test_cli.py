@@ -138,6 +138,15 @@ class TestSentence:
         assert process.output.count("\n") == 0
         assert words in process.output
 
+    def test_refuses_what_stands_before_a_part(self, tmp_path):
+        """Who names authorities for TLS must not be connected without a look at them."""
+        (authorities := tmp_path / "ca.pem").touch()
+
+        result = CliRunner().invoke(cli, ["demo", "--ca", str(authorities), "--orders", "3", "worker"])
+
+        assert result.exit_code == 2
+        assert "before worker nobody would look at --orders, --ca" in result.output
+
 
 class TestHelp:
     """`--help`."""
