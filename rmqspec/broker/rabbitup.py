@@ -108,7 +108,12 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
     starters = {"container": _start_container, "node": _start_node, "package": _start_node}
     refusals = []
     for source in choice.sources:
-        if source == "url":  # a broker that runs elsewhere is not started here
+        if source == "url":
+            if choice.broker == "url":
+                words = "a broker that runs elsewhere is not started here"
+                refusals.append(
+                    Unavailable("url", words, "name it to the commands with --rabbitmq-url, or RABBITMQ_URL")
+                )
             continue
         try:
             return starters[source](source, choice, endpoint, progress)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from rmqspec import client
-from rmqspec.broker import DEFAULT_IMAGE, Choice, Management, Unavailable, rabbitup
+from rmqspec.broker import DEFAULT_IMAGE, Choice, Management, NoBroker, Unavailable, rabbitup
 from rmqspec.broker.container import check_engine, engine
 from rmqspec.broker.endpoint import greet
 from rmqspec.broker.installation import installed_here
@@ -173,6 +173,17 @@ class TestTakenPort:
             f"port {wanted[which]} is taken by {me.name()} (pid {me.pid}, user {me.username()}): "
             "stop that, or choose another port"
         )
+
+
+class TestSource:
+    def test_is_no_broker_that_runs_elsewhere(self, ports, tmp_path, monkeypatch):
+        """RABBITMQ_BROKER=url is for the tests; here it left a screen without a reason."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+        with pytest.raises(NoBroker, match="a broker that runs elsewhere is not started here") as refused:
+            rabbitup.up(Choice(broker="url"), *ports[2:], silently)
+
+        assert "--rabbitmq-url, or RABBITMQ_URL" in str(refused.value)
 
 
 class TestDown:
