@@ -30,7 +30,7 @@ def queue(channel):
 
 
 @pytest.fixture
-def take(channel):
+def next_request(channel):
     """The server's first half, by hand: takes the oldest request and returns its properties."""
 
     def fetch():
@@ -62,7 +62,7 @@ class TestRabbitMQ:
         return caller
 
     @pytest.fixture
-    def ask(self, connection, caller, take, reply, eventually):
+    def ask(self, connection, caller, next_request, reply, eventually):
         """Asks on `caller`, answers by hand, and returns the request as the server saw it, with its reply."""
 
         def ask_and_answer(reply_to):
@@ -70,7 +70,7 @@ class TestRabbitMQ:
             caller.basic_consume(reply_to, lambda *delivery: replies.append(delivery[2:]), auto_ack=True)
             question = BasicProperties(reply_to=reply_to, correlation_id="7")
             caller.basic_publish("", "rpc.inventory", b"how many?", question)
-            request = take()
+            request = next_request()
             reply(request, b"42")
             eventually(lambda: connection.process_data_events(0) or len(replies), 1)
             return request, *replies[0]
@@ -132,40 +132,40 @@ class TestRpcClient:
             yield client
 
     @pytest.fixture
-    def take(self, receive):
+    def next_request(self, receive):
         """Waits for the oldest request and returns its properties: the client sends from a thread of its own."""
         return lambda: receive("rpc.inventory")[0].properties
 
-    def test_gives_each_reply_to_its_own_call(self, client, take, reply):
+    def test_gives_each_reply_to_its_own_call(self, client, next_request, reply):
         """Where several servers share the queue, the second question may be answered before the first."""
         first, second = client.send("rpc.inventory", b"first?"), client.send("rpc.inventory", b"second?")
-        one, two = take(), take()
+        one, two = next_request(), next_request()
 
         reply(two, b"second!")
         reply(one, b"first!")
 
         assert (first.result(), second.result()) == (b"first!", b"second!")
 
-    def test_drops_a_reply_under_a_foreign_number(self, client, take, reply):
+    def test_drops_a_reply_under_a_foreign_number(self, client, next_request, reply):
         """A reply from an old or confused server, taken for the answer, is worse than no answer."""
         call = client.send("rpc.inventory", b"how many?")
-        request = take()
+        request = next_request()
 
         for number, body in (("8", b"foreign"), (None, b"its own"), ("9", b"foreign too")):
             reply(request, body, correlation_id=number)
 
         assert call.result() == b"its own"
 
-    def test_drops_a_reply_that_comes_too_late(self, client, take, reply):
+    def test_drops_a_reply_that_comes_too_late(self, client, next_request, reply):
         """The caller has told its user that nobody answered; a late reply neither changes that nor fills its memory."""
         late = client.send("rpc.inventory", b"slow?", timeout=0.05)
-        slow = take()
+        slow = next_request()
         with pytest.raises(CallTimedOut):
             late.result()
 
         call = client.send("rpc.inventory", b"quick?")
         reply(slow, b"too late")
-        reply(take(), b"in time")
+        reply(next_request(), b"in time")
 
         assert call.result() == b"in time"
 
@@ -182,14 +182,14 @@ class TestRpcClient:
         with pytest.raises(CallTimedOut, match=r"no reply from 'rpc[.]inventory' within 0[.]05 s"):
             client.call("rpc.inventory", b"anybody there?", timeout=0.05)
 
-    def test_fails_at_once_where_there_is_no_queue(self, client, take, reply):
+    def test_fails_at_once_where_there_is_no_queue(self, client, next_request, reply):
         """A name that was typed wrong is known before the deadline, and the next call is not harmed by it."""
         with pytest.raises(CallFailed, match=r"there is no queue 'rpc[.]inventroy' to call") as error:
             client.call("rpc.inventroy", b"how many?")
         assert (error.type, error.value.reply_code) == (CallFailed, 312)
 
         call = client.send("rpc.inventory", b"how many?")
-        reply(take(), b"42")
+        reply(next_request(), b"42")
         assert call.result() == b"42"
 
 
