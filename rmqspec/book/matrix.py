@@ -110,7 +110,7 @@ class Matrix:
         return [
             one
             for one in self.endings
-            if one.kind.startswith("timeout") or (one.seconds > LATE and not one.kind.endswith("in setup"))
+            if one.kind.startswith("timeout") or (one.kind in ("assertion", "error") and one.seconds > LATE)
         ]
 
     def missed(self) -> list[Ending]:

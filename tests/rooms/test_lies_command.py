@@ -193,7 +193,9 @@ class TestMatrix:
 
     def test_counts_a_late_assertion_as_late(self):
         """Whoever waits for ten seconds has not asserted, he has given up."""
-        assert Matrix("", (ending("a", "one", "assertion", 10.5),)).late()
+        late, slow = ending("a", "one", "assertion", 10.5), ending("a", "two", "unnoticed", 12.0)
+
+        assert Matrix("", (late, slow)).late() == [late]
 
     def test_asks_the_chapter_that_makes_the_promise(self):
         """Another may notice it by chance; an exception there is no answer, and who was told nothing is not asked."""
