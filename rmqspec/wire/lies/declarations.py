@@ -104,7 +104,7 @@ DECLARATIONS = (
            _type("headers", "fanout")),
     Lie.of(15, "alternate-exchange-lost", "The alternate exchange of an exchange is not noted.", "exchange.declare",
            argument_lost("alternate-exchange")),
-    Lie.of(8, "transient-exchange-not-made", "A transient exchange is not made.", "exchange.declare",
+    Lie.of(31, "transient-exchange-not-made", "A transient exchange is not made.", "exchange.declare",
            lambda said, talk: said if said.method.durable or said.method.passive else ignored(said, talk)),
     Lie.of(31, "exchange-durability-lost", "A durable exchange is transient.", "exchange.declare",
            changed(durable=False)),
