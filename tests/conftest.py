@@ -85,7 +85,7 @@ def run(environment, url, patience):
         # The URL holds the password, so it travels in the environment: arguments are shown to every user.
         waits = {"RABBITMQ_ANSWER_TIMEOUT": str(patience)}
         surroundings = {**environment, **waits, "RABBITMQ_URL": url, **more}
-        started.append(Process(*arguments, environment=surroundings, within=min(20.0, 4 * patience)))
+        started.append(Process(*arguments, environment=surroundings, within=min(20.0, 3 * patience)))
         return started[-1]
 
     yield start

@@ -18,7 +18,7 @@ from pika.exceptions import (
 )
 
 from rmqspec.broker.endpoint import random_login
-from rmqspec.client import Connection
+from rmqspec.client import Connection, Publisher
 
 
 class Holder:
@@ -74,6 +74,20 @@ def to_its_end(patience):
             timer.cancel()
 
     return run
+
+
+@pytest.fixture
+def open_publisher(connection, patience):
+    """Opens a publisher of ours, closed before the vhost goes, as its connection is: `open_publisher(url)`."""
+    opened = []
+
+    def open_one(source, **options):
+        opened.append(Publisher(source, **options))
+        return opened[-1]
+
+    yield open_one
+    for publisher in opened:
+        publisher.close(patience)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pika
 import pytest
 from pika import exceptions
 
-from rmqspec.client import Consumer, Outcome, Queue, Topology
+from rmqspec.client import Connection, Consumer, Outcome, Queue, Topology
 from rmqspec.client.errors import ConsumerCancelled
 
 behaviour = pytest.mark.behaviour
@@ -75,11 +75,14 @@ class TestRabbitMQ:
         assert consumer.is_open
 
     @behaviour("CANCELNOTIFY-01")
-    def test_tells_nothing_to_who_does_not_listen(self, url, connection, channel, queue, told, eventually, drain):
+    def test_tells_nothing_to_who_does_not_listen(
+        self, url, patience, connection, channel, queue, told, eventually, drain
+    ):
         """An old client would not know the word; it is not on the new queue either, and looks alive all the same."""
         parameters = pika.URLParameters(url)
         parameters.client_properties = {"capabilities": {"consumer_cancel_notify": False}}
-        with pika.BlockingConnection(parameters) as old:
+        with Connection(parameters) as old:
+            old.patience = patience
             channels = old.channel(), connection.channel()
             deaf, listening = (told(each) for each in channels)
             for each in channels:
@@ -158,8 +161,7 @@ class TestRabbitMQ:
         consumer.close()
 
         channel.basic_publish("", queue, b"second")
-        assert [delivery.body for delivery in receive(queue)] == [b"second"]
-        assert drain(queue) == []
+        assert ([delivery.body for delivery in receive(queue)], drain(queue)) == ([b"second"], [])
 
     @behaviour("CONSUME-04", "CHAN-03")
     def test_refuses_to_consume_from_no_queue(self, connection, channel, queue):
@@ -210,30 +212,30 @@ class TestRabbitMQ:
 class TestConsumer:
     """What our consumer adds."""
 
-    def test_ends_with_an_error_with_its_queue(self, url, channel, queue, to_its_end):
+    def test_ends_with_an_error_with_its_queue(self, source, channel, queue, to_its_end):
         """A process that ends is started again or missed; what it had in hand is finished first."""
 
         def delete(_):
             channel.queue_delete(queue)
             return Outcome.ACK
 
-        consumer = Consumer(url, queue, delete)
+        consumer = Consumer(source, queue, delete)
 
         with pytest.raises(ConsumerCancelled, match="the subscription to 'work': was the queue deleted"):
             to_its_end(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
 
-    def test_ends_without_an_error_when_stopped(self, url, queue, drain, to_its_end):
+    def test_ends_without_an_error_when_stopped(self, source, queue, drain, to_its_end):
         """An end that was asked for is none to worry about."""
-        consumer = Consumer(url, queue, lambda _: consumer.stop() or Outcome.ACK)
+        consumer = Consumer(source, queue, lambda _: consumer.stop() or Outcome.ACK)
 
         to_its_end(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
         assert drain(queue) == []
 
-    def test_does_not_make_a_deleted_queue_anew(self, url, channel, queue, to_its_end):
+    def test_does_not_make_a_deleted_queue_anew(self, source, channel, queue, to_its_end):
         """Even with a topology at hand: made anew at once, the queue would hide that all that was in it is lost."""
 
         def delete(_):
@@ -241,7 +243,7 @@ class TestConsumer:
             return Outcome.ACK
 
         with pytest.raises(ConsumerCancelled, match="was the queue deleted"):
-            to_its_end(Consumer(url, queue, delete, topology=Topology(queues=(Queue(queue),))))
+            to_its_end(Consumer(source, queue, delete, topology=Topology(queues=(Queue(queue),))))
 
         with pytest.raises(exceptions.UnroutableError):
             channel.basic_publish("", queue, b"second", mandatory=True)

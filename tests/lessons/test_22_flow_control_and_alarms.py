@@ -195,9 +195,10 @@ class TestPika:
     """What pika adds: patience with an end."""
 
     @behaviour("ALARM-03")
-    def test_gives_up_on_a_blocked_connection(self, alarm, url):
+    def test_gives_up_on_a_blocked_connection(self, alarm, url, patience):
         """A thread that waits for the broker without end does not answer its own callers either."""
         impatient = Sender(Connection(URLParameters(f"{url}?blocked_connection_timeout=0.05")))
+        impatient.connection.patience = patience
 
         with alarm():
             impatient.publish(b"late")
@@ -220,21 +221,20 @@ class TestPublisher:
                 with pytest.raises(WindowFull, match=r"blocks publishers \(low on memory\)"):
                     publisher.publish("", "work", b"3")
                 assert [future.done() for future in taken] == [False, False]
-
             assert [future.result(10).message.body for future in taken] == [b"1", b"2"]
         assert [delivery.body for delivery in receive("work", 2)] == [b"1", b"2"]
 
     @behaviour("ALARM-01")
-    def test_loses_nothing_to_an_alarm(self, alarm, source, receive):
+    def test_loses_nothing_to_an_alarm(self, alarm, open_publisher, source, receive, patience):
         """A caller that waits need not know of the alarm: all arrives, once and in order, only later."""
         bodies = [b"%d" % number for number in range(100)]
-        with Publisher(source, window=10) as publisher:
-            caller = threading.Thread(target=lambda: [publisher.publish("", "work", body) for body in bodies])
-            with alarm():
-                caller.start()
-                caller.join(0.1)
-                assert caller.is_alive()
-            caller.join(10)
+        publisher = open_publisher(source, window=10)
+        caller = threading.Thread(target=lambda: [publisher.publish("", "work", body) for body in bodies])
+        with alarm():
+            caller.start()
+            caller.join(0.1)
+            assert caller.is_alive()
+        caller.join(patience)
 
         assert [delivery.body for delivery in receive("work", 100)] == bodies
 

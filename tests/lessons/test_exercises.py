@@ -19,6 +19,19 @@ from rmqspec.orders import Failures, Order, parse, sample_orders
 pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.fixture
+def start(run):
+    """Starts parts of the system, each in a process of its own, and waits until they are ready: `start(["logs"])`."""
+
+    def start_all(*parts):
+        processes = [run("demo", *part) for part in parts]
+        for process in processes:
+            process.waits_for("is ready")
+        return processes
+
+    return start_all
+
+
 def orders_in(lines):
     return sorted(re.search(r"\d\d-\d{4}", line)[0] for line in lines)
 
@@ -26,13 +39,13 @@ def orders_in(lines):
 class TestObserver:
     """Exercise 1: start notification, analytics and logs, then a worker, and publish."""
 
-    def test_sees_each_order_at_every_exchange(self, run):
-        """One order becomes one notification, one line of totals and two of the log: three exchanges, three shapes."""
-        watchers = [run("demo", part) for part in ("notification", "analytics", "logs")]
-        worker = run("demo", "worker", "--failure-rate", "0", "--work-time", "0")
-        for process in (*watchers, worker):
-            process.waits_for("is ready")
+    @pytest.fixture
+    def watchers(self, start):
+        worker = "worker", "--failure-rate", "0", "--work-time", "0"
+        return start(["notification"], ["analytics"], ["logs"], worker)[:3]
 
+    def test_sees_each_order_at_every_exchange(self, run, watchers):
+        """One order becomes one notification, one line of totals and two of the log: three exchanges, three shapes."""
         run("demo", "produce", "--orders", "3").waits_for("3 orders published and confirmed")
 
         notification, analytics, logs = watchers
@@ -60,14 +73,16 @@ class TestKilledWorker:
 class TestTwoWorkers:
     """Exercise 3: start two workers and publish ten orders."""
 
-    def test_share_the_orders_between_them(self, run):
+    @pytest.fixture
+    def processes(self, start):
+        return start(["logs"], *(("worker", name, "--failure-rate", "0", "--work-time", "0.02") for name in "12"))
+
+    def test_share_the_orders_between_them(self, run, processes):
         """Nobody divides the work: each takes the next order when it is done with the last."""
-        workers = [run("demo", "worker", name, "--failure-rate", "0", "--work-time", "0.02") for name in ("1", "2")]
-        for worker in workers:
-            worker.waits_for("is ready")
+        logs, *workers = processes
 
         run("demo", "produce", "--orders", "10").waits_for("10 orders published")
-        run("demo", "logs").waits_for("order.completed", 10)
+        logs.waits_for("order.completed", 10)
 
         assert [worker.ends(signal.SIGTERM) for worker in workers] == [0, 0]
         done = [orders_in(line for line in worker.lines if "completed" in line) for worker in workers]
@@ -78,14 +93,18 @@ class TestTwoWorkers:
 class TestFailedOrders:
     """Exercise 4: let half of the orders fail, and look into orders.failed."""
 
-    def test_are_exactly_those_in_orders_failed(self, run, receive, drain):
+    @pytest.fixture
+    def processes(self, start):
+        return start(["logs"], ["worker", "--failure-rate", "0.5", "--seed", "7", "--work-time", "0"])
+
+    def test_are_exactly_those_in_orders_failed(self, run, processes, receive, drain):
         """With the same seed the same orders fail, so what must be there is known beforehand."""
         doomed = [order for order in sample_orders(12, 7) if Failures(0.5, 7).hits(order.order_id)]
         assert 0 < len(doomed) < 12
+        logs, worker = processes
 
         run("demo", "produce", "--orders", "12", "--seed", "7").waits_for("12 orders published")
-        worker = run("demo", "worker", "--failure-rate", "0.5", "--seed", "7", "--work-time", "0")
-        run("demo", "logs").waits_for("order.", 24)
+        logs.waits_for("order.", 24)
 
         assert worker.ends(signal.SIGTERM) == 0
         assert [parse(Order, delivery.body) for delivery in receive("orders.failed", len(doomed))] == doomed
