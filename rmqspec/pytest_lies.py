@@ -26,9 +26,7 @@ TELLS = pytest.StashKey[dict[str, list[str]]]()
 # Who notices them depends on what other specs have left in the one vhost, or on who is faster. No sample has them.
 UNSTEADY = {"vhost-ignored", "confirm-early"}
 SECONDS = 2.0  # of patience: what a lie holds back is waited for in hundreds of tests
-SET_UP = (
-    120.0  # seconds that one fixture may take, in which a broker may start twice; pytest-timeout limits calls alone
-)
+SET_UP = 120.0  # seconds that one fixture may take: a broker may start twice in it; pytest-timeout limits calls alone
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
