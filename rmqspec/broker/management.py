@@ -95,6 +95,14 @@ class Management:
         # A connection without the column, as one that has no name, may come as an empty list instead of an object.
         return {str(row["user_provided_name"]) for row in rows if "user_provided_name" in row}
 
+    def vhosts_used_by(self, user: str) -> set[str]:
+        """The vhosts that a user has connections in, by the list that the broker itself goes by.
+
+        By this list it counts them for limits, and closes them when the user or the vhost is deleted. A connection is
+        on it a moment after the client has been told that it is open; one that is not on it yet is not closed.
+        """
+        return {str(row["vhost"]) for row in self._call("GET", f"connections/username/{_part(user)}")}
+
     def plugins(self) -> set[str]:
         """The names of the plugins that are enabled on some node, those that were enabled for their sake left out.
 

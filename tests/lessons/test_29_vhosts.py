@@ -40,9 +40,7 @@ class TestRabbitMQ:
 
         said = []
         for wrong in (replace(who, password="sesame"), replace(who, user="nobody")):
-            with pytest.raises(
-                exceptions.ProbableAuthenticationError, match=r"\(403\) 'ACCESS_REFUSED - Login"
-            ) as error:
+            with pytest.raises(exceptions.ProbableAuthenticationError, match=r"\(403\) .ACCESS_REFUSED") as error:
                 enter(wrong)
             said.append(str(error.value))
 
@@ -63,10 +61,11 @@ class TestRabbitMQ:
         assert inside.channel().queue_declare("q", durable=True).method.queue == "q"
 
     @behaviour("AUTH-08", "PROTO-16")
-    def test_shows_a_deleted_user_out(self, broker, user, enter, connection):
+    def test_shows_a_deleted_user_out(self, broker, vhost, user, enter, connection, eventually):
         """This does end the connections that are open; whoever gets the name later has none of the permissions."""
-        who = user(**ALL)
-        inside = enter(who)
+        inside = enter(who := user(**ALL))
+        # The broker lists a connection a moment after it has opened it, and ends those that are listed.
+        eventually(lambda: vhost in broker.management.vhosts_used_by(who.user), True)
 
         broker.management.delete_user(who.user)
 
@@ -129,10 +128,11 @@ class TestRabbitMQ:
         assert broker.management.exchanges(vhost) >= {"", "ours", *kinds}
 
     @behaviour("VHOST-05", "PROTO-16")
-    def test_empties_a_vhost_that_is_deleted(self, broker, elsewhere, enter, connection):
+    def test_empties_a_vhost_that_is_deleted(self, broker, elsewhere, enter, connection, eventually):
         """Its connections hear of it, and what was in it is gone: a vhost of the same name begins with nothing."""
         inside = enter(broker.endpoint, elsewhere)
         inside.channel().queue_declare("orders", durable=True)
+        eventually(lambda: elsewhere in broker.management.vhosts_used_by(broker.endpoint.user), True)
 
         broker.management.delete_vhost(elsewhere)
 
