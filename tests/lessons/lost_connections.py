@@ -2,7 +2,7 @@
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -74,7 +74,13 @@ def silent_clients(url, within):
     return SimpleNamespace(came=came, error=error, held=held, beats=len(beats))
 
 
-def publish_until(enough, under_way, url, name, **options):
+def settled(future, promise, within):
+    """What has become of it; a broker that breaks this promise may leave it open for ever."""
+    assert wait([future], within).done, f"{promise}: not within {within} s"
+    return future.result()
+
+
+def publish_until(enough, under_way, url, name, within, **options):
     """Publishes one number after the other, and hands over the first 150 promises; the error of each, or none."""
     promises = {}
     with Publisher(url, name, window=WINDOW, **options) as publisher:
@@ -83,7 +89,7 @@ def publish_until(enough, under_way, url, name, **options):
             promises[body] = publisher.publish("", "work", body)
             if len(promises) == 150:
                 under_way.set_result(dict(promises))
-        publisher.flush(60)
+        publisher.flush(within)
         return {body: type(promise.exception(0)) for body, promise in promises.items()}
 
 
@@ -108,19 +114,20 @@ def killed_at_work(broker, url, within):
         consumer = Consumer(url, "work", handle, prefetch=WINDOW, topology=WORK)
         consuming = pool.submit(consumer.run)
         proxy.delay(0.1)  # so that there are always answers on their way
-        told = pool.submit(publish_until, enough, under_way[0], url, "told")
-        resent = pool.submit(publish_until, enough, under_way[1], url, "resent", resend=True)
+        told = pool.submit(publish_until, enough, under_way[0], url, "told", within)
+        resent = pool.submit(publish_until, enough, under_way[1], url, "resent", within, resend=True)
         try:
-            promises = under_way[0].result(within) | under_way[1].result(within)
-            for promise in (*promises.values(), promises[in_hand.result(within)]):
-                promise.result(within)  # confirmed
+            first = [settled(promises, "150 messages are on their way", within) for promises in under_way]
+            assert settled(in_hand, "the hundredth message is handed out", within) in first[0] | first[1]
+            for body, promise in (first[0] | first[1]).items():
+                settled(promise, f"{body} is confirmed", within)
             broker.kill()
             broker.start()
             back.set(), enough.set()
-            facts = SimpleNamespace(told=told.result(within), resent=resent.result(within), seen=seen)
+            ends = [settled(publisher, "the publisher has come to its end", within) for publisher in (told, resent)]
             with Publisher(url) as publisher:
-                publisher.publish("", "work", b"end").result(within)
-            consuming.result(within)
+                settled(publisher.publish("", "work", b"end"), "the end is confirmed", within)
+            settled(consuming, "the consumer has seen the end", within)
         finally:
             back.set(), enough.set(), consumer.stop()
-    return facts
+    return SimpleNamespace(told=ends[0], resent=ends[1], seen=seen)

@@ -75,8 +75,9 @@ def restarted(disposable_broker, killed, disposable_source):
         fill(channel, "in hand", b"begun")
         fill(channel, "routed")
         channel.queue_bind("routed", "post", "order")
-        channel.basic_ack(channel.basic_get("half done")[0].delivery_tag)
-        channel.basic_get("in hand")
+        (done, _, body), begun = channel.basic_get("half done"), channel.basic_get("in hand")
+        assert (body, begun[2]) == (b"done", b"begun")
+        channel.basic_ack(done.delivery_tag)
         disposable_broker.restart()
     return killed
 

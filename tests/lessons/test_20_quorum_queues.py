@@ -72,8 +72,8 @@ def restarted(disposable_broker, disposable_url, disposable_source):
         channel.queue_declare(name, durable=True, arguments=QUORUM)
         for body in (b"first", b"second"):
             channel.basic_publish("", name, body, TRANSIENT)
-    channel.basic_get("held")
-    channel.basic_reject(channel.basic_get("tried")[0].delivery_tag, requeue=True)
+    assert [channel.basic_get(name)[2] for name in ("held", "tried")] == [b"first", b"first"]
+    channel.basic_reject(2, requeue=True)  # the second of the two
     disposable_broker.restart()
     with suppress(exceptions.AMQPConnectionError):  # pika notices only here that the broker has gone
         connection.close()
