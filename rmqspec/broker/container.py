@@ -10,7 +10,8 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rmqspec.broker.base import STARTED, Broker, wait_until_ready
@@ -129,8 +130,21 @@ def _files(configuration: Configuration) -> dict[str, bytes]:
 
 def uninterrupted(call: Callable[[], T]) -> T:
     """Waits for the end of a call to the engine, also when Ctrl-C comes: half a container cannot be removed."""
-    with ThreadPoolExecutor(1) as elsewhere:  # the interrupt is raised here, and leaving this block waits for the call
-        return elsewhere.submit(call).result()
+    end: Future[T] = Future()
+
+    def run() -> None:
+        if end.set_running_or_notify_cancel():
+            try:
+                end.set_result(call())
+            except BaseException as error:  # raised where it is waited for
+                end.set_exception(error)
+
+    try:
+        Thread(target=run, name="engine").start()
+        return end.result()
+    finally:  # the interrupt may come at any step, also in the middle of `start`
+        if not end.cancel():
+            wait([end])
 
 
 def when_ready(endpoint: Endpoint, container: Container, starts: int = 1) -> Identity:
