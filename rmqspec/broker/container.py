@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
-from concurrent.futures import Future, wait
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rmqspec.broker.base import STARTED, Broker, wait_until_ready
 from rmqspec.broker.configuration import PLAIN, Configuration
@@ -20,14 +17,13 @@ from rmqspec.broker.endpoint import Endpoint, Identity, random_login
 from rmqspec.broker.errors import ControlError, Unavailable
 from rmqspec.broker.ports import LOOPBACK, ReservedPort
 from rmqspec.broker.reaper import OWNER_LABEL, remove_containers, watch
+from rmqspec.broker.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-T = TypeVar("T")
-
-__all__ = ["ContainerBroker", "check_engine", "engine", "uninterrupted", "when_ready"]
+__all__ = ["ContainerBroker", "check_engine", "engine", "when_ready"]
 
 PLACE = "/etc/rabbitmq"  # of the configuration within an image
 STOP_TIMEOUT = 60  # seconds that the engine waits before it kills a container that is asked to stop
@@ -126,25 +122,6 @@ def _files(configuration: Configuration) -> dict[str, bytes]:
     if configuration.plugins:
         files[f"{PLACE}/enabled_plugins"] = configuration.enabled_plugins.encode()
     return files
-
-
-def uninterrupted(call: Callable[[], T]) -> T:
-    """Waits for the end of a call to the engine, also when Ctrl-C comes: half a container cannot be removed."""
-    end: Future[T] = Future()
-
-    def run() -> None:
-        if end.set_running_or_notify_cancel():
-            try:
-                end.set_result(call())
-            except BaseException as error:  # raised where it is waited for
-                end.set_exception(error)
-
-    try:
-        Thread(target=run, name="engine").start()
-        return end.result()
-    finally:  # the interrupt may come at any step, also in the middle of `start`
-        if not end.cancel():
-            wait([end])
 
 
 def when_ready(endpoint: Endpoint, container: Container, starts: int = 1) -> Identity:

@@ -24,6 +24,7 @@ from rmqspec.broker.installation import installed_here
 from rmqspec.broker.node import Node
 from rmqspec.broker.ports import LOOPBACK, ReservedPort, is_free
 from rmqspec.broker.reaper import OWNER_LABEL, kill_owned, remove_containers
+from rmqspec.broker.uninterrupted import uninterrupted
 
 __all__ = ["AlreadyTaken", "Standing", "current", "down", "up"]
 
@@ -125,7 +126,7 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
 
 
 def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
-    from rmqspec.broker.container import check_engine, engine, uninterrupted, when_ready
+    from rmqspec.broker.container import check_engine, engine, when_ready
 
     check_engine(choice.image, cleanup=False)
     progress(f"starting a container of {choice.image}")

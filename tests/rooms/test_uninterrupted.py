@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rmqspec.broker.container import uninterrupted
+from rmqspec.broker.uninterrupted import uninterrupted
 
 
 class TestUninterrupted:
