@@ -53,13 +53,18 @@ def spec_of(item: pytest.Item, **result: Any) -> Spec:
         chapter=item.path.stem,
         subject=subject,
         about=_doc(owner),
-        sentence=f"{subject} {name.removeprefix('test_').replace('_', ' ')}".strip(),
+        sentence=f"{subject} {_words(name.removeprefix('test_'))}".strip(),
         case=item.callspec.id if hasattr(item, "callspec") else "",
         behaviours=list(dict.fromkeys(name for mark in item.iter_markers("behaviour") for name in mark.args)),
         why=_doc(function),
         source=_source(function),
         **result,
     )
+
+
+def _words(name: str) -> str:
+    """The words of a name; a header keeps its hyphen: `x-death`."""
+    return name.replace("_x_", "_x-").replace("_", " ")
 
 
 def judge(reports: Sequence[pytest.TestReport], broker: Broker) -> tuple[Outcome, str]:

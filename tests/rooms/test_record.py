@@ -33,7 +33,7 @@ class TestQueue:
 OUTCOMES = """
 import pytest
 
-def test_passes(): pass
+def test_writes_x_death(): pass
 def test_fails(url): assert url == "else"
 def test_fails_before(unknown): pass
 @pytest.fixture
@@ -118,7 +118,7 @@ class TestRecordOption:
         _, file = suite(OUTCOMES)
 
         told = {spec.sentence: (spec.outcome, spec.reason.splitlines()[:1]) for spec in read(file).specs}
-        assert told["passes"] == ("passed", [])
+        assert told["writes x-death"] == ("passed", [])
         assert told["fails"][0] == told["fails before"][0] == "failed"
         assert told["fails behind"] == ("failed", ["RuntimeError: too late"])
         assert told["of the future"][0] == "not in this version"
