@@ -15,7 +15,7 @@ __all__ = ["LATE", "Ending", "Excuses", "Matrix", "chapter_of", "excuses"]
 LATE = 10.0  # seconds after which it is too late to notice a lie
 
 AT_TIMES = "at times"
-KEPT_KINDS = ("assertion", "error", "error in setup", AT_TIMES)
+KEPT_KINDS = ("assertion", "assertion in setup", "error", "error in setup", AT_TIMES)
 
 Excuses = Mapping[str, str]
 Specs = Mapping[str, Mapping[str, str]]
@@ -80,7 +80,7 @@ class Matrix:
             now = {ending.lie: ending.kind for ending in self.endings if ending.spec == spec}
             kinds: dict[str, list[str]] = {kind: [] for kind in KEPT_KINDS}
             for lie, kind in sorted((now if whole else old | now).items()):
-                wavers = old.get(lie) == AT_TIMES or (old.get(lie) == "assertion" != kind)
+                wavers = old.get(lie) == AT_TIMES or (asserted(old.get(lie)) and not asserted(kind))
                 kinds.setdefault(AT_TIMES if wavers else kind, []).append(lie)
             specs[spec] = {kind: " ".join(kinds[kind]) for kind in KEPT_KINDS if kinds[kind]}
         return {"broker": self.broker, "specs": {spec: kinds for spec, kinds in sorted(specs.items()) if kinds}}
@@ -116,6 +116,11 @@ class Matrix:
     def missed(self) -> list[Ending]:
         """What was not noticed; of a sample it should be nothing."""
         return [one for one in self.endings if one.kind == "unnoticed"]
+
+
+def asserted(kind: str | None) -> bool:
+    """Whether somebody said by an assertion what is wrong: the spec, or what was set up for it."""
+    return kind in ("assertion", "assertion in setup")
 
 
 def chapter_of(spec: str) -> int | None:

@@ -191,6 +191,15 @@ class TestMatrix:
 
         assert Matrix("", endings).kept(before, whole=True)["specs"]["a"] == {"assertion": "one", "at times": "two"}
 
+    def test_keeps_what_a_set_up_asserts(self):
+        """What is set up once for many may say it before any of them can; that is no exception, and nothing wavers."""
+        before = {"a": {"assertion": "one", "assertion in setup": "two"}}
+        endings = ending("a", "one", "assertion in setup"), ending("a", "two", "unnoticed")
+
+        kept = Matrix("", endings).kept(before, whole=True)["specs"]["a"]
+
+        assert kept == {"assertion in setup": "one", "at times": "two"}
+
     def test_counts_a_late_assertion_as_late(self):
         """Whoever waits for ten seconds has not asserted, he has given up."""
         late, slow = ending("a", "one", "assertion", 10.5), ending("a", "two", "unnoticed", 12.0)
