@@ -25,7 +25,7 @@ from rmqspec.client.settings import Settings
 __all__ = ["Link", "LoopChannel", "Tenant"]
 
 GOODBYE = 10.0  # seconds at most that the end of a connection may take
-PAUSES = wait_random_exponential(multiplier=0.05, max=10.0)  # seconds between attempts to connect
+FIRST_BACKOFF = 0.05  # seconds at most before the second attempt to connect again; twice as long before the third
 
 
 class Tenant(Protocol):
@@ -96,7 +96,7 @@ class Link:
     def _run(self) -> None:
         reopen = Retrying(
             retry=retry_if_exception_type(Unreachable),
-            wait=PAUSES,
+            wait=wait_random_exponential(multiplier=FIRST_BACKOFF, max=self._settings.max_backoff),
             stop=stop_when_event_set(self._closing),
             sleep=sleep_using_event(self._closing),
             reraise=True,

@@ -33,6 +33,7 @@ class Settings:
             None waits for ever.
         blocked_timeout: Seconds after which a connection that the broker blocks is given up; None waits for the end of
             the alarm. See https://www.rabbitmq.com/docs/connection-blocked.
+        max_backoff: Seconds at most between two attempts to connect again. The pauses grow up to it, and are random.
         ca: A file with the authorities that the broker's certificate is checked against; by default the system's.
         certificate: A file with the client's certificate, where the broker asks for one.
         key: A file with its private key.
@@ -45,6 +46,7 @@ class Settings:
     timeout: float = 10.0
     answer_timeout: float | None = 30.0
     blocked_timeout: float | None = None
+    max_backoff: float = 10.0
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
@@ -122,6 +124,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "timeout": (0.001, 1_000_000),
     "answer_timeout": (0.001, 1_000_000),
     "blocked_timeout": (0.001, 1_000_000),
+    "max_backoff": (0.001, 1_000_000),
 }
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "RABBITMQ_URL": ("urls", _urls),
@@ -129,6 +132,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "RABBITMQ_TIMEOUT": ("timeout", float),
     "RABBITMQ_ANSWER_TIMEOUT": ("answer_timeout", float),
     "RABBITMQ_BLOCKED_TIMEOUT": ("blocked_timeout", float),
+    "RABBITMQ_MAX_BACKOFF": ("max_backoff", float),
     "RABBITMQ_CA": ("ca", str),
     "RABBITMQ_CERTIFICATE": ("certificate", str),
     "RABBITMQ_KEY": ("key", str),

@@ -97,6 +97,24 @@ class TestLink:
             with pytest.raises(Unreachable, match="no broker answers"):
                 open_it(url)
 
+    def test_pauses_no_longer_than_it_may(self, broker, url, monkeypatch, patience):
+        """A pause that doubles with each attempt is an hour after the seventeenth; here the hundredth comes at once."""
+        attempts, hundredth = [], threading.Event()
+
+        def refuse(*_):
+            attempts.append(None)
+            if len(attempts) == 100:
+                hundredth.set()
+            raise Unreachable("nobody listens")
+
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
+            publisher = Publisher(Settings(urls=(proxy.url(url),), max_backoff=0.001))
+            monkeypatch.setattr("rmqspec.client.link.open_loop", refuse)
+            proxy.cut()
+
+            assert hundredth.wait(patience)
+            publisher.close()
+
     def test_closes_at_any_moment_of_a_reconnection(self, broker, url):
         """In a pause, while it connects, when it has just connected: it hangs up, and nobody waits for the next try."""
         with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:

@@ -38,6 +38,7 @@ class TestSettings:
             ("RABBITMQ_TIMEOUT", "2.5", "timeout", 2.5),
             ("RABBITMQ_ANSWER_TIMEOUT", "3", "answer_timeout", 3.0),
             ("RABBITMQ_BLOCKED_TIMEOUT", "7", "blocked_timeout", 7.0),
+            ("RABBITMQ_MAX_BACKOFF", "0.5", "max_backoff", 0.5),
             ("RABBITMQ_CA", "ca.pem", "ca", "ca.pem"),
             ("RABBITMQ_CERTIFICATE", "me.pem", "certificate", "me.pem"),
             ("RABBITMQ_SERVER_NAME", "rabbit", "server_name", "rabbit"),
@@ -60,6 +61,7 @@ class TestSettings:
             ("RABBITMQ_TIMEOUT", "nan", "timeout is nan: seconds from 0.001 to 1000000 are wanted"),
             ("RABBITMQ_ANSWER_TIMEOUT", "0", "answer_timeout is 0.0: seconds from 0.001 to 1000000 are wanted"),
             ("RABBITMQ_BLOCKED_TIMEOUT", "inf", "blocked_timeout is inf: seconds from 0.001 to 1000000 are wanted"),
+            ("RABBITMQ_MAX_BACKOFF", "0", "max_backoff is 0.0: seconds from 0.001 to 1000000 are wanted"),
             ("RABBITMQ_KEY", "k.pem", "the key k.pem has no certificate: name that too (RABBITMQ_CERTIFICATE)"),
         ],
     )
