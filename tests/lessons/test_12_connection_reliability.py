@@ -66,12 +66,12 @@ def missed(silent_url, patience):
 
 @pytest.fixture(scope="module")
 def silence(silent_url, missed, patience):
-    return silent_clients(silent_url, 6 * patience)
+    return silent_clients(silent_url, patience)
 
 
 @pytest.fixture(scope="module")
 def killed(disposable_broker, disposable_url, patience):
-    return killed_at_work(disposable_broker, disposable_url, 6 * patience)
+    return killed_at_work(disposable_broker, disposable_url, patience)
 
 
 class TestRabbitMQ:
