@@ -29,6 +29,11 @@ def before(url):
     return Proxy(at.host, at.port)
 
 
+def ready(channel):
+    """How many messages wait for a consumer."""
+    return channel.queue_declare("work", passive=True).method.message_count
+
+
 def end_of(connection, within):
     """The error that ends a connection, once it has ended; None if it has not within so many seconds."""
     deadline = time.monotonic() + within
@@ -69,7 +74,7 @@ def silent_clients(url, patience):
         while not came and time.monotonic() < deadline:
             idle.process_data_events(1)  # heartbeats are sent in here
         error = end_of(busy, within)
-        held = channel.queue_declare("work", passive=True).method.message_count, patient.is_open
+        held = ready(channel), patient.is_open
         idle.close()
     return SimpleNamespace(came=came, error=error, held=held, beats=len(beats))
 

@@ -13,6 +13,7 @@ Code: rmqspec/client/link.py, rmqspec/client/publisher.py, rmqspec/client/consum
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import pika
 import pytest
@@ -21,7 +22,7 @@ from pika import exceptions
 from rmqspec.client import Consumer, Outcome, Publisher, Settings
 from rmqspec.client.errors import OutcomeUnknown
 
-from .lost_connections import WORK, before, client, killed_at_work, silent_broker, silent_clients
+from .lost_connections import WORK, before, client, killed_at_work, ready, silent_broker, silent_clients
 
 behaviour = pytest.mark.behaviour
 pytestmark = pytest.mark.timeout(180)  # a broker of its own is killed and started again
@@ -78,14 +79,16 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("CHAN-10", "ORDER-10")
-    def test_hands_on_what_a_cut_client_held(self, lost, proxy, channel, receive):
+    def test_hands_on_what_a_cut_client_held(self, lost, proxy, channel, receive, eventually):
         """What was acknowledged is done; the mark tells the next consumer that somebody may have begun."""
         loser = lost.channel()
         for body in (b"done", b"in hand", b"untouched"):
             channel.basic_publish("", "work", body)
-        assert [loser.basic_get("work")[2] for _ in range(2)] == [b"done", b"in hand"]
-        loser.basic_ack(1)  # the first of the two
+        assert loser.basic_get("work")[2] == b"done"
+        loser.basic_ack(1)
+        assert loser.basic_get("work")[2] == b"in hand"  # and with this answer the ack has arrived
         proxy.cut()
+        eventually(lambda: ready(channel), 2)  # a death is noticed later; until then the last would come first
 
         assert [(d.body, d.redelivered) for d in receive("work", 2)] == [(b"in hand", True), (b"untouched", False)]
 
@@ -95,7 +98,7 @@ class TestRabbitMQ:
         holder = hold(lost.channel(), "work")
         proxy.half_open()
         channel.basic_publish("", "work", b"into the dark")
-        eventually(lambda: channel.queue_declare("work", passive=True).method.message_count, 0)
+        eventually(lambda: ready(channel), 0)
         proxy.cut()
 
         assert [(d.body, d.redelivered) for d in receive("work")] == [(b"into the dark", True)]
@@ -104,20 +107,16 @@ class TestRabbitMQ:
         assert holder.bodies == []
 
     @behaviour("EXCL-02", "EXCL-04")
-    def test_locks_what_a_lost_client_owned(self, lost, proxy, connection, eventually):
+    def test_locks_what_a_lost_client_owned(self, lost, proxy, refusal, eventually):
         """A client that comes back finds its own queue locked, by itself, until the broker has missed it."""
         lost.channel().queue_declare("mine", exclusive=True)
-
-        def refusal():
-            try:
-                connection.channel().queue_declare("mine", exclusive=True)
-            except exceptions.ChannelClosedByBroker as error:
-                return error.reply_code
-
+        ask = partial(refusal, lambda careless: careless.queue_declare("mine", exclusive=True))
         proxy.half_open()
-        assert (refusal(), connection.is_open) == (405, True)
+        locked = ask()
         proxy.cut()
-        eventually(refusal, None)
+
+        assert (locked.code, locked.costs) == (405, "channel")
+        eventually(lambda: ask().code, 0)
 
     @behaviour("TUNE-02", "CHAN-10")
     def test_drops_a_silent_client(self, silence):
