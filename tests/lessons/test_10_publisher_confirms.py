@@ -11,7 +11,6 @@ Spec: https://www.rabbitmq.com/docs/confirms
 Code: rmqspec/client/publisher.py, rmqspec/client/window.py, rmqspec/client/link.py
 """
 
-import socket
 import threading
 from contextlib import contextmanager
 
@@ -162,10 +161,10 @@ def stalled(publisher="publisher"):
         gate.set()
 
 
-def cut_after_sending(publisher="publisher"):
-    """The connection dies when its thread has sent what it was handed, and before it can read an answer."""
+def cut_before_an_answer(publisher="publisher"):
+    """The connection dies before its thread reads an answer, even one that is there; what it was handed may be out."""
     loop = loop_of(publisher)
-    loop.ioloop.add_callback_threadsafe(lambda: loop._transport._sock.shutdown(socket.SHUT_RDWR))
+    loop.ioloop.add_callback_threadsafe(loop.cut)
 
 
 class TestPublisher:
@@ -229,7 +228,7 @@ class TestPublisher:
         with Publisher(source) as publisher:
             with stalled():
                 lost = publisher.publish("", "open", b"lost")
-                cut_after_sending()
+                cut_before_an_answer()
 
             with pytest.raises(OutcomeUnknown, match="unknown whether it has") as error:
                 lost.result(10)
@@ -241,7 +240,7 @@ class TestPublisher:
         with Publisher(source, resend=True) as publisher:
             with stalled():
                 futures = [publisher.publish("", "open", body) for body in (b"1", b"2")]
-                cut_after_sending()
+                cut_before_an_answer()
 
             assert [future.exception(10) for future in futures] == [None, None]
         assert set(drain("open")) == {b"1", b"2"}
