@@ -214,7 +214,7 @@ class TestPublisher:
         """It runs in the connection's thread; to wait there for a confirm would be to wait for oneself."""
         with Publisher(source) as publisher:
             first = publisher.publish("", "work", b"order")
-            first.add_done_callback(lambda _: publisher.publish("", "work", b"invoice"))
+            first.add_done_callback(lambda done: done.exception() or publisher.publish("", "work", b"invoice"))
 
             assert [delivery.body for delivery in receive("work", 2)] == [b"order", b"invoice"]
 
