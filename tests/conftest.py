@@ -20,10 +20,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 class Process:
-    """`rmqspec …` in a process of its own; its output is read as it comes."""
+    """`rmqspec …` in a process of its own; its output is read as it comes, and waited for `within` so many seconds."""
 
     def __init__(self, *arguments, environment, within=20.0):
-        self.arguments, self.lines, self._news, self._within = arguments, [], threading.Condition(), within
+        self.arguments, self.lines, self._news, self.within = arguments, [], threading.Condition(), within
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rmqspec", *arguments],
             env=environment,
@@ -37,7 +37,7 @@ class Process:
 
     def waits_for(self, words, count=1):
         """Returns when so many lines with these words have come; the wait ends with the line, not with a poll."""
-        deadline = time.monotonic() + self._within
+        deadline = time.monotonic() + self.within
         with self._news:
             while len(found := [line for line in self.lines if words in line]) < count:
                 left = deadline - time.monotonic()
@@ -51,8 +51,8 @@ class Process:
         """Sends the signal, if any, and returns the exit code."""
         if with_signal is not None and self._process.poll() is None:
             self._process.send_signal(with_signal)
-        code = self._process.wait(within or self._within)
-        self._reader.join(self._within)
+        code = self._process.wait(within or self.within)
+        self._reader.join(self.within)
         self._process.stdout.close()
         return code
 

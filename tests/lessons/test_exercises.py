@@ -117,7 +117,7 @@ class TestPatientClient:
     def test_gets_its_answer_when_the_server_comes(self, run, orders, eventually):
         """The request waits in the queue, the client at its reply queue: neither needs the other to be there first."""
         client = run("demo", "rpc-client", "mouse", "--timeout", "20")
-        eventually(lambda: orders.depth("rpc.inventory"), 1)
+        eventually(lambda: orders.depth("rpc.inventory"), 1, client.within)
 
         run("demo", "rpc-server")
 
