@@ -107,13 +107,14 @@ class TestLink:
                 hundredth.set()
             raise Unreachable("nobody listens")
 
-        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
-            publisher = Publisher(Settings(urls=(proxy.url(url),), max_backoff=0.001))
+        with (
+            Proxy(broker.endpoint.host, broker.endpoint.port) as proxy,
+            Publisher(Settings(urls=(proxy.url(url),), max_backoff=0.001)),
+        ):
             monkeypatch.setattr("rmqspec.client.link.open_loop", refuse)
             proxy.cut()
 
             assert hundredth.wait(patience)
-            publisher.close()
 
     def test_closes_at_any_moment_of_a_reconnection(self, broker, url):
         """In a pause, while it connects, when it has just connected: it hangs up, and nobody waits for the next try."""
