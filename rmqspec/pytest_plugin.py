@@ -13,6 +13,7 @@ from rmqspec.broker.shared import SharedBroker
 
 pytest_plugins = [
     "rmqspec.pytest_fixtures",
+    "rmqspec.pytest_promises",
     "rmqspec.pytest_record",
     "rmqspec.pytest_lies",
     "rmqspec.pytest_route",

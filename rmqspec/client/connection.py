@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from traceback import walk_stack
 from typing import cast
 from weakref import WeakSet
 
@@ -61,10 +62,16 @@ class Connection(BlockingConnection):
 
     def _give_up(self) -> None:
         self.unanswered = True
-        error = Unanswered(f"the broker has not answered within {self.patience:g} s")
+        error = Unanswered(f"the broker has not answered {_asked()} within {self.patience:g} s")
         if not self._impl.is_closing:  # type: ignore[attr-defined]
             self._impl._terminate_stream(exceptions.StreamLostError(str(error)))  # type: ignore[attr-defined]
         raise error
+
+
+def _asked() -> str:
+    """The method of pika's that waits: the innermost of those on the stack that are its public ones."""
+    frames = [frame for frame, _ in walk_stack(None) if frame.f_globals["__name__"] == BlockingChannel.__module__]
+    return next((name for frame in frames if not (name := frame.f_code.co_name).startswith("_")), "")
 
 
 class Loop(SelectConnection):

@@ -18,10 +18,13 @@ class Overdue:
     Args:
         timeout: Seconds that an answer may take; None is for ever.
         expire: Ends what has a lower tag than this one and no answer; false if nothing waits any more.
+
+    Attributes:
+        timeout: The same seconds.
     """
 
     def __init__(self, timeout: float | None, expire: Callable[[int], bool]) -> None:
-        self._timeout, self._expire = timeout, expire
+        self.timeout, self._expire = timeout, expire
         self._round: object | None = None  # the next look; one that has been forgotten comes all the same, and ends
         self._next_tags: deque[int] = deque(maxlen=TICKS)
 
@@ -32,10 +35,10 @@ class Overdue:
             loop: Where the time is taken.
             next_tag: Tells which tag the next message will have.
         """
-        if self._round is None and self._timeout is not None:
+        if self._round is None and self.timeout is not None:
             self._next_tags.append(next_tag())
             self._round = one = object()
-            loop.ioloop.call_later(self._timeout / TICKS, lambda: self._look(one, loop, next_tag))
+            loop.ioloop.call_later(self.timeout / TICKS, lambda: self._look(one, loop, next_tag))
 
     def restart(self) -> None:
         """All that waits has its whole time again: the broker has said that it cannot answer."""

@@ -16,7 +16,7 @@ from pika import BasicProperties, spec
 from pika.frame import Method
 
 from rmqspec.client.connection import Loop
-from rmqspec.client.errors import ChannelClosed, ClientError, Nacked, OutcomeUnknown, Returned, WindowFull
+from rmqspec.client.errors import ChannelClosed, ClientError, Nacked, OutcomeUnknown, Returned, Unanswered, WindowFull
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
@@ -235,7 +235,9 @@ class Publisher:
         """Ends what has waited too long, also where lost messages are sent again: this one may be on its way."""
         while not self._blocked and self._unanswered and (tag := next(iter(self._unanswered))) < limit:
             sent = self._unanswered.pop(tag)
-            self._finish(sent, OutcomeUnknown("the broker does not answer; unknown whether it has", sent.message))
+            error = OutcomeUnknown("the broker does not answer; unknown whether it has", sent.message)
+            error.__cause__ = Unanswered(f"the broker has not confirmed a message within {self._overdue.timeout:g} s")
+            self._finish(sent, error)
         return bool(self._unanswered)
 
     def _give_up(self) -> None:

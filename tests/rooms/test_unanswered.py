@@ -40,13 +40,33 @@ class TestConnection:
         connection = connect(silent("queue-name-changed"), "patient")  # pika takes the answer for that to another
         begin = time.monotonic()
 
-        with pytest.raises(Unanswered, match="the broker has not answered within"):
+        with pytest.raises(Unanswered, match=r"the broker has not answered queue_declare within 0\.4 s"):
             connection.channel().queue_declare("q", exclusive=True)
 
         assert (0.4 <= time.monotonic() - begin < 2, connection.unanswered) == (True, True)
         with pytest.raises(StreamLostError):
             connection.close()
         assert not connection.is_open
+
+    @pytest.mark.parametrize(
+        ("asked", "kept"),
+        [("basic_publish", "basic.ack"), ("basic_get", "basic.get-empty"), ("tx_select", "tx.select-ok")],
+    )
+    def test_names_what_was_asked(self, silent, monkeypatch, channel, asked, kept):
+        """One of a hundred calls of a service was never answered: which?"""
+        monkeypatch.setitem(LIES, "mute", Lie.of(10, "mute", "An answer is kept back.", kept, lambda *_: None))
+        channel.queue_declare("q", durable=True)
+        connection = connect(silent("mute"), "patient")
+        asking = connection.channel()
+        if asked == "basic_publish":
+            asking.confirm_delivery()
+        arguments = {"basic_publish": ("", "q", b"order"), "basic_get": ("q",), "tx_select": ()}[asked]
+
+        with pytest.raises(Unanswered, match=rf"the broker has not answered {asked} within 0\.4 s"):
+            getattr(asking, asked)(*arguments)
+
+        with pytest.raises(StreamLostError):
+            connection.close()
 
     def test_waits_for_a_message_as_long_as_its_caller_says(self, url):
         """What comes when it comes is no answer; the limit is for what the broker owes."""
@@ -76,6 +96,7 @@ class TestPublisher:
 
         assert [type(error) for error in errors] == [OutcomeUnknown] * 3
         assert "does not answer" in str(errors[0])
+        assert str(errors[0].__cause__) == "the broker has not confirmed a message within 0.4 s"
         assert 0.4 <= time.monotonic() - begin < 2
         assert drain("work") == [b"order"] * 3
 
