@@ -104,21 +104,18 @@ def wait_until_ready(
     """
     management = Management(endpoint)
     deadline = time.monotonic() + timeout
-    try:
-        while True:
-            try:
-                if not started():
-                    raise ConnectionError("its log does not say that it has started")
-                identity = greet(endpoint)
-                management.whoami()
-            except (OSError, ManagementError) as error:
-                epitaph = died()
-                if epitaph is None and time.monotonic() > deadline:
-                    epitaph = f"no answer within {timeout:.0f} s; the last was: {error}"
-                if epitaph is not None:
-                    raise BrokerDied(epitaph) from error
-                time.sleep(0.05)
-            else:
-                return identity
-    finally:
-        management.close()
+    while True:
+        try:
+            if not started():
+                raise ConnectionError("its log does not say that it has started")
+            identity = greet(endpoint)
+            management.whoami()
+        except (OSError, ManagementError) as error:
+            epitaph = died()
+            if epitaph is None and time.monotonic() > deadline:
+                epitaph = f"no answer within {timeout:.0f} s; the last was: {error}"
+            if epitaph is not None:
+                raise BrokerDied(epitaph) from error
+            time.sleep(0.05)
+        else:
+            return identity

@@ -98,7 +98,6 @@ class ContainerBroker(Broker):
 
     def close(self) -> None:
         """Removes the container and its volume."""
-        self.management.close()
         remove_containers(self._label)
         self._box.get_docker_client().client.close()
         for port in self._ports:

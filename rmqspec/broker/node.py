@@ -219,7 +219,6 @@ class NodeBroker(Broker):
 
     def close(self) -> None:
         """Kills the node and deletes its directory."""
-        self.management.close()
         self._bury()
         self.node.remove()
         for port in self._ports:

@@ -56,5 +56,5 @@ class SharedBroker(Broker):
     def control(self, *arguments: str) -> str:  # noqa: D102
         raise NotOurs(f"this broker is shared with other processes ({' '.join(arguments)})")
 
-    def close(self) -> None:  # noqa: D102
-        self.management.close()
+    def close(self) -> None:
+        """Nothing: it goes on for those whose it is."""
