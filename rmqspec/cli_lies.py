@@ -154,7 +154,7 @@ def _listed() -> Table:
 
 
 def _counted(matrix: Matrix) -> Table:
-    table = Table("chapter", "lie", "what the broker did", "specs", "noticed", "of these by an assertion")
+    table = Table("chapter", "lie", "what the broker did", "specs", "noticed", "by its assertion", "unanswered")
     for lie, kinds in matrix.counts().items():
         told = sum(kinds.values())
         table.add_row(
@@ -164,5 +164,6 @@ def _counted(matrix: Matrix) -> Table:
             str(told),
             str(told - kinds["unnoticed"]),
             str(kinds["assertion"]),
+            str(kinds["unanswered"]),
         )
     return table

@@ -18,6 +18,7 @@ import pytest
 
 from rmqspec.pytest_fixtures import PATIENCE
 from rmqspec.pytest_plugin import BROKER
+from rmqspec.pytest_promises import Unkept
 from rmqspec.wire.liar import Liar
 from rmqspec.wire.lies import LIES, Lie
 
@@ -238,6 +239,8 @@ def _end(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, s
     words = call.excinfo.exconly().strip().splitlines()
     asserts = isinstance(call.excinfo.value, (AssertionError, pytest.fail.Exception))
     kind = "timeout" if "Timeout (>" in words[0] else "assertion" if asserts else "error"
+    if isinstance(call.excinfo.value, Unkept):
+        kind = "unanswered"
     if report.when != "call":
         kind = f"{kind} in {report.when}"
     return kind, words[0][:200], round(report.duration, 2)

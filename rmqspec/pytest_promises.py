@@ -14,6 +14,11 @@ import pytest
 
 from rmqspec.client.errors import CallTimedOut, Unanswered
 
+
+class Unkept(AssertionError):
+    """The broker owed an answer. The spec has not asserted that: it was asserted for it."""
+
+
 PROMISES = {
     Unanswered: "a broker answers each method, and in confirm mode each message",
     CallTimedOut: "a request and its reply both reach their queues",
@@ -28,8 +33,8 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup() -> Generator[None, object, object]:
-    """What is set up for a spec waited in vain."""
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    """What is set up for a spec waited in vain, or had done so for an earlier spec already."""
     with _asserted():
         return (yield)
 
@@ -43,7 +48,7 @@ def _asserted() -> Iterator[None]:
             for kind, promise in PROMISES.items():
                 if isinstance(silence, kind):
                     words = f"{promise}: {silence}"
-                    raise AssertionError(words).with_traceback(error.__traceback__) from None
+                    raise Unkept(words).with_traceback(error.__traceback__) from None
         raise
 
 

@@ -15,7 +15,8 @@ __all__ = ["LATE", "Ending", "Excuses", "Matrix", "chapter_of", "excuses"]
 LATE = 10.0  # seconds after which it is too late to notice a lie
 
 AT_TIMES = "at times"
-KEPT_KINDS = ("assertion", "assertion in setup", "error", "error in setup", AT_TIMES)
+ASSERTED = ("assertion", "assertion in setup", "unanswered", "unanswered in setup")
+KEPT_KINDS = (*ASSERTED, "error", "error in setup", AT_TIMES)
 
 Excuses = Mapping[str, str]
 Specs = Mapping[str, Mapping[str, str]]
@@ -25,9 +26,10 @@ class Ending(NamedTuple):
     """How a spec that was told a lie has ended.
 
     Attributes:
-        kind: ``unnoticed``; ``assertion``, as it should be; ``error``, an exception that the spec did not expect, as
-            where another code closes another thing than the one that was to be closed; ``timeout``. With `` in setup``
-            or `` in teardown`` behind it the spec itself has not said it.
+        kind: ``unnoticed``; ``assertion``, as it should be; ``unanswered``, an assertion that was made for the spec, as
+            the broker owed it an answer; ``error``, an exception that the spec did not expect, as where another code
+            closes another thing than the one that was to be closed; ``timeout``. With ``in setup`` or ``in teardown``
+            behind it the spec itself has not said it.
         told: Whether the lie was told at all.
     """
 
@@ -87,7 +89,8 @@ class Matrix:
 
     def unnoticed_lies(self) -> list[str]:
         """Those that no spec has answered by itself."""
-        return [lie for lie, kinds in self.counts().items() if not kinds["assertion"] + kinds["error"]]
+        noticed = ("assertion", "unanswered", "error")
+        return [lie for lie, kinds in self.counts().items() if not any(kinds[kind] for kind in noticed)]
 
     def unnoticed_at_home(self, chapters: Mapping[str, int]) -> list[str]:
         """The lies that were noticed, but by no assertion of the chapter whose promise they break.
@@ -110,7 +113,8 @@ class Matrix:
         return [
             one
             for one in self.endings
-            if one.kind.startswith("timeout") or (one.kind in ("assertion", "error") and one.seconds > LATE)
+            if one.kind.startswith("timeout")
+            or (one.kind in ("assertion", "unanswered", "error") and one.seconds > LATE)
         ]
 
     def missed(self) -> list[Ending]:
@@ -119,8 +123,8 @@ class Matrix:
 
 
 def asserted(kind: str | None) -> bool:
-    """Whether somebody said by an assertion what is wrong: the spec, or what was set up for it."""
-    return kind in ("assertion", "assertion in setup")
+    """Whether somebody said by an assertion what is wrong: the spec, what was set up for it, or what it was given."""
+    return kind in ASSERTED
 
 
 def chapter_of(spec: str) -> int | None:

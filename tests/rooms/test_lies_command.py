@@ -155,21 +155,20 @@ class TestMatrix:
 
     def test_asks_for_an_assertion_by_each_spec(self):
         """An exception may come from anywhere; only an assertion names the promise."""
-        matrix = Matrix(
-            "RabbitMQ 4.3.6",
-            (
-                ending("a", "one", "assertion"),
-                ending("a", "two", "error"),
-                ending("a", "three", "timeout"),
-                ending("b", "one", "error in setup"),
-                ending("c", "one", "timeout", 20),
-                ending("d", "one", "error"),
-                ending("e", "one", "unnoticed"),
-            ),
+        endings = (
+            ending("a", "one", "assertion"),
+            ending("a", "two", "error"),
+            ending("a", "three", "timeout"),
+            ending("b", "one", "error in setup"),
+            ending("c", "one", "timeout", 20),
+            ending("d", "one", "error"),
+            ending("e", "one", "unnoticed"),
+            ending("f", "four", "unanswered"),
         )
+        matrix = Matrix("RabbitMQ 4.3.6", endings)
 
         assert matrix.unnoticed_lies() == ["three"]
-        assert matrix.unmoved_specs({"e"}) == ["b", "c", "d"]
+        assert matrix.unmoved_specs({"e"}) == ["b", "c", "d", "f"]
         assert [one.spec for one in matrix.late()] == ["a", "c"]
         assert [one.spec for one in matrix.missed()] == ["e"]
         assert matrix.kept({}, whole=True)["specs"]["a"] == {"assertion": "one", "error": "two"}
@@ -193,12 +192,13 @@ class TestMatrix:
 
     def test_keeps_what_a_set_up_asserts(self):
         """What is set up once for many may say it before any of them can; that is no exception, and nothing wavers."""
-        before = {"a": {"assertion": "one", "assertion in setup": "two"}}
-        endings = ending("a", "one", "assertion in setup"), ending("a", "two", "unnoticed")
+        before = {"a": {"assertion": "one", "assertion in setup": "two", "unanswered": "three"}}
+        endings = [ending("a", "one", "assertion in setup")]
+        endings += [ending("a", "two", "unnoticed"), ending("a", "three", "unanswered in setup")]
 
-        kept = Matrix("", endings).kept(before, whole=True)["specs"]["a"]
+        kept = Matrix("", tuple(endings)).kept(before, whole=True)["specs"]["a"]
 
-        assert kept == {"assertion in setup": "one", "at times": "two"}
+        assert kept == {"assertion in setup": "one", "unanswered in setup": "three", "at times": "two"}
 
     def test_counts_a_late_assertion_as_late(self):
         """Whoever waits for ten seconds has not asserted, he has given up."""

@@ -18,14 +18,14 @@ SPEC = """
     def wait():
         {body}
 
-    @pytest.fixture
+    @pytest.fixture(scope="module")
     def made():
         {made}
 
     def test_spec(made):
         {call}
 """
-ANSWERS = "AssertionError: a broker answers each method, and in confirm mode each message: "
+ANSWERS = "rmqspec.pytest_promises.Unkept: a broker answers each method, and in confirm mode each message: "
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ class TestSilence:
             ("raise unknown(Unanswered('not in 2 s'))", f"{ANSWERS}not in 2 s"),
             (
                 "raise CallTimedOut('no reply')",
-                "AssertionError: a request and its reply both reach their queues: no reply",
+                "rmqspec.pytest_promises.Unkept: a request and its reply both reach their queues: no reply",
             ),
         ],
         ids=["method", "message", "call"],
@@ -68,11 +68,11 @@ class TestSilence:
         )
 
     def test_is_one_in_a_set_up_too(self, ending):
-        """What a spec stands on has promises of its own."""
-        result = ending("raise Unanswered('not in 2 s')", call="pass", made="wait()")
+        """What a spec stands on has promises of its own; pytest keeps how it ended for the specs that come after."""
+        result = ending("raise Unanswered('not in 2 s')", "pass\n\n    def test_next(made): pass", made="wait()")
 
-        result.assert_outcomes(errors=1)
-        result.stdout.fnmatch_lines([f"E * {ANSWERS}not in 2 s", "ERROR *"])
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines([f"E * {ANSWERS}not in 2 s", f"E * {ANSWERS}not in 2 s", "ERROR *"])
 
     def test_is_found_behind_what_it_has_led_to(self, ending):
         """A connection that was given up is closed, and says at its end only that it is lost."""
