@@ -6,13 +6,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from pika.exceptions import ConnectionClosedByBroker
+
 from rmqspec.broker import Broker
 from rmqspec.client import Channel, Queue, Settings, Topology, connect
-from rmqspec.client.errors import ClientError
+from rmqspec.client.connection import hang_up
 from rmqspec.nemesis import traffic as roles
 from rmqspec.nemesis.account import Account, Ledger
 from rmqspec.nemesis.faults import FAULTS, Arena, schedule
@@ -26,6 +27,7 @@ Say = Callable[[float, str], None]  # seconds since the begin, and what happens
 QUEUE = "nemesis"
 HEARTBEAT = 3  # seconds, so that a silent network is noticed within a run
 DRAIN_TIMEOUT = 120.0  # seconds
+INTERNAL_ERROR = 541  # https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 RETURN_TIMEOUT = 5.0  # seconds for what was unacknowledged to be back; nobody holds any of it then
 
 
@@ -168,20 +170,41 @@ def _wait_until_empty(broker: Broker, consumers: _Crew) -> None:
 
 
 def _take_the_rest(broker: Broker, ledger: Ledger) -> None:
-    """What the consumers had in hand, or were about to get, when they ended goes back: at once, or a little later."""
+    """What the consumers had in hand, or were about to get, when they ended goes back: at once, or a little later.
+
+    A quorum queue may stumble over that: its leader ends, and with it whoever asks it at that moment (541), and comes
+    back. Source: https://github.com/rabbitmq/rabbitmq-server/issues/12635
+    """
     deadline = time.monotonic() + RETURN_TIMEOUT
-    connection = connect(broker.endpoint.url(), "nemesis")
-    channel = connection.channel()
-    _get_all(channel, ledger)
-    while ledger.account().lost and time.monotonic() < deadline:
-        time.sleep(0.1)
-        _get_all(channel, ledger)
-    channel.queue_delete(QUEUE)
-    with suppress(ClientError):
-        connection.close()
+    while True:
+        connection = connect(broker.endpoint.url(), "nemesis")
+        try:
+            channel = connection.channel()
+            _receive_all(channel, ledger)
+            channel.queue_delete(QUEUE)
+        except ConnectionClosedByBroker as error:
+            if error.reply_code != INTERNAL_ERROR or time.monotonic() > deadline:
+                raise Unfinished(f"what is left in the queue cannot be had ({error}): try again") from error
+            time.sleep(0.1)
+        else:
+            return
+        finally:
+            hang_up(connection)
 
 
-def _get_all(channel: Channel, ledger: Ledger) -> None:
-    while (got := channel.basic_get(QUEUE))[0] is not None:
-        ledger.receive(got[2] or b"")
-        channel.basic_ack(got[0].delivery_tag or 0)
+def _receive_all(channel: Channel, ledger: Ledger) -> None:
+    """By a consumer: a quorum queue writes down each ``basic.get``, and waits until that is on the disk."""
+    last = time.monotonic()
+    for method, _, body in channel.consume(QUEUE, inactivity_timeout=0.1):
+        if method is not None:
+            ledger.receive(body or b"")
+            channel.basic_ack(method.delivery_tag or 0)
+            last = time.monotonic()
+            continue
+        left = channel.queue_declare(QUEUE, passive=True).method.message_count
+        if not left and not ledger.account().lost:
+            return
+        if time.monotonic() - last > RETURN_TIMEOUT:
+            if left:
+                raise Unfinished(f"{left} orders are in the queue, and nobody gets them")
+            return

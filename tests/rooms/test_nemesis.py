@@ -1,18 +1,22 @@
 """The nothing-lost test: its account, its faults, and that it finds losses where there are some."""
 
 import threading
+from contextlib import nullcontext
 from itertools import islice
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from pika.exceptions import ConnectionClosedByBroker
 
 from rmqspec.broker.errors import ControlError
 from rmqspec.cli import cli
+from rmqspec.client import Channel
 from rmqspec.nemesis import FAULTS, Ledger, Plan, run, schedule
 from rmqspec.nemesis.account import Fate
 from rmqspec.nemesis.faults import Fault
+from rmqspec.nemesis.traffic import Unfinished
 
 # Seeds whose faults come in this order within 4 seconds, or whose one fault comes once in 3.
 CUT_SILENCE_KILL, SOON = 34246, 210
@@ -156,6 +160,21 @@ class TestRun:
         account = result.account
         assert account.attempted == account.confirmed == account.received > 100
         assert (account.lost, account.unexpected, account.duplicated) == (0, 0, 0)
+
+    @pytest.mark.parametrize(("code", "ends"), [(541, nullcontext()), (320, pytest.raises(Unfinished, match="320"))])
+    def test_asks_again_where_a_queue_has_stumbled(self, disposable_broker, monkeypatch, code, ends):
+        """A defect of the broker that brings everything back is no loss; a broker that is stopped is another thing."""
+        errors, consume = iter([ConnectionClosedByBroker(code, "at the end")]), Channel.consume
+
+        def stumble(channel, queue, **arguments):
+            for error in errors:
+                raise error
+            return consume(channel, queue, **arguments)
+
+        monkeypatch.setattr(Channel, "consume", stumble)
+
+        with ends:
+            assert run(disposable_broker, Plan(0.5, faults=())).account.holds
 
     def test_ends_its_traffic_when_a_fault_cannot_be_done(self, disposable_broker, monkeypatch, eventually):
         """Threads that go on knocking would disturb whoever comes next."""
