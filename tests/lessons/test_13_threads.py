@@ -146,9 +146,7 @@ class TestRabbitMQ:
     @behaviour("CHAN-02", "CHAN-04")
     def test_refuses_more_channels_than_were_agreed(self, url, connection):
         """A program that opens a channel for each message and closes none ends here, and not the broker's memory."""
-        parameters = pika.URLParameters(url)
-        parameters.channel_max = 2
-        greedy = pika.BlockingConnection(parameters)
+        greedy = pika.BlockingConnection(pika.URLParameters(f"{url}?channel_max=2"))
         channels = [greedy.channel(), greedy.channel()]
 
         send(greedy, frame.Method(3, spec.Channel.Open()).marshal())
@@ -221,17 +219,19 @@ class TestPublisher:
 
     def test_does_not_wait_for_room_in_a_callback(self, source):
         """Only that very thread could make room: it is told at once."""
-        refused = []
+        refused = set()
 
         def publish_more(_):
-            with pytest.raises(WindowFull, match="no room in the window") as error:
+            try:
                 publisher.publish("", "work", b"too many")
-            refused.append(error.value.message.body)
+            except WindowFull as error:
+                refused.add(str(error).partition(",")[0])
 
         with Publisher(source, window=1) as publisher:
-            publisher.publish("", "work", b"order").add_done_callback(publish_more)
+            while not refused and publisher.confirmed[""] < 50:  # if that was too late, it is this thread that is told
+                publisher.publish("", "work", b"order").add_done_callback(publish_more)
 
-        assert refused == [b"too many"]
+        assert refused == {"no room in the window within 0 s"}
 
 
 class TestConsumer:
