@@ -16,6 +16,7 @@ LATE = 10.0  # seconds after which it is too late to notice a lie
 
 AT_TIMES = "at times"
 ASSERTED = ("assertion", "assertion in setup", "unanswered", "unanswered in setup")
+RED = ("assertion", "unanswered", "error")  # of a spec itself, not of what was set up for it
 KEPT_KINDS = (*ASSERTED, "error", "error in setup", AT_TIMES)
 
 Excuses = Mapping[str, str]
@@ -89,8 +90,7 @@ class Matrix:
 
     def unnoticed_lies(self) -> list[str]:
         """Those that no spec has answered by itself."""
-        noticed = ("assertion", "unanswered", "error")
-        return [lie for lie, kinds in self.counts().items() if not any(kinds[kind] for kind in noticed)]
+        return [lie for lie, kinds in self.counts().items() if not any(kinds[kind] for kind in RED)]
 
     def unnoticed_at_home(self, chapters: Mapping[str, int]) -> list[str]:
         """The lies that were noticed, but by no assertion of the chapter whose promise they break.
@@ -111,10 +111,7 @@ class Matrix:
     def late(self) -> list[Ending]:
         """Where a lie was noticed only because time was up. In a set-up a broker may start, which takes its time."""
         return [
-            one
-            for one in self.endings
-            if one.kind.startswith("timeout")
-            or (one.kind in ("assertion", "unanswered", "error") and one.seconds > LATE)
+            one for one in self.endings if one.kind.startswith("timeout") or (one.kind in RED and one.seconds > LATE)
         ]
 
     def missed(self) -> list[Ending]:

@@ -71,7 +71,7 @@ class Connection(BlockingConnection):
 def _asked() -> str:
     """The method of pika's that waits: the innermost of those on the stack that are its public ones."""
     frames = [frame for frame, _ in walk_stack(None) if frame.f_globals["__name__"] == BlockingChannel.__module__]
-    return next((name for frame in frames if not (name := frame.f_code.co_name).startswith("_")), "")
+    return next((name for frame in frames if not (name := frame.f_code.co_name).startswith("_")), "a method")
 
 
 class Loop(SelectConnection):

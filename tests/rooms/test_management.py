@@ -35,15 +35,6 @@ class Impatient(BaseHTTPRequestHandler):
         pass
 
 
-class Mute(BaseHTTPRequestHandler):
-    """Hangs up on whatever it is asked."""
-
-    def do_GET(self):
-        pass
-
-    log_message = Impatient.log_message
-
-
 def asking(port):
     return Management(Endpoint("127.0.0.1", 5672, "guest", "guest", f"http://127.0.0.1:{port}"))
 
@@ -60,5 +51,14 @@ class TestManagement:
 
     def test_does_not_ask_again_where_it_was_hung_up_on(self):
         """What it asked for may have been done; a second deletion would say that there is no such vhost."""
+        asked = []
+
+        class Mute(Impatient):
+            def do_GET(self):
+                asked.append(self.path)
+                self.close_connection = True
+
         with serving(Mute) as port, pytest.raises(ManagementError, match="nothing answers at http://127"):
             asking(port).whoami()
+
+        assert asked == ["/api/whoami"]

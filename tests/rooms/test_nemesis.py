@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import nullcontext
+from importlib import import_module
 from itertools import islice
 
 import pytest
@@ -175,6 +176,21 @@ class TestRun:
 
         with ends:
             assert run(disposable_broker, Plan(0.5, faults=())).account.holds
+
+    def test_calls_nothing_lost_that_is_still_in_the_queue(self, disposable_broker, monkeypatch):
+        """Who could not look has no account to give."""
+
+        def starve(channel, queue, **_):
+            channel.confirm_delivery()
+            channel.basic_publish("", queue, b"0:0")
+            while True:
+                yield None, None, None
+
+        monkeypatch.setattr(Channel, "consume", starve)
+        monkeypatch.setattr(import_module("rmqspec.nemesis.run"), "RETURN_TIMEOUT", 0.1)
+
+        with pytest.raises(Unfinished, match="1 orders are in the queue"):
+            run(disposable_broker, Plan(0.5, faults=()))
 
     def test_ends_its_traffic_when_a_fault_cannot_be_done(self, disposable_broker, monkeypatch, eventually):
         """Threads that go on knocking would disturb whoever comes next."""
