@@ -78,6 +78,8 @@ def restarted(disposable_broker, killed, disposable_source):
         done, begun = (channel.basic_get(queue)[0] for queue in ("half done", "in hand"))
         assert None not in (done, begun), "a message is handed out that was confirmed"
         channel.basic_ack(done.delivery_tag)
+        with suppress(exceptions.ChannelClosedByBroker):  # whatever is said of the ack: an answer shows that it arrived
+            channel.queue_declare("half done", passive=True)
         disposable_broker.restart()
     return killed
 
