@@ -16,6 +16,7 @@ pytest_plugins = [
     "rmqspec.pytest_promises",
     "rmqspec.pytest_record",
     "rmqspec.pytest_lies",
+    "rmqspec.pytest_late",
     "rmqspec.pytest_route",
     "rmqspec.pytest_disposable",
 ]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from rmqspec.broker.endpoint import Endpoint
+from rmqspec.pytest_late import LATE
 from rmqspec.pytest_lies import LIAR
 from rmqspec.pytest_record import RECORDER
 from rmqspec.wire.proxy import Proxy
@@ -15,12 +16,13 @@ from rmqspec.wire.proxy import Proxy
 
 @pytest.fixture(scope="session")
 def route(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
-    """The way to a broker: `route(url)` leads past the recorder or the liar where one is at work, and else is the URL.
+    """The way to a broker: `route(url)` leads past who notes, delays or falsifies it, and else is the URL.
 
     A URL of TLS stays as it is: nobody can read that on the way.
     """
-    recorder, liar = request.config.stash.get(RECORDER, None), request.config.stash.get(LIAR, None)
-    if recorder is None and liar is None:
+    stash = request.config.stash
+    recorder, other = stash.get(RECORDER, None), stash.get(LIAR, None) or stash.get(LATE, None)
+    if recorder is None and other is None:
         yield str
         return
     proxies: dict[tuple[str, int], Proxy] = {}
@@ -33,8 +35,8 @@ def route(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
             place = at.host, at.port
             if place not in proxies:
                 proxies[place] = proxy = stack.enter_context(Proxy(*place))
-                if liar is not None:
-                    liar.stand_in(proxy)
+                if other is not None:
+                    other.stand_in(proxy)
                 elif recorder is not None:
                     proxy.taps = recorder.tap
             return proxies[place].url(url)

@@ -18,6 +18,7 @@ class Harm:
         rate: Bytes per second in each direction of each connection; 0 is without limit.
         silent: Nothing is read or written.
         refusing: New connections are closed at once.
+        linger: Seconds after which the end of what a side says is passed on.
         budget: Bytes from the broker after which a new connection is cut; None is without end.
     """
 
@@ -25,6 +26,7 @@ class Harm:
     rate: float = 0.0
     silent: bool = False
     refusing: bool = False
+    linger: float = 0.0
     budget: int | None = None
 
     @property

@@ -126,6 +126,16 @@ class Proxy:
             raise ValueError(f"after {size} bytes there is nothing left to pass: cut() does that")
         self._change(budget=size)
 
+    def linger(self, seconds: float) -> None:
+        """Tells each side so many seconds late that the other has gone; what it said before is in time.
+
+        Raises:
+            ValueError: It is negative.
+        """
+        if seconds < 0:
+            raise ValueError(f"an end {seconds:g} s from now is in the past: give 0 or more")
+        self._change(linger=seconds)
+
     def refuse(self) -> None:
         """Closes new connections at once; open ones stay."""
         self._change(refusing=True)
@@ -140,9 +150,13 @@ class Proxy:
         """
         self._do(lambda: self._inject(number, direction, data))
 
+    def call_later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Has work done in the proxy's thread, so many seconds from now; for taps. Once closed, it does nothing."""
+        self._loop.call_later(seconds, work)
+
     def heal(self) -> None:
-        """Undoes ``delay``, ``throttle``, ``half_open``, ``refuse`` and ``drop_after``; what waited passes now."""
-        self._change(delay=0.0, rate=0.0, silent=False, refusing=False, budget=None)
+        """Undoes ``delay``, ``throttle``, ``half_open``, ``linger``, ``refuse``, ``drop_after``; what waited passes."""
+        self._change(delay=0.0, rate=0.0, silent=False, linger=0.0, refusing=False, budget=None)
 
     def close(self) -> None:
         """Resets what is open, and ends the listener and the thread. More than once does no harm."""

@@ -53,6 +53,7 @@ class Pump:
         self._sink_full = False
         self._waiting: deque[tuple[float, bytes]] = deque()  # with the loop's time at which they are due
         self._size = 0
+        self._end = 0.0  # when the source has ended
         self._free = 0.0  # when a throttled line is free again
         self._timer: asyncio.TimerHandle | None = None
 
@@ -83,7 +84,7 @@ class Pump:
             return
         if self._tap and (rest := self._tap(b"")):
             self._pass(rest)
-        self.ended = True
+        self.ended, self._end = True, self._loop.time()
         self.settle()
 
     def fill(self, *, full: bool) -> None:
@@ -96,6 +97,10 @@ class Pump:
         self._pour()
         self._throttle_source()
         if self.ended and not self._waiting and self.sink is not None and not self.done:
+            due = self._end + self._harm.linger
+            if due > self._loop.time():
+                self._timer = self._loop.call_at(due, self.settle)
+                return
             self.done = True
             self._on_end()
 

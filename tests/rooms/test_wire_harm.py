@@ -5,6 +5,7 @@ Where bytes are counted the far end is an echo of our own; where a client has to
 Code: rmqspec/wire/proxy.py, rmqspec/wire/harm.py, rmqspec/wire/pump.py
 """
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -125,6 +126,21 @@ class TestHarm:
                 newcomer.recv(1)
             assert asked(link, b"still here") == b"still here"
 
+    def test_tells_an_end_late_and_what_came_before_in_time(self, proxy):
+        """A broker holds what a dead client had in hand until it knows that the client is dead."""
+        proxy.linger(1000)
+        with calling(proxy) as link:
+            link.sendall(b"last words")
+            link.shutdown(socket.SHUT_WR)
+            assert told(link, 10) == b"last words"
+            link.settimeout(0.1)
+            with pytest.raises(TimeoutError):  # the far end has not gone: it does not know
+                link.recv(1)
+            proxy.heal()
+            link.settimeout(10)
+
+            assert link.recv(1) == b""
+
     def test_heals_all_harm(self, proxy):
         """What waits comes at once, and whoever comes now is served."""
         with calling(proxy) as link:
@@ -148,7 +164,7 @@ class TestHarm:
         with calling(proxy) as link:
             assert asked(link, b"well again") == b"well again"
 
-    @pytest.mark.parametrize(("harm", "size"), [("delay", -1), ("throttle", 0), ("drop_after", 0)])
+    @pytest.mark.parametrize(("harm", "size"), [("delay", -1), ("throttle", 0), ("linger", -1), ("drop_after", 0)])
     def test_refuses_a_size_without_meaning(self, proxy, harm, size):
         """A harm that does nothing makes every test behind it green for nothing."""
         with pytest.raises(ValueError, match=r": give 0 or more|: half_open\(\) does that|: cut\(\) does that"):
