@@ -4,6 +4,7 @@ Code: rmqspec/wire/late.py, rmqspec/pytest_late.py
 """
 
 import socket
+from contextlib import ExitStack
 
 import pytest
 from pika import BasicProperties
@@ -15,12 +16,21 @@ from rmqspec.wire.late import Late
 
 
 @pytest.fixture
-def late(broker, url):
-    """A connection on which everything comes late that may, half a second at most."""
+def proxy(broker):
     with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
-        Late(0.5).stand_in(proxy)
-        with open_connection(proxy.url(url), "late") as connection:
-            yield connection
+        yield proxy
+
+
+@pytest.fixture
+def late(proxy, url):
+    """Opens a connection on which everything comes late that may, and no later than the seconds: `late(600)`."""
+    with ExitStack() as stack:
+
+        def connection(seconds):
+            Late(seconds).stand_in(proxy)
+            return stack.enter_context(open_connection(proxy.url(url), "late"))
+
+        yield connection
 
 
 @pytest.fixture
@@ -40,46 +50,64 @@ def depth(channel):
 class TestLate:
     """A connection with `Late` on its way, and a broker behind it."""
 
-    def test_lets_a_message_come_behind_a_later_question(self, late, depth, work, eventually):
+    def test_lets_a_message_come_behind_a_later_question(self, late, depth, work):
         """Two channels: which of them the broker hears first nobody has promised, not even within one connection."""
-        late.channel().basic_publish("", "work", b"third")
+        connection = late(600)
+        one, other = connection.channel(), connection.channel()
 
-        assert late.channel().queue_declare("work", passive=True).method.message_count == depth() == 2
+        one.basic_publish("", "work", b"third")
+
+        assert other.queue_declare("work", passive=True).method.message_count == depth() == 2
+        assert one.basic_get("work", auto_ack=True)[0].message_count == 2  # an answer: the broker has heard both
+
+    def test_keeps_nothing_for_longer_than_it_is_told(self, late, depth, work, eventually):
+        """Late is not lost: nobody has to ask for it."""
+        late(0.05).channel().basic_publish("", "work", b"third")
+
         eventually(depth, 3)
 
     def test_keeps_the_order_of_a_channel(self, late, channel):
         """That one is promised, and whoever counts on it is right: an answer shows that all before it was heard."""
         channel.queue_declare("work", durable=True)
-        publishing = late.channel()
+        publishing = late(600).channel()
         publishing.basic_publish("", "work", b"first")
         publishing.basic_publish("", "work", b"second")
 
         assert [publishing.basic_get("work", auto_ack=True)[2] for _ in range(2)] == [b"first", b"second"]
 
-    def test_loses_and_changes_nothing(self, late, connection, drain, eventually, depth, channel):
+    def test_loses_and_changes_nothing(self, late, channel, drain, eventually, depth):
         """A message may be larger than a frame, and a dozen may wait at once."""
         channel.queue_declare("work", durable=True)
         bodies = [bytes([number]) * 300_000 for number in range(12)]
-        publishing = late.channel()
+        publishing = late(0.05).channel()
         for body in bodies:
             publishing.basic_publish("", "work", body, BasicProperties(headers={"size": len(body)}))
 
         eventually(depth, 12)
         assert drain("work") == bodies
 
-    def test_brings_back_late_what_was_fetched_on_a_closed_channel(self, late, depth, work, eventually):
-        """RabbitMQ answers a close before that is done: on a busy machine the next client finds an empty queue."""
-        fetching = late.channel()
+    def test_tells_of_the_end_of_a_channel_before_it_has_come(self, late, depth, work):
+        """RabbitMQ answers before what was fetched is back: on a busy machine the next client finds it missing."""
+        fetching = late(600).channel()
         fetching.basic_get("work")
         fetching.close()
 
-        assert depth() == 1
-        again = late.channel()  # it has the same number, and has to wait until that is free
-        assert (again.channel_number, depth(), again.is_open) == (fetching.channel_number, 2, True)
+        assert (fetching.is_closed, depth()) == (True, 1)
+
+    def test_frees_a_channel_after_its_end(self, late, depth, work, eventually):
+        """The client thinks that the number is free, and uses it again at once; so it has to wait."""
+        connection = late(0.05)
+        fetching = connection.channel()
+        fetching.basic_get("work")
+        fetching.close()
+
+        again = connection.channel()
+        assert (again.channel_number, again.is_open) == (fetching.channel_number, True)
+        eventually(depth, 2)
 
     def test_hides_no_error_behind_an_early_end(self, late, work):
         """Whoever acknowledges what he never had is told so, and not that all is well because he has closed."""
-        fetching = late.channel()
+        fetching = late(600).channel()
         fetching.basic_get("work")
         fetching.basic_ack(7)
 
@@ -88,25 +116,29 @@ class TestLate:
 
     def test_delivers_behind_the_answer_of_another_channel(self, late, depth, work, eventually):
         """A consumer that has been sent its message need not have it when another channel says so."""
-        consumer, seen = late.channel(), []
+        connection, seen = late(600), []
+        consumer, other = connection.channel(), connection.channel()
         consumer.basic_consume("work", lambda *delivery: seen.append(delivery[-1]))
         eventually(depth, 0)
 
-        late.channel().queue_declare("work", passive=True)
-        late.process_data_events(0)
+        other.queue_declare("work", passive=True)
+        connection.process_data_events(0)
         assert seen == []
-        eventually(lambda: late.process_data_events(0) or seen, [b"first", b"second"])
+        consumer.queue_declare("work", passive=True)
+        connection.process_data_events(0)
+        assert seen == [b"first", b"second"]
 
-    def test_tells_the_end_of_a_connection_late(self, late, depth, work, eventually):
+    def test_tells_the_end_of_a_connection_late(self, late, proxy, depth, work, eventually):
         """A dead consumer holds its messages until the broker has noticed that it is dead; what it had said counts."""
-        consumer = late.channel()
-        consumer.basic_get("work")
-        late.channel().basic_publish("", "work", b"third")
-        late._impl._transport._sock.shutdown(socket.SHUT_RDWR)  # pika cannot hang up without a goodbye
+        connection = late(600)
+        connection.channel().basic_get("work")
+        connection.channel().basic_publish("", "work", b"third")
+        connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)  # pika cannot hang up without a goodbye
         with pytest.raises(StreamLostError):
-            late.process_data_events()
+            connection.process_data_events()
 
-        assert depth() == 1
+        eventually(depth, 2)
+        proxy.heal()
         eventually(depth, 3)
 
     @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
@@ -154,13 +186,6 @@ class TestOption:
 
         result.assert_outcomes(passed=1, failed=1)
         result.stdout.fnmatch_lines(["FAILED *::test_finds_it_at_once*"])
-
-    def test_is_off_unless_asked_for(self, request, broker, url):
-        """A proxy between is one more thing to doubt when a spec fails."""
-        if any(request.config.getoption(name) for name in ("record", "late")):
-            pytest.skip("not run: this run has a proxy")
-
-        assert f":{broker.endpoint.port}/" in url
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
