@@ -46,16 +46,8 @@ class Late:
 
     def stand_in(self, proxy: Proxy) -> None:
         """Holds for connections that come from now on."""
-        lines: dict[int, _Line] = {}  # connections of which one direction has its tap
-
-        def tap(number: int, direction: Direction) -> Tap:
-            line = lines.pop(number, None)
-            if line is None:
-                line = lines[number] = _Line(self._seconds, proxy, number)
-            return line.tap(direction)
-
         proxy.linger(self._seconds)
-        proxy.taps = tap
+        proxy.watch(lambda number: _Line(self._seconds, proxy, number))
 
 
 class _Line:

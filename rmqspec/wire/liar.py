@@ -56,15 +56,7 @@ class Liar:
 
     def stand_in(self, proxy: Proxy) -> None:
         """From now on sees what passes there."""
-        lines: dict[int, _Line] = {}  # connections of which one direction has its tap
-
-        def tap(number: int, direction: Direction) -> Tap:
-            line = lines.pop(number, None)
-            if line is None:
-                line = lines[number] = _Line(self, lambda towards, data: proxy.inject(number, towards, data))
-            return line.tap(direction)
-
-        proxy.taps = tap
+        proxy.watch(lambda number: _Line(self, lambda towards, data: proxy.inject(number, towards, data)))
 
 
 class _Line:

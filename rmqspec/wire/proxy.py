@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rmqspec.wire.harm import Harm
 from rmqspec.wire.pair import Pair, Side
@@ -23,6 +23,13 @@ __all__ = ["Proxy"]
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
+
+
+class Line(Protocol):
+    """Listens to one connection."""
+
+    def tap(self, direction: Direction) -> Tap:
+        """What sees the bytes of one direction."""
 
 
 class Proxy:
@@ -139,6 +146,18 @@ class Proxy:
     def refuse(self) -> None:
         """Closes new connections at once; open ones stay."""
         self._change(refusing=True)
+
+    def watch(self, line: Callable[[int], Line]) -> None:
+        """Has somebody listen to both directions of each connection that comes from now on: ``line(number)``."""
+        halves: dict[int, Line] = {}  # connections of which one direction has its tap
+
+        def tap(number: int, direction: Direction) -> Tap:
+            one = halves.pop(number, None)
+            if one is None:
+                one = halves[number] = line(number)
+            return one.tap(direction)
+
+        self.taps = tap
 
     def inject(self, number: int, direction: Direction, data: bytes) -> None:
         """Says something on a connection as if one of its sides had; past its tap. Of one that is over it does nothing.
