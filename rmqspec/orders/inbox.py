@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 
 __all__ = ["Inbox"]
 
 
 class Inbox:
     """The ids of handled messages, in SQLite. Threads and processes may share one.
+
+    It is closed by ``close``, or else when nobody has it any more.
 
     Args:
         path: A file, or ``:memory:`` for as long as the process lives.
@@ -25,6 +28,7 @@ class Inbox:
     def __init__(self, path: str = ":memory:") -> None:
         self._guard = threading.Lock()
         self._database = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._database.close)
         self._database.execute("CREATE TABLE IF NOT EXISTS handled (id TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def has(self, message_id: str) -> bool:

@@ -1,6 +1,8 @@
 """Trying again: later by the ladder, once by the inbox."""
 
+import gc
 import signal
+import sqlite3
 import threading
 
 import pytest
@@ -154,6 +156,17 @@ class TestInbox:
 
         assert (second.has("m-1"), second.has("m-2")) == (True, False)
         second.close()
+
+    def test_is_closed_when_nobody_has_it_any_more(self):
+        """A worker makes one for itself and tells nobody; Python 3.13 warns of each database that is left open."""
+        inbox = Inbox()
+        database = inbox._database
+
+        del inbox
+        gc.collect()
+
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            database.execute("SELECT 1")
 
     def test_makes_a_repeated_order_a_single_one(self, url, orders, receive, drain, tmp_path):
         """A worker dies between its work and its ack: the next one knows, and only acknowledges."""
