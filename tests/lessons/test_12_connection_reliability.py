@@ -191,7 +191,7 @@ class TestPublisher:
         confirmed = {body for body, error in killed.told.items() if error is type(None)}
 
         assert (len(confirmed) > 100, confirmed - {body for body, _ in killed.seen}) == (True, set())
-        assert set(killed.told.values()) == {type(None), OutcomeUnknown}
+        assert set(killed.told.values()) <= {type(None), OutcomeUnknown}  # by chance all had their answers just then
 
     def test_misses_nothing_that_it_resends(self, killed):
         """All is there, some of it twice: at most what was unconfirmed, and what the consumer had not acknowledged."""
