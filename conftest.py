@@ -1,3 +1,3 @@
 """Loads the plugin; nothing else."""
 
-pytest_plugins = ["rmqspec.pytest_plugin"]
+pytest_plugins = ["rmqspec.tools.plugin"]

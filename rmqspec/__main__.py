@@ -1,5 +1,5 @@
 """``python -m rmqspec``."""
 
-from rmqspec.cli import main
+from rmqspec.cli.main import main
 
 main()

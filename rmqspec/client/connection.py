@@ -17,8 +17,8 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.adapters.select_connection import SelectConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
+from rmqspec.client.encoding import OVERHEAD
 from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable
-from rmqspec.client.message import OVERHEAD
 from rmqspec.client.refusal import refusal
 from rmqspec.client.settings import Settings
 

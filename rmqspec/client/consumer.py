@@ -22,9 +22,10 @@ from pika.spec import Basic
 from rmqspec.client.acks import Acks
 from rmqspec.client.connection import Loop
 from rmqspec.client.delivery import Delivery, Handler, Outcome
+from rmqspec.client.encoding import frames, method_frame
 from rmqspec.client.errors import ChannelClosed, ClientError, ConsumerCancelled
 from rmqspec.client.link import Link, LoopChannel
-from rmqspec.client.message import Message, frames, method_frame
+from rmqspec.client.message import Message
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology

@@ -29,10 +29,7 @@ Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rmqspec.client.message import Message
+from rmqspec.client.message import Message
 
 __all__ = [
     "CallFailed",

@@ -17,9 +17,10 @@ from pika import BasicProperties, DeliveryMode
 from pika.spec import Basic
 
 from rmqspec.client.connection import Loop
+from rmqspec.client.encoding import frames
 from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut, ClientError
 from rmqspec.client.link import Link, LoopChannel
-from rmqspec.client.message import Message, frames
+from rmqspec.client.message import Message
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.settings import Settings
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pika import spec
 
-from rmqspec.client.message import Confirmed, Message, frames
+from rmqspec.client.encoding import frames
+from rmqspec.client.message import Confirmed, Message
 
 __all__ = ["Sent"]
 

@@ -22,7 +22,7 @@ import consuming
 import pika
 import publishing
 
-from rmqspec.broker import Choice, find
+from rmqspec.tools.broker import Choice, find
 
 
 def rates(peers, rounds, count, prepare, arguments):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pika
 import psutil
 
-from rmqspec.broker import Choice, find
 from rmqspec.client import Consumer, Outcome, Publisher
 from rmqspec.client.errors import WindowFull
+from rmqspec.tools.broker import Choice, find
 
 QUEUE = "growth"
 PERSISTENT = pika.BasicProperties(delivery_mode=2)

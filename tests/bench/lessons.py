@@ -27,7 +27,7 @@ class Stopwatch:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session):
-        from rmqspec.pytest_plugin import BROKER
+        from rmqspec.tools.plugin.broker import BROKER
 
         broker = session.config.stash[BROKER]
         self.broker = str(broker.identity)

@@ -13,10 +13,10 @@ import statistics
 import time
 from contextlib import ExitStack, closing
 
-from rmqspec.broker import Choice, find
 from rmqspec.client import Publisher, connect
-from rmqspec.wire import Proxy
-from rmqspec.wire.recorder import Recorder
+from rmqspec.tools.broker import Choice, find
+from rmqspec.tools.wire import Proxy
+from rmqspec.tools.wire.recorder import Recorder
 
 QUEUE, TRIPS = "bench.wire", 300
 

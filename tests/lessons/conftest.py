@@ -17,8 +17,8 @@ from pika.exceptions import (
     UnroutableError,
 )
 
-from rmqspec.broker.endpoint import random_login
 from rmqspec.client import Connection, Publisher
+from rmqspec.tools.broker.endpoint import random_login
 
 
 class Holder:

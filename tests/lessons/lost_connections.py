@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pika
 from pika import exceptions, frame
 
-from rmqspec.broker.endpoint import Endpoint
 from rmqspec.client import Connection, Consumer, Outcome, Publisher, Queue, Settings, Topology
-from rmqspec.wire import Direction, Frames, Proxy
+from rmqspec.tools.broker.endpoint import Endpoint
+from rmqspec.tools.wire import Direction, Frames, Proxy
 
 WORK, WINDOW = Topology(queues=(Queue("work"),)), 100
 

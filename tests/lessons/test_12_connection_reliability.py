@@ -8,7 +8,7 @@ Our clients connect again by themselves. A producer of the order system hears of
 sees some orders twice, and none is missing.
 
 Spec: https://www.rabbitmq.com/docs/heartbeats
-Code: rmqspec/client/link.py, rmqspec/client/publisher.py, rmqspec/client/consumer.py, rmqspec/wire/proxy.py
+Code: rmqspec/client/link.py, rmqspec/client/publisher.py, rmqspec/client/consumer.py, rmqspec/tools/wire/proxy.py
 """
 
 from concurrent.futures import ThreadPoolExecutor

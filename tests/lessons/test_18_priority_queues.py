@@ -13,7 +13,7 @@ Code: rmqspec/orders/topology.py, rmqspec/client/topology.py
 import pytest
 from pika import BasicProperties, exceptions
 
-from rmqspec.broker import ManagementError
+from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
 

@@ -16,8 +16,8 @@ from contextlib import closing
 import pytest
 from pika import BasicProperties, DeliveryMode, URLParameters
 
-from rmqspec.broker import ManagementError
 from rmqspec.client import connect
+from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
 

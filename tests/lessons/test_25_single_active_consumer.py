@@ -16,8 +16,8 @@ from contextlib import ExitStack
 import pytest
 from pika import exceptions
 
-from rmqspec.broker import ManagementError
 from rmqspec.client import Consumer, Outcome
+from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
 types = pytest.mark.parametrize("queue_type", ["classic", "quorum"])

@@ -7,7 +7,7 @@ that means a producer that can publish orders and never read one, and a worker t
 queue. What a stolen password is good for is decided here, before it is stolen.
 
 Spec: https://www.rabbitmq.com/docs/access-control
-Code: rmqspec/broker/management.py, rmqspec/client/refusal.py
+Code: rmqspec/tools/broker/management.py, rmqspec/client/refusal.py
 """
 
 from operator import methodcaller as call

@@ -14,9 +14,9 @@ from dataclasses import replace
 import pytest
 from pika import exceptions
 
-from rmqspec.broker.endpoint import random_login
 from rmqspec.client import Publisher, connect
 from rmqspec.client.errors import ClientError, LoginRefused, VhostRefused
+from rmqspec.tools.broker.endpoint import random_login
 
 behaviour = pytest.mark.behaviour
 

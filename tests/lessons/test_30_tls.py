@@ -6,7 +6,7 @@ it, and that it names the host that was meant. The broker may ask the client for
 gets as far as the login who has none. Here both certificates come from a private authority, as within a company.
 
 Spec: https://www.rabbitmq.com/docs/ssl
-Code: rmqspec/client/settings.py, rmqspec/client/refusal.py, rmqspec/cli_settings.py
+Code: rmqspec/client/settings.py, rmqspec/client/refusal.py, rmqspec/cli/settings.py
 """
 
 import socket
@@ -18,9 +18,9 @@ import pytest
 import trustme
 from pika import exceptions
 
-from rmqspec.broker import Configuration
 from rmqspec.client import Settings
 from rmqspec.client.errors import TlsRefused, Unreachable
+from rmqspec.tools.broker import Configuration
 
 from .over_tls import WAYS, attempt, refused, what_it_hears
 

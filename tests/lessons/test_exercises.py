@@ -5,7 +5,7 @@ watch the exchanges, kill a worker in the middle of an order, let two workers sh
 an answer. Read the test, try it yourself, and compare what you see.
 
 Spec: https://www.rabbitmq.com/tutorials
-Code: rmqspec/cli.py, rmqspec/orders/system.py
+Code: rmqspec/cli/__init__.py, rmqspec/orders/system.py
 """
 
 import re

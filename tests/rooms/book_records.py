@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from rmqspec.book import Chapter, Footer, Header, Record, Spec
-from rmqspec.wire.recorder import Event
+from rmqspec.tools.book import Chapter, Footer, Header, Record, Spec
+from rmqspec.tools.wire.recorder import Event
 
 NASTY = "</script></style></details><img src=x onerror=alert(1)>\"'&{{ 7*7777 }}]]>"
 NODE = "tests/lessons/test_07_dead_letters.py::TestRabbitMQ::test_dead_letters_what_is_rejected"

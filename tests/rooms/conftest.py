@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from rmqspec.broker import DEFAULT_IMAGE, Unavailable
-from rmqspec.broker.container import check_engine, engine
+from rmqspec.tools.broker import DEFAULT_IMAGE, Unavailable
+from rmqspec.tools.broker.container import check_engine, engine
 
 
 @pytest.fixture(scope="module")

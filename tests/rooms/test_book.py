@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from rmqspec.book import Writer
-from rmqspec.book.binder import bind
-from rmqspec.book.render import page
-from rmqspec.cli_book import book_command
+from rmqspec.cli.book import book_command
+from rmqspec.tools.book import Writer
+from rmqspec.tools.book.binder import bind
+from rmqspec.tools.book.render import page
 
 from .book_records import ACKS, DEATHS, NASTY, NODE, Reader, asked, event, record, spec, three
 

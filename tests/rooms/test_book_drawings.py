@@ -1,7 +1,7 @@
 """What the lesson book draws: a recording as steps, declarations as a map."""
 
-from rmqspec.book.sequence import story
-from rmqspec.book.topology import topology
+from rmqspec.tools.book.sequence import story
+from rmqspec.tools.book.topology import topology
 
 from .book_records import NODE, WIRE, asked, event
 

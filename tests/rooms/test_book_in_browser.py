@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from rmqspec.book.binder import bind
-from rmqspec.book.render import page as printed
+from rmqspec.tools.book.binder import bind
+from rmqspec.tools.book.render import page as printed
 
 from .book_records import NASTY, event, record, spec, three
 

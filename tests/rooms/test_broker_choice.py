@@ -5,7 +5,7 @@ worse. So the choice has an order, the header says who chose, and a source that 
 to do. Whatever is printed on the way, a password is not.
 
 Spec: https://www.rabbitmq.com/docs/uri-spec
-Code: rmqspec/broker/find.py, rmqspec/broker/endpoint.py, rmqspec/broker/ports.py, rmqspec/broker/url.py
+Code: rmqspec/tools/broker/find.py, rmqspec/tools/broker/endpoint.py, rmqspec/tools/broker/ports.py
 """
 
 import socket
@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rmqspec.broker import Choice, Endpoint, Identity, NoBroker, Unavailable, find, installation
-from rmqspec.broker.ports import LOOPBACK, ReservedPort, is_free
-from rmqspec.broker.shared import SharedBroker
-from rmqspec.broker.url import UrlBroker
+from rmqspec.tools.broker import Choice, Endpoint, Identity, NoBroker, Unavailable, find, installation
+from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
+from rmqspec.tools.broker.shared import SharedBroker
+from rmqspec.tools.broker.url import UrlBroker
 
 ANSWERS = {  # of servers that are no broker, and what is said of them
     "hangs-up": (b"", "{where} hung up during the AMQP handshake"),

@@ -4,7 +4,7 @@ A spec about TLS or limits needs a broker that was started with lines and files 
 well as in a container, and keys that nobody else can read.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Code: rmqspec/broker/configuration.py
+Code: rmqspec/tools/broker/configuration.py
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import contextlib
 import pytest
 import trustme
 
-from rmqspec.broker import Configuration, Unavailable
-from rmqspec.broker.container import ContainerBroker
-from rmqspec.broker.installation import installed_here
-from rmqspec.broker.node import NodeBroker
 from rmqspec.client import Settings, connect
 from rmqspec.client.errors import TlsRefused
+from rmqspec.tools.broker import Configuration, Unavailable
+from rmqspec.tools.broker.container import ContainerBroker
+from rmqspec.tools.broker.installation import installed_here
+from rmqspec.tools.broker.node import NodeBroker
 
 pytestmark = pytest.mark.timeout(240)  # brokers boot inside
 

@@ -6,7 +6,7 @@ ways to refuse. So ports are chosen beforehand and stay, everything is on loopba
 refusal has its own sentence.
 
 Spec: https://docs.docker.com/engine/network/port-publishing/
-Code: rmqspec/broker/container.py, rmqspec/broker/reaper.py
+Code: rmqspec/tools/broker/container.py, rmqspec/tools/broker/reaper.py
 """
 
 import contextlib
@@ -19,10 +19,10 @@ import sys
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from rmqspec.broker import Unavailable
-from rmqspec.broker.container import ContainerBroker, engine
-from rmqspec.broker.endpoint import greet
-from rmqspec.broker.reaper import OWNER_LABEL
+from rmqspec.tools.broker import Unavailable
+from rmqspec.tools.broker.container import ContainerBroker, engine
+from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.broker.reaper import OWNER_LABEL
 
 pytestmark = pytest.mark.timeout(240)  # containers boot inside: each takes up to ten seconds where others run too
 
@@ -30,7 +30,7 @@ NOWHERE = "rmqspec.invalid/nowhere:none"  # the domain .invalid is promised neve
 
 SAYS_ITS_PORT = """
 import sys
-from rmqspec.broker.container import ContainerBroker
+from rmqspec.tools.broker.container import ContainerBroker
 print(ContainerBroker(sys.argv[1]).endpoint.port, flush=True)
 sys.stdin.read()
 """

@@ -5,7 +5,7 @@ or stayed behind after Ctrl-C would do harm that nobody asked for. So it has a d
 mapper of its own, and it ends with the run, by whatever death the run ends.
 
 Spec: https://www.rabbitmq.com/docs/configure#supported-environment-variables
-Code: rmqspec/broker/node.py, rmqspec/broker/reaper.py
+Code: rmqspec/tools/broker/node.py, rmqspec/tools/broker/reaper.py
 """
 
 import contextlib
@@ -20,19 +20,19 @@ import psutil
 import pytest
 
 from rmqspec import client
-from rmqspec.broker import BrokerDied, NotOurs, Unavailable
-from rmqspec.broker.endpoint import greet
-from rmqspec.broker.installation import Installation, installed_here
-from rmqspec.broker.node import NodeBroker
-from rmqspec.broker.reaper import OWNER_VARIABLE
-from rmqspec.broker.shared import SharedBroker
+from rmqspec.tools.broker import BrokerDied, NotOurs, Unavailable
+from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.broker.installation import Installation, installed_here
+from rmqspec.tools.broker.node import NodeBroker
+from rmqspec.tools.broker.reaper import OWNER_VARIABLE
+from rmqspec.tools.broker.shared import SharedBroker
 
 pytestmark = pytest.mark.timeout(240)  # nodes boot inside: each takes up to ten seconds where others run too
 
 SAYS_ITS_DIRECTORY = """
 import sys
-from rmqspec.broker.installation import installed_here
-from rmqspec.broker.node import NodeBroker
+from rmqspec.tools.broker.installation import installed_here
+from rmqspec.tools.broker.node import NodeBroker
 print(NodeBroker(installed_here()).node.directory, flush=True)
 sys.stdin.read()
 """

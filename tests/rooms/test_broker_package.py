@@ -6,7 +6,7 @@ sent. The tests have a distribution of their own, with two small packages, so th
 the real thing.
 
 Spec: https://manpages.debian.org/stable/apt/apt-get.8.en.html
-Code: rmqspec/broker/package.py
+Code: rmqspec/tools/broker/package.py
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from rmqspec.broker import Unavailable
-from rmqspec.broker.node import NodeBroker
-from rmqspec.broker.package import TOOLS, _closure, _parse, cache_directory, unpacked
+from rmqspec.tools.broker import Unavailable
+from rmqspec.tools.broker.node import NodeBroker
+from rmqspec.tools.broker.package import TOOLS, _closure, _parse, cache_directory, unpacked
 
 pytestmark = pytest.mark.timeout(240)  # one test downloads 34 MB, unpacks them and boots a node
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 from click.testing import CliRunner
 
-from rmqspec.cli import cli
+from rmqspec.cli.main import cli
 from rmqspec.orders import REASON_HEADER, Failures, sample_orders
 
 # Processes of Python start in half a second each on a busy machine.

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM end a service that waits, and not only one that works.
 
-Code: rmqspec/cli_signals.py
+Code: rmqspec/cli/signals.py
 """
 
 import signal
@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from rmqspec.cli_signals import on_signals
+from rmqspec.cli.signals import on_signals
 
 
 class TestOnSignals:

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pika import BasicProperties
 
-from rmqspec.broker.ports import ReservedPort
 from rmqspec.client import Binding, Consumer, Delivery, Exchange, Outcome, Publisher, Queue, Topology, connect
 from rmqspec.client.errors import (
     ChannelClosed,
@@ -20,6 +19,7 @@ from rmqspec.client.errors import (
     Unreachable,
     VhostRefused,
 )
+from rmqspec.tools.broker.ports import ReservedPort
 
 
 class TestConnect:

@@ -55,7 +55,7 @@ class TestReadme:
         """A command that was renamed lives on in the text, where nobody runs it."""
         from click import Context, Group
 
-        from rmqspec.cli import cli
+        from rmqspec.cli.main import cli
 
         commands = re.findall(r"`(?:pdm run|rmqspec) ([a-z- ]+?)(?: [-\[A-Z#].*)?`", README)
         assert len(commands) > 10
@@ -180,7 +180,7 @@ class TestKeptLies:
     @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
     def test_speaks_of_what_is_there(self, path):
         """A pair of a spec that was renamed would be told to nobody, and nobody would miss it."""
-        from rmqspec.wire.lies import LIES
+        from rmqspec.tools.wire.lies import LIES
 
         kept = json.loads(path.read_text())["specs"]
         there = {f"{p.relative_to(ROOT)}::{o.name}::{f.name}" for p in LESSONS for o, f in specs_of(p)}
@@ -192,8 +192,8 @@ class TestKeptLies:
 
     def test_has_a_spec_of_its_chapter_for_every_lie(self):
         """A lie that only a stranger notices shows that the chapter which makes the promise does not test it."""
-        from rmqspec.book.matrix import chapter_of
-        from rmqspec.wire.lies import LIES
+        from rmqspec.tools.book.matrix import chapter_of
+        from rmqspec.tools.wire.lies import LIES
 
         noticed = {
             (chapter_of(spec), name)

@@ -5,7 +5,7 @@ import re
 import click
 import pytest
 
-from rmqspec.cli_demo_book import Album
+from rmqspec.cli.demo_book import Album
 from rmqspec.client import Settings
 
 pytestmark = pytest.mark.timeout(120)  # a process of its own

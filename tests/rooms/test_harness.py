@@ -23,7 +23,7 @@ class TestQueue:
 @pytest.fixture
 def suite(pytester, broker):
     """Runs pytest in a process of its own on this run's broker: `suite(source, *arguments)`."""
-    pytester.makeconftest('pytest_plugins = ["rmqspec.pytest_plugin"]')
+    pytester.makeconftest('pytest_plugins = ["rmqspec.tools.plugin"]')
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:randomly -p no:random_order")
 
     def run(source, *arguments, **environment):

@@ -1,6 +1,6 @@
 """Races that are lost each time: what AMQP lets come late comes late, and the rest is as it was.
 
-Code: rmqspec/wire/late.py, rmqspec/pytest_late.py
+Code: rmqspec/tools/wire/late.py, rmqspec/tools/plugin/late.py
 """
 
 import socket
@@ -11,8 +11,8 @@ from pika import BasicProperties
 from pika.exceptions import ChannelClosedByBroker, StreamLostError
 
 from rmqspec.client import connect as open_connection
-from rmqspec.wire import Proxy
-from rmqspec.wire.late import Late
+from rmqspec.tools.wire import Proxy
+from rmqspec.tools.wire.late import Late
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ RACE = """
 @pytest.fixture
 def suite(pytester, broker, monkeypatch):
     """Runs specs in a process of its own, on the broker of this run: `suite(source, "--late=0.2")`."""
-    pytester.makeconftest('pytest_plugins = ["rmqspec.pytest_plugin"]')
+    pytester.makeconftest('pytest_plugins = ["rmqspec.tools.plugin"]')
     monkeypatch.setenv("RABBITMQ_URL", broker.endpoint.url())
     monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", broker.endpoint.management_url)
     monkeypatch.setenv("RABBITMQ_BROKER", "")

@@ -1,6 +1,6 @@
 """The lies: each is one broken promise, told of one method, and everything else passes as it was.
 
-Code: rmqspec/wire/liar.py, rmqspec/wire/lies/lie.py
+Code: rmqspec/tools/wire/liar.py, rmqspec/tools/wire/lies/lie.py
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pika import BasicProperties, spec
 
 from rmqspec.client import connect as open_connection
-from rmqspec.wire import Proxy
-from rmqspec.wire.fields import name_of
-from rmqspec.wire.liar import Liar
-from rmqspec.wire.lies import LIES
-from rmqspec.wire.lies.lie import Lie, Talk
-from rmqspec.wire.said import Said
+from rmqspec.tools.wire import Proxy
+from rmqspec.tools.wire.fields import name_of
+from rmqspec.tools.wire.liar import Liar
+from rmqspec.tools.wire.lies import LIES
+from rmqspec.tools.wire.lies.lie import Lie, Talk
+from rmqspec.tools.wire.said import Said
 
 ORDER = Said(
     1, spec.Basic.Publish(exchange="orders.direct", routing_key="order"), BasicProperties(delivery_mode=2), b"o" * 9000

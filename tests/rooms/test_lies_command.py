@@ -1,6 +1,6 @@
 """`rmqspec lies`: which spec notices which lie, and what is said where none does.
 
-Code: rmqspec/cli_lies.py, rmqspec/pytest_lies.py, rmqspec/book/matrix.py
+Code: rmqspec/cli/lies.py, rmqspec/tools/plugin/lies.py, rmqspec/tools/book/matrix.py
 """
 
 import json
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from rmqspec.book.matrix import Ending, Matrix
+from rmqspec.tools.book.matrix import Ending, Matrix
 
 SUITE = '''
 """A chapter."""
@@ -33,7 +33,7 @@ WAITS_FOR_EVER = """
 import threading
 import pytest
 from pika.exceptions import AMQPError
-from rmqspec import pytest_lies
+from rmqspec.tools.plugin import lies as pytest_lies
 
 pytest_lies.SET_UP = 3.0
 
@@ -61,7 +61,7 @@ def lies(pytester, broker, monkeypatch):
     monkeypatch.setenv("RABBITMQ_URL", broker.endpoint.url())
     monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", broker.endpoint.management_url)
     monkeypatch.setenv("COLUMNS", "200")
-    pytester.makeconftest('pytest_plugins = ["rmqspec.pytest_plugin"]')
+    pytester.makeconftest('pytest_plugins = ["rmqspec.tools.plugin"]')
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:random_order --import-mode=importlib")
     (folder := pytester.path / "tests" / "lessons").mkdir(parents=True)
 

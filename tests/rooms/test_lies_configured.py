@@ -1,11 +1,11 @@
 """Lies about the configuration: a broker is started with less than its spec has asked for.
 
-Code: rmqspec/wire/liar.py, rmqspec/wire/lies/configurations.py, rmqspec/pytest_disposable.py
+Code: rmqspec/tools/wire/liar.py, rmqspec/tools/wire/lies/configurations.py, rmqspec/tools/plugin/disposable.py
 """
 
-from rmqspec.broker import Configuration
-from rmqspec.wire.liar import Liar
-from rmqspec.wire.lies import LIES
+from rmqspec.tools.broker import Configuration
+from rmqspec.tools.wire.liar import Liar
+from rmqspec.tools.wire.lies import LIES
 
 
 class TestLiar:

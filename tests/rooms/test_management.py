@@ -1,15 +1,15 @@
 """Our client of the management API, before servers that are not as we would like them.
 
-Code: rmqspec/broker/management.py
+Code: rmqspec/tools/broker/management.py
 """
 
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from rmqspec.broker import Endpoint
-from rmqspec.broker.errors import ManagementError
-from rmqspec.broker.management import Management
+from rmqspec.tools.broker import Endpoint
+from rmqspec.tools.broker.errors import ManagementError
+from rmqspec.tools.broker.management import Management
 
 from .echo import serving
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika.exceptions import ConnectionClosedByBroker
 
-from rmqspec.broker.errors import ControlError
-from rmqspec.cli import cli
+from rmqspec.cli.main import cli
 from rmqspec.client import Channel
-from rmqspec.nemesis import FAULTS, Ledger, Plan, run, schedule
-from rmqspec.nemesis.account import Fate
-from rmqspec.nemesis.faults import Fault
-from rmqspec.nemesis.traffic import Unfinished
+from rmqspec.tools.broker.errors import ControlError
+from rmqspec.tools.nemesis import FAULTS, Ledger, Plan, run, schedule
+from rmqspec.tools.nemesis.account import Fate
+from rmqspec.tools.nemesis.faults import Fault
+from rmqspec.tools.nemesis.traffic import Unfinished
 
 # Seeds whose faults come in this order within 4 seconds, or whose one fault comes once in 3.
 CUT_SILENCE_KILL, SOON = 34246, 210
@@ -187,7 +187,7 @@ class TestRun:
                 yield None, None, None
 
         monkeypatch.setattr(Channel, "consume", starve)
-        monkeypatch.setattr(import_module("rmqspec.nemesis.run"), "RETURN_TIMEOUT", 0.1)
+        monkeypatch.setattr(import_module("rmqspec.tools.nemesis.run"), "RETURN_TIMEOUT", 0.1)
 
         with pytest.raises(Unfinished, match="1 orders are in the queue"):
             run(disposable_broker, Plan(0.5, faults=()))

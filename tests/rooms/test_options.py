@@ -1,6 +1,6 @@
 """The options of a connection: every command that connects has them, and they beat the environment.
 
-Code: rmqspec/cli_settings.py
+Code: rmqspec/cli/settings.py
 """
 
 import os
@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from rmqspec.cli import cli
-from rmqspec.cli_settings import OPTIONS, connection_options
+from rmqspec.cli.main import cli
+from rmqspec.cli.settings import OPTIONS, connection_options
 
 
 @pytest.fixture(autouse=True)

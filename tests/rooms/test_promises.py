@@ -1,6 +1,6 @@
 """A broker that stays silent: the spec fails by an assertion that says what was owed, not by a time out.
 
-Code: rmqspec/pytest_promises.py
+Code: rmqspec/tools/plugin/promises.py
 """
 
 import pytest
@@ -25,7 +25,7 @@ SPEC = """
     def test_spec(made):
         {call}
 """
-ANSWERS = "rmqspec.pytest_promises.Unkept: a broker answers each method, and in confirm mode each message: "
+ANSWERS = "rmqspec.tools.plugin.promises.Unkept: a broker answers each method, and in confirm mode each message: "
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def ending(pytester):
 
     def run(wait, call="wait()", made="pass"):
         pytester.makepyfile(SPEC.format(body=wait, made=made, call=call))
-        return pytester.runpytest_inprocess("-p", "rmqspec.pytest_promises", "-p", "no:randomly")
+        return pytester.runpytest_inprocess("-p", "rmqspec.tools.plugin.promises", "-p", "no:randomly")
 
     return run
 
@@ -49,7 +49,7 @@ class TestSilence:
             ("raise unknown(Unanswered('not in 2 s'))", f"{ANSWERS}not in 2 s"),
             (
                 "raise CallTimedOut('no reply')",
-                "rmqspec.pytest_promises.Unkept: a request and its reply both reach their queues: no reply",
+                "rmqspec.tools.plugin.promises.Unkept: a request and its reply both reach their queues: no reply",
             ),
         ],
         ids=["method", "message", "call"],

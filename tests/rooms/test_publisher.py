@@ -10,7 +10,7 @@ from pika import BasicProperties
 from rmqspec.client import Publisher, Settings, connect, open_connections
 from rmqspec.client.errors import ClientError, Unencodable, Unreachable
 from rmqspec.client.link import Link
-from rmqspec.wire import Proxy
+from rmqspec.tools.wire import Proxy
 
 
 class TestPublish:

@@ -4,7 +4,7 @@ It outlives the process that started it, so what was started stands in a file. A
 that file and the world: the broker died and the file is still there, the port belongs to somebody else, or "down" ends
 a broker that another person, or another checkout, has started.
 
-Code: rmqspec/broker/rabbitup.py
+Code: rmqspec/tools/broker/rabbitup.py
 """
 
 import os
@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from rmqspec import client
-from rmqspec.broker import DEFAULT_IMAGE, Choice, Management, NoBroker, Unavailable, rabbitup
-from rmqspec.broker.container import check_engine, engine
-from rmqspec.broker.endpoint import greet
-from rmqspec.broker.installation import installed_here
-from rmqspec.broker.ports import LOOPBACK, ReservedPort
-from rmqspec.broker.reaper import OWNER_LABEL
+from rmqspec.tools.broker import DEFAULT_IMAGE, Choice, Management, NoBroker, Unavailable, rabbitup
+from rmqspec.tools.broker.container import check_engine, engine
+from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.broker.installation import installed_here
+from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort
+from rmqspec.tools.broker.reaper import OWNER_LABEL
 
 pytestmark = [
     pytest.mark.timeout(240),  # brokers boot inside: each takes up to ten seconds where others run too

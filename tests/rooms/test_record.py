@@ -1,11 +1,11 @@
 """The run record: what `pytest --record FILE` leaves behind.
 
-Code: rmqspec/pytest_record.py, rmqspec/pytest_words.py
+Code: rmqspec/tools/plugin/record.py, rmqspec/tools/plugin/words.py
 """
 
 import pytest
 
-from rmqspec.book import read
+from rmqspec.tools.book import read
 
 CHAPTER = '''
 """A chapter: with a title.
@@ -55,7 +55,7 @@ def test_is_cut_off(broker, monkeypatch):
 @pytest.fixture
 def suite(pytester, broker, monkeypatch):
     """Runs pytest with --record in a process of its own, and reads what it left: `suite(source, *arguments)`."""
-    pytester.makeconftest('pytest_plugins = ["rmqspec.pytest_plugin"]')
+    pytester.makeconftest('pytest_plugins = ["rmqspec.tools.plugin"]')
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:randomly -p no:random_order")
     monkeypatch.setenv("RABBITMQ_URL", broker.endpoint.url())
     monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", broker.endpoint.management_url)

@@ -1,6 +1,6 @@
 """The file of a run record: written line by line, read without a broker and without pytest.
 
-Code: rmqspec/book/record.py, rmqspec/book/writer.py
+Code: rmqspec/tools/book/record.py, rmqspec/tools/book/writer.py
 """
 
 import json
@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from rmqspec.book import Chapter, Footer, Header, NoRecord, Record, Spec, Writer, read
-from rmqspec.wire.recorder import Event
+from rmqspec.tools.book import Chapter, Footer, Header, NoRecord, Record, Spec, Writer, read
+from rmqspec.tools.wire.recorder import Event
 
 HEADER = Header(
     product="RabbitMQ",

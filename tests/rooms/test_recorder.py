@@ -1,6 +1,6 @@
 """The recorder: what a connection said, in words, while its bytes pass untouched.
 
-Code: rmqspec/wire/recorder.py, rmqspec/wire/fields.py
+Code: rmqspec/tools/wire/recorder.py, rmqspec/tools/wire/fields.py
 """
 
 import json
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 
-from rmqspec.wire import Direction, Proxy
-from rmqspec.wire.fields import properties_of
-from rmqspec.wire.recorder import Recorder
+from rmqspec.tools.wire import Direction, Proxy
+from rmqspec.tools.wire.fields import properties_of
+from rmqspec.tools.wire.recorder import Recorder
 
 CLIENT, BROKER = Direction.FROM_CLIENT, Direction.FROM_BROKER
 HEARTBEAT = frame.Heartbeat().marshal()
@@ -180,7 +180,7 @@ class TestRecorder:
 
     def test_goes_deaf_at_a_defect_of_its_own(self, monkeypatch):
         """An error in a tap would end the connection, and the spec would fail for something that the broker kept."""
-        monkeypatch.setattr("rmqspec.wire.recorder.name_of", lambda _: 1 / 0)
+        monkeypatch.setattr("rmqspec.tools.wire.recorder.name_of", lambda _: 1 / 0)
 
         assert heard(method(spec.Channel.Open()), method(spec.Channel.Open())).events == ()
 

@@ -20,12 +20,12 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from rmqspec.broker.endpoint import random_login
-from rmqspec.broker.ports import ReservedPort
 from rmqspec.client import Publisher, Settings, connect
 from rmqspec.client.errors import ClientError, LoginRefused, TlsRefused, Unreachable, VhostRefused
 from rmqspec.client.refusal import REFUSALS, refusal
-from rmqspec.wire import Proxy
+from rmqspec.tools.broker.endpoint import random_login
+from rmqspec.tools.broker.ports import ReservedPort
+from rmqspec.tools.wire import Proxy
 
 WAYS = {"connect": lambda source: connect(source, "spec"), "publisher": Publisher}
 PLAIN, SECURE = "amqp://ann:sesame@host:5672/shop", "amqps://ann:sesame@host:5671/shop"

@@ -12,7 +12,7 @@ import trustme
 
 from rmqspec.client import Consumer, Outcome, Publisher, Settings, connect
 from rmqspec.client.errors import InvalidSetting, InvalidUrl, LoginRefused, Unreachable
-from rmqspec.wire import Proxy
+from rmqspec.tools.wire import Proxy
 
 
 @pytest.fixture

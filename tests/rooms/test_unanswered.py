@@ -13,9 +13,9 @@ from pika.exceptions import StreamLostError
 from rmqspec.client import Consumer, Outcome, Publisher, RpcClient, Settings, connect, open_connections
 from rmqspec.client.errors import OutcomeUnknown, Unanswered, Unreachable
 from rmqspec.client.overdue import Overdue
-from rmqspec.wire import Proxy
-from rmqspec.wire.liar import Liar
-from rmqspec.wire.lies import LIES, Lie
+from rmqspec.tools.wire import Proxy
+from rmqspec.tools.wire.liar import Liar
+from rmqspec.tools.wire.lies import LIES, Lie
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rmqspec.broker.uninterrupted import uninterrupted
+from rmqspec.tools.broker.uninterrupted import uninterrupted
 
 
 class TestUninterrupted:

@@ -1,6 +1,6 @@
 """The wire proxy: what it is not asked to harm arrives byte for byte.
 
-Code: rmqspec/wire/proxy.py, rmqspec/wire/pair.py, rmqspec/wire/pump.py
+Code: rmqspec/tools/wire/proxy.py, rmqspec/tools/wire/pair.py, rmqspec/tools/wire/pump.py
 """
 
 import hashlib
@@ -17,10 +17,10 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmqspec.broker.ports import ReservedPort
 from rmqspec.client import connect as open_connection
 from rmqspec.client.errors import Unreachable
-from rmqspec.wire import Proxy
+from rmqspec.tools.broker.ports import ReservedPort
+from rmqspec.tools.wire import Proxy
 
 from .echo import Echo, asked, calling, serving, told
 

@@ -1,6 +1,6 @@
 """Frames on the wire: a tap sees whole ones, whatever pieces the network made of them, and loses no byte.
 
-Code: rmqspec/wire/frames.py, rmqspec/wire/pump.py
+Code: rmqspec/tools/wire/frames.py, rmqspec/tools/wire/pump.py
 """
 
 import socket
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pika import BasicProperties, frame, spec
 
 from rmqspec.client import connect as open_connection
-from rmqspec.wire import Direction, Frames, Proxy
+from rmqspec.tools.wire import Direction, Frames, Proxy
 
 from .echo import Echo, asked, calling, serving, told
 

@@ -2,7 +2,7 @@
 
 Where bytes are counted the far end is an echo of our own; where a client has to notice it is a real broker.
 
-Code: rmqspec/wire/proxy.py, rmqspec/wire/harm.py, rmqspec/wire/pump.py
+Code: rmqspec/tools/wire/proxy.py, rmqspec/tools/wire/harm.py, rmqspec/tools/wire/pump.py
 """
 
 import socket
@@ -14,7 +14,7 @@ import pytest
 from pika.exceptions import StreamLostError
 
 from rmqspec.client import connect as open_connection
-from rmqspec.wire import Proxy
+from rmqspec.tools.wire import Proxy
 
 from .echo import Echo, asked, calling, serving, told
 

@@ -1,6 +1,6 @@
 """What one side says to the other: methods and messages, out of frames and back into them.
 
-Code: rmqspec/wire/said.py
+Code: rmqspec/tools/wire/said.py
 """
 
 from itertools import pairwise
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import BasicProperties, frame, spec
 
-from rmqspec.wire.said import Said, Sayings
+from rmqspec.tools.wire.said import Said, Sayings
 
 ORDER = Said(
     1, spec.Basic.Publish(exchange="orders.direct", routing_key="order"), BasicProperties(delivery_mode=2), b"o" * 9000

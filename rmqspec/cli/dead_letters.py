@@ -1,0 +1,82 @@
+"""The commands on orders that failed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.table import Table
+
+from rmqspec.cli import terminal
+from rmqspec.cli.settings import Where, connection_options
+from rmqspec.orders import dead_letters
+
+__all__ = ["dead_letters_group"]
+
+
+@click.group("dead-letters")
+def dead_letters_group() -> None:
+    """Look at orders that failed, send them again, or delete them.
+
+    They are in the queue orders.failed, each with the reason: what our worker wrote where a message is no order or was
+    tried too often, or what the broker wrote where an order was rejected, expired, or pushed out of a full queue.
+    """
+
+
+@dead_letters_group.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@connection_options()
+def list_them(limit: int, where: Where) -> None:
+    """List them, oldest first, and leave them where they are."""
+    letters = dead_letters.look(where.settings(), limit)
+    table = Table(header_style="bold")
+    for heading in ("#", "order", "reason", "attempts", "died", "bytes"):
+        table.add_column(heading)
+    for letter in letters:
+        attempts, died = str(letter.attempts or ""), letter.died.isoformat(" ") if letter.died else ""
+        table.add_row(str(letter.number), letter.order_id, letter.reason, attempts, died, str(len(letter.body)))
+    if letters:
+        terminal.console.print(table, soft_wrap=False)
+    terminal.notice(f"{len(letters)} dead letter{'' if len(letters) == 1 else 's'}")
+
+
+@dead_letters_group.command("show")
+@click.argument("number", type=click.IntRange(min=1))
+@connection_options()
+def show(number: int, where: Where) -> None:
+    """Show the one in place NUMBER of the list: headers, history and body."""
+    letters = dead_letters.look(where.settings(), number)
+    if len(letters) < number:
+        raise click.ClickException(f"there are {len(letters)} dead letters, so none has number {number}")
+    letter = letters[-1]
+    shown: dict[str, Any] = {
+        "order": letter.order_id,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "message_id": letter.message_id,
+        "headers": letter.properties.headers or {},
+        "body": letter.body[:4096].decode(errors="replace"),
+    }
+    terminal.console.print_json(json.dumps(shown, default=str))
+
+
+@dead_letters_group.command("replay")
+@click.argument("numbers", nargs=-1, type=click.IntRange(min=1))
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many. [default: those that are there now]")
+@connection_options()
+def replay(numbers: tuple[int, ...], limit: int | None, where: Where) -> None:
+    """Send them again as new orders: those in the places NUMBERS of the list, or all.
+
+    Each is confirmed before its dead letter is acknowledged, so that a crash in between loses nothing.
+    """
+    sent = dead_letters.replay(where.settings(), limit, set(numbers) or None)
+    terminal.console.print(f"{sent} sent again")
+
+
+@dead_letters_group.command("purge")
+@click.confirmation_option(prompt="Delete all dead letters for good?")
+@connection_options()
+def purge(where: Where) -> None:
+    """Delete all of them for good."""
+    terminal.console.print(f"{dead_letters.purge(where.settings())} deleted")

@@ -1,0 +1,172 @@
+"""The parts of the demo, one by one: each is a program of its own, for a terminal of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import click
+
+from rmqspec.cli import terminal
+from rmqspec.cli.settings import Where, connection_options
+from rmqspec.cli.signals import on_signals
+from rmqspec.client import RpcClient, Settings
+from rmqspec.client.errors import ClientError
+from rmqspec.orders import (
+    Analytics,
+    Failures,
+    Inbox,
+    InvalidMessage,
+    InventoryServer,
+    LogConsumer,
+    Notification,
+    Producer,
+    Worker,
+    read_orders,
+    retry_ladder,
+    sample_orders,
+    stock_of,
+)
+from rmqspec.orders.service import Service
+
+__all__ = ["PARTS", "rate_option", "seed_option", "work_time_option"]
+
+Decorated = Callable[..., Any]
+
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True,
+    help="Chooses the sample orders and which of them fail; the same seed repeats a run.",
+)  # fmt: skip
+rate_option = click.option(
+    "--failure-rate", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+    help="The share of orders that fail, for the sake of the lesson.",
+)  # fmt: skip
+
+
+def seconds(context: click.Context, option: click.Parameter, words: str | None) -> tuple[float, ...]:
+    """Reads times that a queue can wait, with commas between: from a millisecond to what fits into 32 bits of them."""
+    number = click.FloatRange(0.001, 4_294_967)
+    return tuple(number(word, option, context) for word in words.split(",")) if words else ()
+
+
+def work_time_option(default: float) -> Decorated:
+    """How long an order takes."""
+    return click.option(
+        "--work-time", type=click.FloatRange(min=0), default=default, show_default=True, metavar="SECONDS",
+        help="How long an order takes.",
+    )  # fmt: skip
+
+
+@click.command()
+@click.argument("name", metavar="[ID]", default="1")
+@rate_option
+@seed_option
+@work_time_option(0.5)
+@click.option(
+    "--inbox", "path", default=":memory:", metavar="FILE", help="Keeps what is done, so that it is done once."
+)
+@click.option(
+    "--retry", "delays", callback=seconds, metavar="SECONDS,…",
+    help="Tries an order that fails again, after each of these pauses, as in 1,10,60; then it goes to orders.failed. "
+    "Default: it goes there at its first failure.",
+)  # fmt: skip
+@connection_options()
+def worker(
+    name: str, failure_rate: float, seed: int, work_time: float, path: str, delays: tuple[float, ...], where: Where
+) -> None:
+    """Work on orders, one at a time.
+
+    ID tells several workers apart. Ctrl-C or SIGTERM finishes the order in hand and acknowledges it first. With an
+    --inbox an order that comes twice is done once, also after a restart and by several workers.
+    """
+    name = f"worker-{name}" if name.isdigit() else name
+    failures, inbox, say = Failures(failure_rate, seed), Inbox(path), terminal.voice(name)
+    retry = retry_ladder(*delays) if delays else None
+    _serve(where, name, lambda source: Worker(source, name, failures, work_time, inbox, say, retry))
+
+
+@click.command()
+@connection_options()
+def notification(where: Where) -> None:
+    """Tell customers of completed orders (fanout)."""
+    _serve(where, "notification", lambda source: Notification(source, say=terminal.voice("notification")))
+
+
+@click.command()
+@connection_options()
+def analytics(where: Where) -> None:
+    """Add up completed orders (fanout); the totals are printed after each."""
+    _serve(where, "analytics", lambda source: Analytics(source, say=terminal.voice("analytics")))
+
+
+@click.command()
+@connection_options()
+def logs(where: Where) -> None:
+    """Print whatever happens to orders (topic, order.#)."""
+    _serve(where, "logs", lambda source: LogConsumer(source, say=terminal.voice("logs")))
+
+
+@click.command("rpc-server")
+@connection_options()
+def rpc_server(where: Where) -> None:
+    """Answer how many of a thing there are (RPC)."""
+    _serve(where, "inventory", lambda source: InventoryServer(source, say=terminal.voice("inventory")))
+
+
+@click.command("rpc-client")
+@click.argument("skus", metavar="[ITEM]...", nargs=-1)
+@click.option("--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds for each call.")
+@connection_options(without="timeout")
+def rpc_client(skus: tuple[str, ...], timeout: float, where: Where) -> None:
+    """Ask the inventory for items, and wait for each answer.
+
+    Without an ITEM it asks for a keyboard. Exit code 1 if an answer is missing.
+    """
+    say, missing = terminal.voice("rpc-client"), 0
+    with RpcClient(where.settings(), "rmqspec rpc-client", timeout) as client:
+        for sku in skus or ("keyboard",):
+            try:
+                say(f"{sku}: {stock_of(client, sku)} in stock")
+            except ClientError as error:
+                say(f"{sku}: {error}")
+                missing += 1
+    sys.exit(1 if missing else 0)
+
+
+@click.command()
+@click.option("--orders", type=click.IntRange(min=1), default=10, show_default=True, help="How many sample orders.")
+@click.option("--file", "source", type=click.File("rb"), help="Orders as JSON Lines instead; - for standard input.")
+@seed_option
+@connection_options()
+def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> None:
+    r"""Publish orders, sample ones or those of a file.
+
+    \b
+    A line of a file:
+    {"order_id": "A1", "customer": "Ada", "items": [{"sku": "mouse", "quantity": 2, "unit_price_cents": 2450}]}
+
+    A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
+    """
+    wrong = 0
+    with contextlib.closing(Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")) as producer:
+        for order in read_orders(source) if source else sample_orders(orders, seed):
+            if isinstance(order, InvalidMessage):
+                terminal.notice(f"rmqspec: {order}")
+                wrong += 1
+            else:
+                producer.publish(order)
+    terminal.notice(f"{producer.published} orders published and confirmed" + (f", {wrong} refused" if wrong else ""))
+    sys.exit(1 if wrong else 0)
+
+
+def _serve(where: Where, name: str, make: Callable[[Settings], Service]) -> None:
+    service = make(where.settings())
+    with on_signals(service.stop):
+        terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")
+        service.run()
+    terminal.voice(name)("has stopped; nothing was left half done")
+
+
+PARTS = (worker, notification, analytics, logs, rpc_server, rpc_client, produce)

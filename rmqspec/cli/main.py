@@ -1,0 +1,43 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rmqspec import __version__
+from rmqspec.cli import terminal
+from rmqspec.cli.book import book_command
+from rmqspec.cli.dead_letters import dead_letters_group
+from rmqspec.cli.demo import demo_group
+from rmqspec.cli.lies import lies_command
+from rmqspec.cli.nemesis import nemesis
+from rmqspec.cli.rabbitup import rabbit_down, rabbit_up
+from rmqspec.client.errors import ClientError
+from rmqspec.tools.broker import BrokerError
+
+__all__ = ["cli", "main"]
+
+
+def main() -> None:
+    """Runs the command line; what goes wrong is one sentence, and exit code 1."""
+    try:
+        cli()
+    except (BrokerError, ClientError) as error:
+        terminal.notice(f"rmqspec: {error}")
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rmqspec")
+def cli() -> None:
+    """The executable specification of RabbitMQ, and the order system that its lessons prove.
+
+    Begin with `rmqspec demo`: it finds or starts a broker by itself and shows every pattern at work.
+    To play with the parts, start a broker that stays with `rmqspec rabbitup`, then each part in a terminal of its own.
+    """
+
+
+for _command in (demo_group, dead_letters_group, nemesis, book_command, lies_command, rabbit_up, rabbit_down):
+    cli.add_command(_command)

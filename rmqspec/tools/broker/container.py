@@ -1,0 +1,235 @@
+"""A broker in a container, through Testcontainers.
+
+Docker gives a container a new host port after each restart, so that a client could not find its broker again; the
+ports are therefore chosen here, on loopback, and stay.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from rmqspec.tools.broker.base import STARTED, Broker, wait_until_ready
+from rmqspec.tools.broker.configuration import PLAIN, Configuration
+from rmqspec.tools.broker.endpoint import Endpoint, Identity, random_login
+from rmqspec.tools.broker.errors import ControlError, Unavailable
+from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort
+from rmqspec.tools.broker.reaper import OWNER_LABEL, remove_containers, watch
+from rmqspec.tools.broker.uninterrupted import uninterrupted
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+__all__ = ["ContainerBroker", "check_engine", "engine", "when_ready"]
+
+PLACE = "/etc/rabbitmq"  # of the configuration within an image
+STOP_TIMEOUT = 60  # seconds that the engine waits before it kills a container that is asked to stop
+
+
+class ContainerBroker(Broker):
+    """A container for the time of one run.
+
+    Args:
+        image: An image with the management plugin enabled, as ``rabbitmq:4-management``.
+        configuration: What it is started with beyond the defaults.
+
+    Raises:
+        Unavailable: No engine, or no image.
+        BrokerDied: The container started and did not come up.
+    """
+
+    source = "container"
+
+    def __init__(self, image: str, configuration: Configuration = PLAIN) -> None:
+        from testcontainers.core.container import DockerContainer
+
+        check_engine(image)
+        self.image, self.description = image, f"a container of {image}"
+        self._starts = 0
+        self._label = secrets.token_hex(8)
+        inside = [5672, 15672, *([5671] if configuration.tls else [])]
+        self._ports = [ReservedPort() for _ in inside]
+        amqp, management, *tls = (port.number for port in self._ports)
+        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}", tls_port=sum(tls))
+        watch("containers", self._label)
+        box = DockerContainer(image).with_kwargs(labels={OWNER_LABEL: self._label})
+        box.with_env("RABBITMQ_DEFAULT_USER", self.endpoint.user)
+        box.with_env("RABBITMQ_DEFAULT_PASS", self.endpoint.password)
+        # Testcontainers types a host port as a number; the engine's own form with an address keeps it on loopback.
+        published = {f"{ours}/tcp": (LOOPBACK, port.number) for ours, port in zip(inside, self._ports, strict=True)}
+        cast("dict[str, Any]", box.ports).update(published)
+        for path, content in _files(configuration).items():  # copied in before the start
+            box.with_copy_into_container(content, path)
+        self._box = box
+        try:
+            uninterrupted(box.start)
+            self._wait()
+        except BaseException:  # also Ctrl-C while it boots
+            self.close()
+            raise
+
+    def another(self, configuration: Configuration = PLAIN) -> Broker:
+        """Another container of the same image."""
+        return ContainerBroker(self.image, configuration)
+
+    def start(self) -> None:
+        """Starts the container again, at the same ports and with the data that it had."""
+        self._container.start()
+        self._wait()
+
+    def stop(self) -> None:
+        """SIGTERM, on which RabbitMQ stops in good order."""
+        self._container.stop(timeout=STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole container."""
+        self._container.kill()
+
+    def control(self, *arguments: str) -> str:
+        """Runs ``rabbitmqctl`` inside the container."""
+        status, said = self._container.exec_run(["rabbitmqctl", "--quiet", *arguments])
+        words = cast("bytes", said).decode(errors="replace").strip()
+        if status != 0:
+            raise ControlError(f"rabbitmqctl {' '.join(arguments)}: {words}")
+        return words
+
+    def close(self) -> None:
+        """Removes the container and its volume."""
+        remove_containers(self._label)
+        self._box.get_docker_client().client.close()
+        for port in self._ports:
+            port.release()
+
+    @property
+    def _container(self) -> Container:
+        return self._box.get_wrapped_container()
+
+    def _wait(self) -> None:
+        self._starts += 1
+        self.__dict__["identity"] = when_ready(self.endpoint, self._container, self._starts)
+
+
+def _files(configuration: Configuration) -> dict[str, bytes]:
+    """What is copied into a container. The server's user there is not ours, so that all within may read it."""
+    place = f"{PLACE}/rmqspec"
+    files = {f"{place}/{name}": content for name, content in configuration.files.items()}
+    if text := configuration.text(place, "5671"):
+        files[f"{PLACE}/conf.d/90-rmqspec.conf"] = text.encode()
+    if configuration.plugins:
+        files[f"{PLACE}/enabled_plugins"] = configuration.enabled_plugins.encode()
+    return files
+
+
+def when_ready(endpoint: Endpoint, container: Container, starts: int = 1) -> Identity:
+    """Waits until the broker in a container answers.
+
+    Args:
+        endpoint: Its address.
+        container: It.
+        starts: How often it was started: each start ends with a line in the log.
+
+    Raises:
+        BrokerDied: It ended before.
+    """
+
+    def started() -> bool:
+        return bool(container.logs().decode(errors="replace").count(STARTED) >= starts)
+
+    def died() -> str | None:
+        container.reload()
+        if container.status != "exited":
+            return None
+        last = container.logs(tail=12).decode(errors="replace").strip().splitlines()
+        return "\n    ".join([f"a container of {container.image} ended; its last words:", *last])
+
+    return wait_until_ready(endpoint, started, died)
+
+
+def check_engine(image: str, *, cleanup: bool = True) -> None:
+    """Makes sure that an engine answers and has, or can fetch, what is needed.
+
+    Args:
+        image: The broker's.
+        cleanup: Whether Testcontainers' own image, which removes containers after a crash, is needed too.
+
+    Raises:
+        Unavailable: With which of the four it was: no socket, an engine that refuses, the broker's image not to be
+            had, or the image that Testcontainers cleans up with not to be had.
+    """
+    from testcontainers.core.config import testcontainers_config
+
+    client = engine()
+    try:
+        _fetch(client, image, "pull it once where a registry answers, or name another with --rabbitmq-image")
+        if cleanup and not testcontainers_config.ryuk_disabled:
+            _fetch(
+                client,
+                testcontainers_config.ryuk_image,
+                "set TESTCONTAINERS_RYUK_DISABLED=true (rmqspec removes its containers by itself)",
+            )
+    finally:
+        client.close()
+
+
+def engine() -> DockerClient:
+    """A client of the Docker engine; whoever asks for it closes it.
+
+    Raises:
+        Unavailable: None answers, or it refuses this user.
+    """
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        _knock()
+        client = docker.from_env()
+        client.ping()
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "container", "no Docker engine listens on this machine (no socket)", "install Docker and start it"
+        ) from error
+    except PermissionError as error:
+        raise Unavailable(
+            "container", "the Docker engine refuses this user", "add the user to the group docker, or use another"
+        ) from error
+    except (DockerException, OSError) as error:
+        reason = f"the Docker engine does not answer ({_short(str(error))})"
+        raise Unavailable("container", reason, "start it, and check DOCKER_HOST") from error
+    return client
+
+
+def _knock() -> None:
+    """Tries a socket file before Docker's client does, which leaves a socket open where it cannot connect.
+
+    Raises:
+        OSError: With what was wrong.
+    """
+    from docker.constants import IS_WINDOWS_PLATFORM
+    from docker.utils import parse_host
+
+    address = str(parse_host(os.environ.get("DOCKER_HOST"), IS_WINDOWS_PLATFORM))
+    scheme, _, path = address.partition("://")
+    if scheme == "http+unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(f"/{path.lstrip('/')}")
+
+
+def _fetch(client: DockerClient, image: str, remedy: str) -> None:
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        client.images.get(image)
+    except ImageNotFound:
+        try:
+            client.images.pull(image)
+        except APIError as error:
+            reason = f"the image {image} is not on this machine and cannot be pulled ({_short(str(error.explanation))})"
+            raise Unavailable("container", reason, remedy) from error
+
+
+def _short(words: str, limit: int = 160) -> str:
+    line = " ".join(words.split())
+    return line if len(line) <= limit else line[:limit] + "…"

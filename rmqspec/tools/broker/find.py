@@ -1,0 +1,140 @@
+"""Finding a broker: the sources in their order, and who chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmqspec.tools.broker.base import Broker, Progress
+from rmqspec.tools.broker.configuration import PLAIN, Configuration
+from rmqspec.tools.broker.errors import BrokerDied, NoBroker, Unavailable
+from rmqspec.tools.broker.installation import installed_here
+
+__all__ = ["DEFAULT_IMAGE", "SETTINGS", "SOURCES", "Choice", "find"]
+
+DEFAULT_IMAGE = "rabbitmq:4-management"
+SOURCES = ("url", "container", "node", "package")
+
+# Each setting, with the environment variable that gives it and its default.
+SETTINGS: Mapping[str, tuple[str, str]] = {
+    "broker": ("RABBITMQ_BROKER", "auto"),
+    "url": ("RABBITMQ_URL", ""),
+    "management_url": ("RABBITMQ_MANAGEMENT_URL", ""),
+    "image": ("RABBITMQ_IMAGE", DEFAULT_IMAGE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which broker is wanted, and by whom.
+
+    Attributes:
+        broker: ``auto``, or the one source that is to be used.
+        url: An AMQP URL, or empty.
+        management_url: The management API's address, or empty for the URL's host and port 15672.
+        image: The container image.
+        origins: For each setting who decided: ``command line``, ``environment``, ``ini`` or ``default``.
+        configuration: What a broker that is started here gets beyond the defaults.
+    """
+
+    broker: str = "auto"
+    url: str = field(default="", repr=False)
+    management_url: str = ""
+    image: str = DEFAULT_IMAGE
+    origins: Mapping[str, str] = field(default_factory=dict)
+    configuration: Configuration = PLAIN
+
+    @classmethod
+    def settle(
+        cls,
+        command_line: Mapping[str, str | None],
+        environment: Mapping[str, str],
+        ini: Mapping[str, str] | None = None,
+    ) -> Choice:
+        """Takes each setting from the first that gives it: command line, environment, ini, default."""
+        values: dict[str, Any] = {}
+        origins = {}
+        for name, (variable, default) in SETTINGS.items():
+            given = {
+                "command line": command_line.get(name),
+                "environment": environment.get(variable),
+                "ini": (ini or {}).get(name),
+            }
+            origins[name] = next((origin for origin, value in given.items() if value), "default")
+            values[name] = given.get(origins[name]) or default
+        return cls(**values, origins=origins)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources to try, in order. A URL that was given is meant: nothing else is tried then."""
+        if self.broker != "auto":
+            return (self.broker,)
+        return ("url",) if self.url else SOURCES
+
+    @property
+    def origin(self) -> str:
+        """Who chose the source, for the header: ``auto, by default``, ``url, from the environment``."""
+        deciding = "url" if self.broker == "auto" and self.url else "broker"
+        origin = self.origins.get(deciding, "default")
+        by = {"command line": "by the command line", "default": "by default"}.get(origin, f"from the {origin}")
+        return f"{self.broker if deciding == 'broker' else 'url'}, {by}"
+
+
+def find(choice: Choice, progress: Progress) -> Broker:
+    """Finds or starts a broker.
+
+    Args:
+        choice: What is wanted.
+        progress: Told in words what is going on.
+
+    Raises:
+        NoBroker: Every source refused; the text says why each did, and what to do.
+    """
+    openers: Mapping[str, Callable[[Choice, Progress], Broker]] = {
+        "url": _from_url,
+        "container": _from_container,
+        "node": _from_node,
+        "package": _from_package,
+    }
+    refusals = []
+    for source in choice.sources:
+        try:
+            return openers[source](choice, progress)
+        except Unavailable as refusal:
+            refusals.append(refusal)
+        except BrokerDied as death:
+            refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
+    raise NoBroker(refusals)
+
+
+def _from_url(choice: Choice, _: Progress) -> Broker:
+    from rmqspec.tools.broker.url import UrlBroker
+
+    if not choice.url:
+        raise Unavailable("url", "no URL was given", "give --rabbitmq-url or set RABBITMQ_URL to use a running broker")
+    return UrlBroker(choice.url, choice.management_url or None)
+
+
+def _from_container(choice: Choice, progress: Progress) -> Broker:
+    from rmqspec.tools.broker.container import ContainerBroker
+
+    progress(f"starting a container of {choice.image}")
+    return ContainerBroker(choice.image, choice.configuration)
+
+
+def _from_node(choice: Choice, progress: Progress) -> Broker:
+    from rmqspec.tools.broker.node import NodeBroker
+
+    installation = installed_here()
+    progress(f"starting a private node of {installation.server}")
+    return NodeBroker(installation, configuration=choice.configuration)
+
+
+def _from_package(choice: Choice, progress: Progress) -> Broker:
+    from rmqspec.tools.broker.node import NodeBroker
+    from rmqspec.tools.broker.package import unpacked
+
+    installation = unpacked(progress)
+    progress("starting a private node from the unpacked packages")
+    return NodeBroker(installation, "package", choice.configuration)

@@ -1,0 +1,232 @@
+"""A broker that stays: started by ``rabbitup``, found by the services, ended by ``rabbitdown``.
+
+What was started stands in a file in the user's state directory, readable by the user alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+import psutil
+from filelock import FileLock
+
+from rmqspec.tools.broker.base import Progress
+from rmqspec.tools.broker.endpoint import Endpoint, Identity, greet
+from rmqspec.tools.broker.errors import BrokerDied, BrokerError, NoBroker, Unavailable
+from rmqspec.tools.broker.find import Choice
+from rmqspec.tools.broker.installation import installed_here
+from rmqspec.tools.broker.node import Node
+from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
+from rmqspec.tools.broker.reaper import OWNER_LABEL, kill_owned, remove_containers
+from rmqspec.tools.broker.uninterrupted import uninterrupted
+
+__all__ = ["AlreadyTaken", "Standing", "current", "down", "up"]
+
+USER, PASSWORD = "guy", "yug"
+
+
+class AlreadyTaken(BrokerError):
+    """Somebody else listens on a port that is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A broker that was started by ``rabbitup``.
+
+    Attributes:
+        kind: ``container``, ``node`` or ``package``.
+        endpoint: Its addresses and its login.
+        directory: A node's own directory; empty for a container.
+    """
+
+    kind: str
+    endpoint: Endpoint
+    directory: str = ""
+
+    def identity(self) -> Identity | None:
+        """What it announces, or None if it does not answer."""
+        try:
+            return greet(self.endpoint)
+        except OSError:
+            return None
+
+
+def state_directory() -> Path:
+    """Where it is noted what is up."""
+    return platformdirs.user_state_path("rmqspec")
+
+
+def current() -> Standing | None:
+    """The broker that ``rabbitup`` started and that answers, if any."""
+    standing = _read()
+    return standing if standing and standing.identity() else None
+
+
+def up(choice: Choice, port: int, management_port: int, progress: Progress) -> tuple[Standing, bool]:
+    """Starts a broker that stays, unless one is up already.
+
+    Args:
+        choice: Where it is to come from.
+        port: For AMQP, on 127.0.0.1.
+        management_port: For the management UI, on 127.0.0.1.
+        progress: Told in words what is going on.
+
+    Returns:
+        The broker, and whether it was started now.
+
+    Raises:
+        AlreadyTaken: Somebody else has one of the ports; the text says who.
+        NoBroker: No source can give one.
+    """
+    state_directory().mkdir(parents=True, exist_ok=True)
+    with FileLock(state_directory() / "rabbitup.lock"):
+        if standing := current():
+            return standing, False
+        _remove(_read())  # it was started and is dead
+        for wanted in (port, management_port):
+            if not is_free(wanted):
+                raise AlreadyTaken(f"port {wanted} is taken by {_holder(wanted)}: stop that, or choose another port")
+        endpoint = Endpoint(LOOPBACK, port, USER, PASSWORD, f"http://{LOOPBACK}:{management_port}")
+        return _start(choice, endpoint, progress), True
+
+
+def down() -> Standing | None:
+    """Ends what ``rabbitup`` started, with its data, and nothing else; returns what that was, if anything."""
+    state_directory().mkdir(parents=True, exist_ok=True)
+    with FileLock(state_directory() / "rabbitup.lock"):
+        standing = _read()
+        _remove(standing)
+        return standing
+
+
+def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
+    starters = {"container": _start_container, "node": _start_node, "package": _start_node}
+    refusals = []
+    for source in choice.sources:
+        if source == "url":
+            if choice.broker == "url":
+                words = "a broker that runs elsewhere is not started here"
+                refusals.append(
+                    Unavailable("url", words, "name it to the commands with --rabbitmq-url, or RABBITMQ_URL")
+                )
+            continue
+        try:
+            return starters[source](source, choice, endpoint, progress)
+        except Unavailable as refusal:
+            refusals.append(refusal)
+        except BrokerDied as death:
+            refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
+    raise NoBroker(refusals)
+
+
+def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
+    from rmqspec.tools.broker.container import check_engine, engine, when_ready
+
+    check_engine(choice.image, cleanup=False)
+    progress(f"starting a container of {choice.image}")
+    client = engine()
+
+    def run() -> None:
+        container = uninterrupted(
+            lambda: client.containers.run(
+                choice.image,
+                detach=True,
+                labels={OWNER_LABEL: _label()},
+                environment={"RABBITMQ_DEFAULT_USER": endpoint.user, "RABBITMQ_DEFAULT_PASS": endpoint.password},
+                ports={
+                    "5672/tcp": (endpoint.host, endpoint.port),
+                    "15672/tcp": (endpoint.host, int(endpoint.management_url.rpartition(":")[2])),
+                },
+            )
+        )
+        when_ready(endpoint, container)
+
+    try:
+        return _settled(Standing(source, endpoint), run)
+    finally:
+        client.close()
+
+
+def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
+    from rmqspec.tools.broker.package import unpacked
+
+    installation = unpacked(progress) if source == "package" else installed_here()
+    progress(f"starting a node of {installation.server}")
+    directory = state_directory() / "rabbitup-node"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    internal = ReservedPort(), ReservedPort()
+    distribution, mapper = (port.number for port in internal)
+    node = Node(installation, directory, endpoint, distribution, mapper)
+    node.prepare()
+
+    def run() -> None:
+        server, _mapper = node.launch()
+        node.wait(server)
+
+    try:
+        return _settled(Standing(source, endpoint, str(directory)), run)
+    finally:
+        for port in internal:
+            port.release()
+
+
+def _settled(standing: Standing, run: Callable[[], None]) -> Standing:
+    _write(standing)
+    try:
+        run()
+    except BaseException:  # also Ctrl-C while it boots
+        _remove(standing)
+        raise
+    return standing
+
+
+def _remove(standing: Standing | None) -> None:
+    if standing is None:
+        return
+    if standing.kind == "container":
+        remove_containers(_label())
+    else:
+        kill_owned(Path(standing.directory))
+        shutil.rmtree(standing.directory, ignore_errors=True)
+    _file().unlink(missing_ok=True)
+
+
+def _label() -> str:
+    """One engine may serve several people, and each has a broker of their own."""
+    return f"rabbitup of {state_directory()}"
+
+
+def _file() -> Path:
+    return state_directory() / "rabbitup.json"
+
+
+def _write(standing: Standing) -> None:
+    half = _file().with_suffix(".half")  # whoever reads the file meanwhile finds it whole or not at all
+    half.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    half.write_text(json.dumps(asdict(standing)))
+    half.replace(_file())
+
+
+def _read() -> Standing | None:
+    try:
+        fields = json.loads(_file().read_text())
+    except FileNotFoundError:
+        return None
+    return Standing(fields["kind"], Endpoint(**fields["endpoint"]), fields["directory"])
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    try:
+        listeners = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.pid]
+        process = psutil.Process(listeners[0].pid)
+        return f"{process.name()} (pid {process.pid}, user {process.username()})"
+    except (IndexError, psutil.Error):
+        return "a process of another user"

@@ -1,0 +1,60 @@
+"""Somebody else's broker, named by its URL."""
+
+from __future__ import annotations
+
+from rmqspec.tools.broker.base import Broker
+from rmqspec.tools.broker.configuration import PLAIN, Configuration
+from rmqspec.tools.broker.endpoint import Endpoint, greet
+from rmqspec.tools.broker.errors import ManagementError, NotOurs, Unavailable
+
+__all__ = ["UrlBroker"]
+
+
+class UrlBroker(Broker):
+    """A broker that runs already. It is used, never restarted.
+
+    Args:
+        url: ``amqp://user:password@host:port``; its vhost does not matter, a run makes its own.
+        management_url: Where its management API is; by default the same host, port 15672.
+
+    Raises:
+        Unavailable: It does not answer, or refuses the login.
+    """
+
+    source = "url"
+
+    def __init__(self, url: str, management_url: str | None = None) -> None:
+        try:
+            self.endpoint = Endpoint.parse(url, management_url)
+        except ValueError as error:
+            raise Unavailable("url", "the URL given is not an AMQP URL", str(error)) from None
+        where = f"{self.endpoint.host}:{self.endpoint.port}"
+        self.description = "a broker that was named by its URL"
+        try:
+            self.__dict__["identity"] = greet(self.endpoint)
+        except OSError as error:
+            reason = f"no broker speaks AMQP 0-9-1 at {where} ({error})"
+            raise Unavailable("url", reason, "start it, or correct --rabbitmq-url or RABBITMQ_URL") from error
+        try:
+            self.management.whoami()
+        except ManagementError as error:
+            raise Unavailable("url", *_split(str(error))) from error
+
+    def another(self, configuration: Configuration = PLAIN) -> Broker:  # noqa: ARG002, D102
+        raise NotOurs("the broker was named by its URL: specs that restart or kill one are not run against it")
+
+    def start(self) -> None:  # noqa: D102
+        raise NotOurs("a broker that was named by its URL is not started from here")
+
+    stop = kill = start
+
+    def control(self, *arguments: str) -> str:  # noqa: D102
+        raise NotOurs(f"a broker that was named by its URL is not controlled from here ({' '.join(arguments)})")
+
+    def close(self) -> None:
+        """Nothing: it goes on for those whose it is."""
+
+
+def _split(sentence: str) -> tuple[str, str]:
+    reason, _, remedy = sentence.partition(": ")
+    return reason, remedy or "see the broker's log"

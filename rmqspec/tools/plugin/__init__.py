@@ -1,0 +1,18 @@
+"""The pytest plugin: the broker of a run, fixtures, chapter headings, records and lies.
+
+A project that wants to test its own consumers names it in its ``conftest.py``,
+``pytest_plugins = ["rmqspec.tools.plugin"]``, and has ``broker``, ``vhost``, ``url``, ``connect``, ``channel``,
+``receive``, ``eventually`` and the rest of :mod:`rmqspec.tools.plugin.fixtures`.
+"""
+
+pytest_plugins = [
+    "rmqspec.tools.plugin.broker",
+    "rmqspec.tools.plugin.headings",
+    "rmqspec.tools.plugin.fixtures",
+    "rmqspec.tools.plugin.promises",
+    "rmqspec.tools.plugin.record",
+    "rmqspec.tools.plugin.lies",
+    "rmqspec.tools.plugin.late",
+    "rmqspec.tools.plugin.route",
+    "rmqspec.tools.plugin.disposable",
+]

@@ -1,0 +1,175 @@
+"""The fixtures: a broker, a vhost for each test, and what a spec needs to publish, to receive and to wait."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+
+from rmqspec import client
+from rmqspec.client import Channel, Connection, Delivery, Settings, open_connections
+from rmqspec.client.connection import hang_up
+from rmqspec.orders.system import OrderSystem
+from rmqspec.tools.broker import Broker
+from rmqspec.tools.broker.vhosts import VhostPool
+from rmqspec.tools.plugin.broker import BROKER
+
+T = TypeVar("T")
+PATIENCE = pytest.StashKey[float]()
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """The broker of this run. Its address, its version, its management API; nobody restarts it."""
+    return request.config.stash[BROKER]
+
+
+@pytest.fixture(scope="session")
+def patience(request: pytest.FixtureRequest) -> float:
+    """Seconds after which a test no longer believes that something will come."""
+    return request.config.stash.get(PATIENCE, 10.0)
+
+
+@pytest.fixture(scope="session")
+def vhosts(broker: Broker) -> Iterator[VhostPool]:
+    """Makes vhosts ahead of the tests and deletes them behind."""
+    pool = VhostPool(broker.management, f"rmqspec-{os.getpid()}-{time.time_ns() // 1_000_000 % 1_000_000}")
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def vhost(vhosts: VhostPool) -> Iterator[str]:
+    """A vhost that is this test's alone. A test that leaves a connection open fails here."""
+    name = vhosts.take()
+    yield name
+    vhosts.give_back(name)
+    left = open_connections()
+    for connection in left:
+        hang_up(connection)
+    if left:
+        names = ", ".join(connection.name for connection in left)
+        pytest.fail(f"this test left {len(left)} connection(s) open: {names}", pytrace=False)
+
+
+@pytest.fixture
+def url(broker: Broker, vhost: str, route: Callable[[str], str]) -> str:
+    """The AMQP URL of this test's vhost, as production code is given one."""
+    return route(broker.endpoint.url(vhost))
+
+
+@pytest.fixture
+def source(url: str, patience: float) -> Settings:
+    """This test's vhost for our own clients, which wait for the broker's answers no longer than a test does."""
+    return replace(Settings.of(url), answer_timeout=patience)
+
+
+@pytest.fixture
+def connect(source: Settings, request: pytest.FixtureRequest) -> Iterator[Callable[[], Connection]]:
+    """Opens one more connection to this test's vhost, named after the test: `connect()`. It is closed at the end."""
+    opened: list[Connection] = []
+
+    def another() -> Connection:
+        opened.append(client.connect(source, request.node.nodeid))
+        return opened[-1]
+
+    yield another
+    for connection in opened:
+        if connection.unanswered:
+            hang_up(connection)
+        elif connection.is_open:
+            connection.close()
+
+
+@pytest.fixture
+def connection(connect: Callable[[], Connection]) -> Connection:
+    """A connection to this test's vhost, named after the test in the management UI."""
+    return connect()
+
+
+@pytest.fixture
+def channel(connection: Connection) -> Channel:
+    """A channel in confirm mode: `basic_publish` returns when the message is in its queues, so no test waits."""
+    channel = connection.channel()
+    channel.confirm_delivery()
+    return channel
+
+
+@pytest.fixture
+def bound_queue(channel: Channel) -> Callable[..., str]:
+    """Makes a durable queue and binds it: `bound_queue("logs.topic", "order.#")` returns its name."""
+
+    def make(exchange: str, *keys: str, **arguments: Any) -> str:
+        name = f"q{next(_numbers)}"
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        for key in keys or ("",):
+            channel.queue_bind(name, exchange, key)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def drain(channel: Channel) -> Callable[[str], list[bytes]]:
+    """Takes all that a queue holds now: `drain("orders")` returns the bodies, oldest first."""
+
+    def take(queue: str) -> list[bytes]:
+        bodies = []
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            bodies.append(got[2] or b"")
+        return bodies
+
+    return take
+
+
+@pytest.fixture
+def receive(connection: Connection, patience: float) -> Callable[..., list[Delivery]]:
+    """Waits for messages that are still to come: `receive("orders", 3)` returns three deliveries, acknowledged."""
+
+    def wait(queue: str, count: int = 1, within: float = patience) -> list[Delivery]:
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=count)
+        deliveries: list[Delivery] = []
+        deadline = time.monotonic() + within
+        while len(deliveries) < count:
+            left = max(0.0, deadline - time.monotonic())
+            method, properties, body = next(channel.consume(queue, inactivity_timeout=left))
+            if method is None or properties is None:
+                got = [delivery.body for delivery in deliveries]
+                pytest.fail(f"{queue!r}: {count} message(s) expected within {within:g} s, came: {got}", pytrace=False)
+            key = method.routing_key or ""
+            deliveries.append(
+                Delivery(queue, method.exchange or "", key, bool(method.redelivered), properties, body or b"")
+            )
+            channel.basic_ack(method.delivery_tag or 0)
+        channel.close()
+        return deliveries
+
+    return wait
+
+
+@pytest.fixture
+def orders(source: Settings, request: pytest.FixtureRequest) -> Iterator[OrderSystem]:
+    """The order system, declared on this test's vhost; `orders.start(…)` runs a service until the test ends."""
+    with OrderSystem(source, request.node.nodeid) as system:
+        yield system
+
+
+@pytest.fixture
+def eventually(patience: float) -> Callable[..., None]:
+    """The one poll: `eventually(probe, expected)` calls the probe until it returns that, and shows what it last saw."""
+
+    def wait(probe: Callable[[], T], expected: T, within: float = patience) -> None:
+        deadline = time.monotonic() + within
+        while (seen := probe()) != expected:
+            if time.monotonic() > deadline:
+                pytest.fail(f"expected {expected!r} within {within:g} s, last seen: {seen!r}", pytrace=False)
+            time.sleep(0.01)
+
+    return wait

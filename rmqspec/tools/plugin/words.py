@@ -1,0 +1,121 @@
+"""A test of pytest in the words of a record: its chapter, its sentence, and how it ended."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from rmqspec.tools.book.record import Chapter, Outcome, Spec
+from rmqspec.tools.broker import Broker
+from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.plugin.headings import heading
+
+__all__ = ["chapter_of", "judge", "spec_of"]
+
+LISTS = re.compile(r"^(Spec|Code): (.+)$")
+SKIPPED: Mapping[str, Outcome] = {"not in this version: ": "not in this version", "not run: ": "not run"}
+NO_BROKER = "no disposable broker: "
+REASON = 2000  # characters of a reason; a comparison of two long values may be larger than all the rest
+
+
+def chapter_of(item: pytest.Item) -> Chapter:
+    """The file of a test, by its docstring."""
+    number, title, lines = heading(item)
+    lists: dict[str, list[str]] = {"Spec": [], "Code": []}
+    for found in filter(None, map(LISTS.match, lines)):
+        lists[found[1]] += found[2].split(", ")
+    return Chapter(
+        name=item.path.stem,
+        path=_path(item),
+        number=number,
+        part=item.path.parent.name,
+        title=title.rstrip("."),
+        prose="\n".join(line for line in lines if not LISTS.match(line)).strip(),
+        spec=lists["Spec"],
+        code=lists["Code"],
+    )
+
+
+def spec_of(item: pytest.Item, **result: Any) -> Spec:
+    """A test, with what its run has shown."""
+    owner, function = getattr(item, "cls", None), getattr(item, "function", None)
+    name = getattr(item, "originalname", None) or item.name
+    subject = owner.__name__.removeprefix("Test") if owner else ""
+    parts = (item.path.stem, owner.__name__ if owner else "", item.name)
+    return Spec(
+        id=".".join(filter(None, parts)),
+        node=item.nodeid,
+        chapter=item.path.stem,
+        subject=subject,
+        about=_doc(owner),
+        sentence=f"{subject} {_words(name.removeprefix('test_'))}".strip(),
+        case=item.callspec.id if hasattr(item, "callspec") else "",
+        behaviours=list(dict.fromkeys(name for mark in item.iter_markers("behaviour") for name in mark.args)),
+        why=_doc(function),
+        source=_source(function),
+        **result,
+    )
+
+
+def _words(name: str) -> str:
+    """The words of a name; a header keeps its hyphen: `x-death`."""
+    return name.replace("_x_", "_x-").replace("_", " ")
+
+
+def judge(reports: Sequence[pytest.TestReport], broker: Broker) -> tuple[Outcome, str]:
+    """Which of the five outcomes a test had, by the reports of its phases, and the reason for any but the first."""
+    for report in reports:
+        if report.failed:
+            reason = _reason(report)
+            reached = NO_BROKER not in reason and _answers(broker)
+            return ("failed" if reached else "broker not reached"), reason
+    for report in reports:
+        if report.skipped:
+            return _of_skipped(report)
+    return "passed", ""
+
+
+def _of_skipped(report: pytest.TestReport) -> tuple[Outcome, str]:
+    if hasattr(report, "wasxfail"):
+        return "failed", f"as expected: {report.wasxfail}"
+    reason = _reason(report)
+    for prefix, outcome in SKIPPED.items():
+        if reason.startswith(prefix):
+            return outcome, reason.removeprefix(prefix)
+    return "not run", reason
+
+
+def _reason(report: pytest.TestReport) -> str:
+    told = report.longrepr
+    if isinstance(told, tuple):  # of a skip: file, line, words
+        return told[2].removeprefix("Skipped: ")
+    crash = getattr(told, "reprcrash", None)
+    return str(crash.message if crash else told)[:REASON]
+
+
+def _answers(broker: Broker) -> bool:
+    try:
+        greet(broker.endpoint, timeout=2)
+    except OSError:
+        return False
+    return True
+
+
+def _path(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def _doc(thing: object) -> str:
+    return inspect.getdoc(thing) or "" if thing else ""
+
+
+def _source(function: Any) -> str:
+    try:
+        return dedent(inspect.getsource(function)).strip("\n") if function else ""
+    except (OSError, TypeError):  # it is not in a file
+        return ""

@@ -1,0 +1,82 @@
+"""A broker that routes by other bindings than it was told.
+
+Source: https://www.rabbitmq.com/docs/exchanges, https://www.rabbitmq.com/docs/e2e
+"""
+
+from __future__ import annotations
+
+from rmqspec.tools.wire.lies.lie import Lie, Talk, Tell, Told, argument_lost, changed, ignored
+from rmqspec.tools.wire.said import Said
+
+__all__ = ["BINDINGS"]
+
+BIND = "queue.bind exchange.bind"
+
+
+def _words(old: str, new: str) -> Tell:
+    """Another wildcard in a pattern."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        key = said.method.routing_key
+        wrong = ".".join(new if word == old else word for word in key.split("."))
+        return said if wrong == key else said.but(routing_key=wrong)
+
+    return tell
+
+
+def _match(old: str, new: str) -> Tell:
+    def tell(said: Said, _: Talk) -> Told:
+        arguments = said.method.arguments or {}
+        match = str(arguments.get("x-match", "all"))
+        if not arguments or not match.startswith(old):
+            return said
+        return said.but(arguments=arguments | {"x-match": match.replace(old, new, 1)})
+
+    return tell
+
+
+def _without_x(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    match = str(arguments.get("x-match", ""))
+    if not match.endswith("-with-x"):
+        return said
+    return said.but(arguments=arguments | {"x-match": match.removesuffix("-with-x")})
+
+
+def _values_lost(said: Said, _: Talk) -> Told:
+    """A value of a headers binding is void, which matches any."""
+    arguments = said.method.arguments or {}
+    values = {key: None for key in arguments if key != "x-match"}
+    return said.but(arguments=arguments | values) if set(values.values()) != {*map(arguments.get, values)} else said
+
+
+def _twice(said: Said, _: Talk) -> Told:
+    """Bound by one more key: that of nobody's message but one that has none."""
+    method = said.method
+    return [said.but(routing_key="", nowait=True), said] if method.routing_key else said
+
+
+BINDINGS = (
+    Lie.of(1, "binding-lost", "A queue is not bound.", "queue.bind", ignored),
+    Lie.of(1, "binding-key-lost", "A queue is bound with an empty key.", "queue.bind", changed(routing_key="")),
+    Lie.of(3, "binding-doubled", "A queue is bound with an empty key too.", "queue.bind", _twice),
+    Lie.of(14, "binding-arguments-lost", "The arguments of a binding are not noted.", BIND,
+           lambda said, _: said.but(arguments={}) if said.method.arguments else said),
+    Lie.of(1, "unbind-ignored", "An unbound queue still gets messages.", "queue.unbind exchange.unbind", ignored),
+    Lie.of(26, "exchange-binding-lost", "An exchange is not bound.", "exchange.bind", ignored),
+    Lie.of(26, "exchange-binding-key-lost", "An exchange is bound with an empty key.", "exchange.bind",
+           changed(routing_key="")),
+    Lie.of(26, "exchange-binding-reversed", "Messages go from destination to source.", "exchange.bind",
+           lambda said, _: said.but(source=said.method.destination, destination=said.method.source)),
+    Lie.of(3, "star-as-hash", "In a pattern * stands for any number of words.", BIND, _words("*", "#")),
+    Lie.of(3, "hash-as-star", "In a pattern # stands for one word.", BIND, _words("#", "*")),
+    Lie.of(3, "star-as-word", "In a pattern * stands for itself.", BIND, _words("*", "star")),
+    Lie.of(14, "all-as-any", "One header that fits is enough.", BIND, _match("all", "any")),
+    Lie.of(14, "any-as-all", "Every header must fit.", BIND, _match("any", "all")),
+    Lie.of(14, "x-headers-count", "Headers that begin with x- are compared though they should not be.", BIND,
+           _match("all", "all-with-x")),
+    Lie.of(14, "x-headers-do-not-count", "Headers that begin with x- are not compared.", BIND,
+           _without_x),
+    Lie.of(14, "x-match-lost", "How a headers binding matches is not noted.", BIND, argument_lost("x-match")),
+    Lie.of(14, "header-values-lost", "The values of a headers binding do not matter.", BIND, _values_lost),
+)  # fmt: skip

@@ -1,0 +1,83 @@
+"""A broker whose word about what was published is not to be trusted.
+
+Source: https://www.rabbitmq.com/docs/confirms#publisher-confirms
+"""
+
+from __future__ import annotations
+
+from pika import spec
+
+from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, by_broker, changed, ignored, swallowed
+from rmqspec.tools.wire.said import Said
+
+__all__ = ["CONFIRMS"]
+
+ACK = "basic.ack"
+NO_ROUTE, NO_CONSUMERS = 312, 313
+
+
+def _nack(said: Said, _: Talk) -> Told:
+    return Said(said.channel, spec.Basic.Nack(said.method.delivery_tag, said.method.multiple, requeue=False))
+
+
+def _ack(said: Said, _: Talk) -> Told:
+    return Said(said.channel, spec.Basic.Ack(said.method.delivery_tag, said.method.multiple))
+
+
+def _early(said: Said, talk: Talk) -> Told:
+    """Confirms what it has not even read; what the broker says later is not told."""
+    counts = talk.memory
+    if said.name == "confirm.select":
+        counts.setdefault(said.channel, 0)
+    elif said.name == "channel.open":
+        counts.pop(said.channel, None)
+    elif said.name == "basic.publish" and said.channel in counts:
+        counts[said.channel] += 1
+        talk.to_client(Said(said.channel, spec.Basic.Ack(counts[said.channel])))
+    elif said.by_broker and said.name in {"basic.ack", "basic.nack"}:
+        return None
+    return said
+
+
+def _first_swallowed(said: Said, talk: Talk) -> Told:
+    if talk.memory.setdefault(said.channel, said) is said:
+        return None
+    return said.but(multiple=False) if said.method.multiple else said
+
+
+def _return_late(said: Said, talk: Talk) -> Told:
+    """What was returned is confirmed first."""
+    kept = talk.memory.setdefault(said.channel, [])
+    if said.name == "basic.return":
+        kept.append(said)
+        return None
+    if not said.by_broker or not kept:
+        return said
+    late, kept[:] = list(kept), []
+    return [said, *late]
+
+
+CONFIRMS = (
+    Lie.of(10, "confirm-swallowed", "No message is confirmed.", "basic.ack basic.nack", by_broker(swallowed)),
+    Lie.of(10, "first-confirm-swallowed", "The first message of a channel is not confirmed.", ACK,
+           by_broker(_first_swallowed)),
+    Lie.of(10, "confirm-nacked", "What is in its queues is refused.", ACK, by_broker(_nack)),
+    Lie.of(10, "nack-confirmed", "What was refused is confirmed.", "basic.nack", by_broker(_ack)),
+    Lie.of(10, "confirm-early", "A message is confirmed before it has been looked at.",
+           "channel.open confirm.select basic.publish basic.ack basic.nack", _early),
+    Lie.of(10, "confirm-multiple-lost", "A confirm is for one message, never for all before it.", ACK,
+           by_broker(changed(multiple=False))),
+    Lie.of(10, "confirm-mode-ignored", "Who asks for confirms gets none.", "confirm.select", ignored),
+    Lie.of(11, "return-swallowed", "What cannot be routed does not come back.", "basic.return", swallowed),
+    Lie.of(11, "return-late", "What cannot be routed comes back behind its confirm.",
+           "basic.return basic.ack basic.nack",
+           _return_late),
+    Lie.of(11, "return-code-changed", "What cannot be routed comes back with another code.", "basic.return",
+           lambda said, _: said.but(reply_code=NO_CONSUMERS if said.method.reply_code == NO_ROUTE else NO_ROUTE)),
+    Lie.of(11, "return-text-lost", "What cannot be routed comes back without words.", "basic.return",
+           changed(reply_text="")),
+    Lie.of(11, "return-address-lost", "What cannot be routed does not say where it was to go.", "basic.return",
+           changed(exchange="", routing_key="")),
+    Lie.of(11, "returned-body-lost", "What cannot be routed comes back empty.", "basic.return",
+           lambda said, _: said.having(body=b"") if said.body else said),
+)  # fmt: skip

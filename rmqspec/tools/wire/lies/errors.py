@@ -1,0 +1,92 @@
+"""A broker that hides mistakes, or tells of others.
+
+Source: https://www.rabbitmq.com/docs/channels#error-handling, https://www.rabbitmq.com/amqp-0-9-1-reference#constants
+"""
+
+from __future__ import annotations
+
+from pika import spec
+
+from rmqspec.tools.wire.lies.lie import ANSWERS, Lie, Talk, Tell, Told, by_broker, changed, swallowed
+from rmqspec.tools.wire.said import Said
+
+__all__ = ["ERRORS"]
+
+CHANNEL_CLOSE = "channel.close"
+CLOSES = "channel.close connection.close"
+PUBLISH = 60, 40
+REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
+INTERNAL = 541
+
+
+def _code(old: int, new: int) -> Tell:
+    return by_broker(lambda said, _: said.but(reply_code=new) if said.method.reply_code == old else said)
+
+
+def _hidden(code: int) -> Tell:
+    """The client hears that it is done; for the broker the channel is closed, and opened again."""
+
+    def tell(said: Said, talk: Talk) -> Told:
+        if not said.by_broker:
+            asked = talk.memory.setdefault("asked", {})
+            if said.name != "basic.publish":
+                asked[said.channel] = said
+            return said
+        if said.name == "channel.open-ok":
+            return None if talk.memory.pop(("reopened", said.channel), False) else said
+        if said.name != CHANNEL_CLOSE or said.method.reply_code != code:
+            return said
+        talk.memory["reopened", said.channel] = True
+        talk.to_broker(Said(said.channel, spec.Channel.CloseOk()))
+        talk.to_broker(Said(said.channel, spec.Channel.Open()))
+        if (said.method.class_id, said.method.method_id) == PUBLISH:
+            return None
+        last = talk.memory.get("asked", {}).get(said.channel)
+        if last is not None and last.name in ANSWERS:
+            return Said(said.channel, ANSWERS[last.name](last.method))
+        return None
+
+    return tell
+
+
+def _connection_closed(said: Said, _: Talk) -> Told:
+    if not said.by_broker:
+        return said
+    method = said.method
+    close = spec.Connection.Close(method.reply_code, method.reply_text, method.class_id, method.method_id)
+    return Said(0, close)
+
+
+ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
+
+ERRORS = (
+    Lie.of(28, "refusal-hidden", "What a user may not do seems to be done.", ASKING, _hidden(REFUSED)),
+    Lie.of(31, "absence-hidden", "What is not there seems to be.", ASKING, _hidden(NOT_FOUND)),
+    Lie.of(31, "lock-hidden", "What belongs to somebody else seems to be free.", ASKING, _hidden(LOCKED)),
+    Lie.of(31, "precondition-hidden", "What contradicts what is there seems to be done.", ASKING,
+           _hidden(PRECONDITION)),
+    Lie.of(28, "code-403-changed", "What a user may not do is not found.", CLOSES, _code(REFUSED, NOT_FOUND)),
+    Lie.of(31, "code-404-changed", "What is not there is refused.", CLOSES, _code(NOT_FOUND, REFUSED)),
+    Lie.of(31, "code-405-changed", "What is somebody else's has failed a precondition.", CLOSES,
+           _code(LOCKED, PRECONDITION)),
+    Lie.of(31, "code-406-changed", "What failed a precondition is somebody else's.", CLOSES, _code(PRECONDITION,
+           LOCKED)),
+    Lie.of(31, "channel-code-changed", "Every mistake on a channel is an internal error.", CHANNEL_CLOSE,
+           by_broker(changed(reply_code=INTERNAL))),
+    Lie.of(13, "connection-code-changed", "Every mistake on a connection is an internal error.", "connection.close",
+           by_broker(changed(reply_code=INTERNAL))),
+    Lie.of(31, "error-text-lost", "A mistake is told without words.", CLOSES, by_broker(changed(reply_text=""))),
+    Lie.of(31, "mistake-costs-connection", "A mistake on a channel closes the connection.", CHANNEL_CLOSE,
+           _connection_closed),
+    Lie.of(21, "cancel-swallowed", "A consumer is not told that its queue is gone.", "basic.cancel",
+           by_broker(swallowed)),
+    Lie.of(22, "block-swallowed", "A publisher is not told that the broker takes nothing in.", "connection.blocked",
+           swallowed),
+    Lie.of(22, "block-reason-lost", "A publisher is not told why the broker takes nothing in.", "connection.blocked",
+           changed(reason="")),
+    Lie.of(22, "unblock-swallowed", "A publisher is not told that the broker takes in again.", "connection.unblocked",
+           swallowed),
+    Lie.of(29, "vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
+    Lie.of(12, "heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
+           changed(heartbeat=0)),
+)  # fmt: skip
