@@ -16,6 +16,7 @@ import pytest
 from rmqspec.orders import Completed, Failures, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("CONSUME-05")
+    @lie("delivered-twice")
     def test_gives_a_message_to_one_consumer_only(self, connection, queue, publish, hold):
         """A queue divides and an exchange copies: to have every consumer see everything, give each its own queue."""
         one, other = hold(connection.channel(), queue), hold(connection.channel(), queue)
@@ -56,6 +58,7 @@ class TestRabbitMQ:
         assert sorted(one.after(2) + other.after(2)) == [b"1", b"2", b"3", b"4"]
 
     @behaviour("CONSUME-05")
+    @lie("delivered-twice")
     def test_takes_turns_between_idle_consumers(self, connection, queue, publish, hold):
         """Round robin goes by number of messages: it knows nothing of how long each one takes."""
         first, second, third = (hold(connection.channel(), queue) for _ in range(3))
@@ -67,6 +70,7 @@ class TestRabbitMQ:
         assert third.after(2) == [b"3", b"6"]
 
     @behaviour("CONSUME-06")
+    @lie("delivered-twice")
     def test_delivers_what_waited_and_what_came_later(self, channel, connection, queue, publish, hold):
         """It does not matter who starts first, producer or consumer: the queue stands between them in time."""
         publish(b"1", b"2")
@@ -78,6 +82,7 @@ class TestRabbitMQ:
         assert consumer.after(4) == [b"1", b"2", b"3", b"4"]
 
     @behaviour("ORDER-05")
+    @lie("redelivered-lost")
     def test_hands_on_what_a_dead_consumer_held(self, connect, queue, publish, receive, hold, cut):
         """The broker waits for no farewell. The mark is a warning: the dead one may have done half of it, or all."""
         publish(b"a task")
@@ -90,6 +95,7 @@ class TestRabbitMQ:
         assert (delivery.body, delivery.redelivered) == (b"a task", True)
 
     @behaviour("ORDER-04", "ORDER-10")
+    @lie("redelivered-always")
     def test_puts_back_in_front_what_was_held(self, connection, queue, publish, receive, hold):
         """The oldest task does not go to the end of the line because somebody left; only what was out is marked."""
         publish(b"1", b"2", b"3")
@@ -107,6 +113,7 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker adds."""
 
+    @lie("redelivered-lost")
     def test_takes_over_the_order_of_a_dead_colleague(self, source, orders, receive, to_its_end):
         """It acknowledges after the work, not before it. So a death at any moment costs time, and no order."""
         (order,) = sample_orders(1)
@@ -120,6 +127,7 @@ class TestWorker:
         assert parse(Completed, receive("notifications")[0].body).order_id == "00-0001"
         assert said[0] == "took order 00-0001 (redelivered)"
 
+    @lie("ack-rejects")
     def test_shares_200_orders_with_nine_others(self, orders, receive, eventually):
         """Each is handled once and none is lost, though nobody told the ten who does what."""
         workers = [orders.start(faultless(f"worker-{number}")) for number in range(10)]

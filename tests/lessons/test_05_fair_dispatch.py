@@ -17,6 +17,7 @@ import pytest
 from rmqspec.orders import Completed, Failures, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here. What it did not send, `drain` finds in the queue."""
 
     @behaviour("PREFETCH-05")
+    @lie("delivered-twice")
     def test_pushes_everything_to_whoever_is_there(self, channel, queue, drain, hold):
         """The second consumer comes to an empty queue, though the first has not begun with its second task."""
         greedy = hold(channel, queue)
@@ -60,6 +62,7 @@ class TestRabbitMQ:
         assert drain(queue) == []
 
     @behaviour("PREFETCH-05")
+    @lie("prefetch-one")
     def test_takes_zero_for_no_limit(self, channel, queue, drain, hold):
         """Zero lifts a limit; it does not stop the deliveries, as one might think."""
         channel.basic_qos(prefetch_count=1)
@@ -71,6 +74,7 @@ class TestRabbitMQ:
         assert drain(queue) == []
 
     @behaviour("PREFETCH-03")
+    @lie("prefetch-ignored")
     def test_leaves_the_rest_to_who_is_free(self, channel, queue, receive, hold):
         """With a limit of one, the slow consumer keeps nobody waiting but the one task in its hand."""
         channel.basic_qos(prefetch_count=1)
@@ -82,6 +86,7 @@ class TestRabbitMQ:
         assert slow.after(1) == [b"1"]
 
     @behaviour("PREFETCH-03")
+    @lie("prefetch-ignored")
     def test_limits_what_is_held_not_what_is_sent(self, channel, queue, drain, hold):
         """It is a window that moves with each acknowledgement, not a ration that is used up."""
         channel.basic_qos(prefetch_count=2)
@@ -94,6 +99,7 @@ class TestRabbitMQ:
         assert drain(queue) == [b"4", b"5"]
 
     @behaviour("PREFETCH-02")
+    @lie("prefetch-scope-changed")
     def test_gives_each_consumer_a_window_of_its_own(self, channel, queue, drain, hold):
         """The limit is set on the channel and counted per consumer: two consumers may hold twice as much."""
         channel.basic_qos(prefetch_count=2)
@@ -104,6 +110,7 @@ class TestRabbitMQ:
         assert drain(queue) == [b"5"]
 
     @behaviour("PREFETCH-01")
+    @lie("prefetch-scope-changed")
     def test_applies_a_new_limit_to_new_consumers_only(self, channel, queue, drain, hold):
         """A running consumer keeps the limit that it was started with, and nothing says so."""
         channel.basic_qos(prefetch_count=1)
@@ -116,6 +123,7 @@ class TestRabbitMQ:
         assert (first.after(1), drain(queue)) == ([b"1"], [b"5"])
 
     @behaviour("PREFETCH-01")
+    @lie("prefetch-scope-changed")
     def test_raises_the_limit_by_subscribing_anew(self, channel, queue, drain, hold):
         """A new subscription reads the limit again; what the old one holds is still held, and counts no more."""
         channel.basic_qos(prefetch_count=1)
@@ -130,6 +138,7 @@ class TestRabbitMQ:
         assert (before.bodies, drain(queue)) == ([b"1"], [b"5"])
 
     @behaviour("PREFETCH-04")
+    @lie("acks-awaited")
     def test_has_no_limit_under_auto_ack(self, channel, queue, drain, hold):
         """Nothing is ever unacknowledged there, so nothing is counted: the two settings look safe together."""
         channel.basic_qos(prefetch_count=1)
@@ -140,6 +149,7 @@ class TestRabbitMQ:
         assert drain(queue) == []
 
     @behaviour("GET-03", "PREFETCH-06")
+    @lie("ack-multiple-always")
     def test_keeps_gets_out_of_the_window(self, channel, queue, take, drain, hold):
         """A get is asked for, not pushed: it neither heeds the window nor, once acknowledged, moves it."""
         channel.basic_qos(prefetch_count=1)
@@ -153,6 +163,7 @@ class TestRabbitMQ:
 
     @behaviour("GLOBALQOS-01")
     @pytest.mark.rabbitmq(before="4.3")
+    @lie("prefetch-scope-changed")
     def test_shares_a_global_window_in_the_channel(self, channel, queue, drain, hold):
         """With `global` all consumers of a channel hold no more than this between them."""
         channel.basic_qos(prefetch_count=3, global_qos=True)
@@ -164,6 +175,7 @@ class TestRabbitMQ:
 
     @behaviour("GLOBALQOS-04")
     @pytest.mark.rabbitmq(since="4.3")
+    @lie("prefetch-ignored")
     def test_counts_a_global_window_per_consumer(self, channel, queue, drain, hold):
         """The trap of the upgrade: `global` is still answered with ok, and means what it does without it."""
         channel.basic_qos(prefetch_count=2, global_qos=True)
@@ -175,6 +187,7 @@ class TestRabbitMQ:
 
     @behaviour("GLOBALQOS-02")
     @pytest.mark.rabbitmq(before="4.3")
+    @lie("prefetch-scope-changed")
     def test_widens_a_global_window_at_once(self, channel, queue, drain, hold):
         """A limit of the channel is one number that all its consumers look at, those that run already too."""
         channel.basic_qos(prefetch_count=1, global_qos=True)
@@ -188,6 +201,7 @@ class TestRabbitMQ:
 
     @behaviour("GLOBALQOS-04")
     @pytest.mark.rabbitmq(since="4.3")
+    @lie("prefetch-ignored")
     def test_widens_a_global_window_for_new_consumers(self, channel, queue, drain, hold):
         """What used to speed up a running consumer now passes it by, and the reply is the same."""
         channel.basic_qos(prefetch_count=1, global_qos=True)
@@ -203,6 +217,7 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker adds."""
 
+    @lie("prefetch-ignored")
     def test_holds_one_order_at_a_time(self, orders, gate, patience):
         """Orders that wait in the queue are seen there and may go to anybody; in a worker's memory nobody sees them."""
         for order in sample_orders(3):
@@ -213,6 +228,7 @@ class TestWorker:
         assert gate.reached.wait(patience)
         assert orders.depth("orders") == 2
 
+    @lie("prefetch-ignored")
     def test_leaves_the_rest_to_a_faster_one(self, orders, gate, receive, patience):
         """One order that takes an hour holds up itself and no other."""
         for order in sample_orders(4):

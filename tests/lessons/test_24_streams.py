@@ -16,6 +16,7 @@ import pytest
 from pika import BasicProperties, exceptions
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 STREAM = {"x-queue-type": "stream"}
 
@@ -70,6 +71,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("STREAM-06")
+    @lie("offset-lost")
     def test_keeps_what_was_read_and_acknowledged(self, publish, read):
         """An ack asks for more, that is all: once a bug is fixed, all of yesterday can be read again."""
         publish(b"0", b"1")
@@ -82,6 +84,7 @@ class TestRabbitMQ:
         assert (first.bodies, again.after(2)) == ([b"0", b"1"], [b"0", b"1"])
 
     @behaviour("STREAM-06", "STREAM-10")
+    @lie("prefetch-one")
     def test_gives_each_reader_everything(self, connect, publish, read):
         """Consumers of a queue share its messages; ten readers of a stream need no ten queues with ten copies."""
         one, other = read(offset="first"), read(offset="first", on=connect())
@@ -92,6 +95,7 @@ class TestRabbitMQ:
 
     @behaviour("STREAM-03")
     @pytest.mark.parametrize(("asked", "bodies"), STARTS.values(), ids=STARTS)
+    @lie("delivered-twice")
     def test_begins_where_its_reader_asks(self, publish, read, asked, bodies):
         """Unasked it begins at the end: a reader that wants the history and does not say so sees none of it."""
         publish(b"0", b"1", b"2")
@@ -103,6 +107,7 @@ class TestRabbitMQ:
         assert b"".join(reader.after(len(bodies))) == bodies
 
     @behaviour("STREAM-04")
+    @lie("offset-lost")
     def test_begins_at_the_last_chunk_by_last(self, connection, publish, read):
         """What came together is stored together: ask for the last message, and some before it may come first."""
         publish(b"long before")
@@ -117,6 +122,7 @@ class TestRabbitMQ:
         assert (tail.after(len(expected)), b"long before" in expected) == (expected, False)
 
     @behaviour("STREAM-05")
+    @lie("stream-offset-wrong")
     def test_tells_each_offset_in_a_header(self, publish, read):
         """The bookmark: kept beside what was made of the message, it lets the next reader resume behind it."""
         publish(b"0", b"1", b"2")
@@ -129,6 +135,7 @@ class TestRabbitMQ:
         assert (bookmarks, resumed.after(1), resumed.headers) == ([0, 1], [b"2"], [{"x-stream-offset": 2}])
 
     @behaviour("STREAM-08", "STREAM-06")
+    @lie("ack-multiple-lost")
     def test_sends_on_as_acks_make_room(self, channel, publish, read, hold):
         """A reader's only brake; an ack may come in any order, and each makes room for one more."""
         channel.queue_declare("beside", durable=True)
@@ -147,6 +154,7 @@ class TestRabbitMQ:
 
     @behaviour("STREAM-07")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("offset-lost")
     def test_takes_a_nack_for_an_ack(self, publish, read):
         """Nothing comes back and nothing is dead-lettered: what failed must be written down by its reader."""
         publish(b"0", b"1", b"2")
@@ -160,6 +168,7 @@ class TestRabbitMQ:
 
     @behaviour("STREAM-07")
     @pytest.mark.rabbitmq(before="4.0")
+    @lie("offset-lost")
     def test_refuses_a_nack(self, connect, publish, read):
         """Error handling that was copied from a queue's consumer turns one bad message into a lost connection."""
         publish(b"0")
@@ -178,6 +187,7 @@ class TestRabbitMQ:
         [("basic_get", {}), ("queue_purge", {}), ("basic_consume", {"on_message_callback": print, "auto_ack": True})],
         ids=["get", "purge", "auto_ack"],
     )
+    @lie("offset-lost")
     def test_refuses_what_would_empty_it(self, connect, publish, read, method, more):
         """Code that was written for a queue loses its whole connection here, and all that went over it."""
         publish(b"kept")
@@ -191,6 +201,7 @@ class TestRabbitMQ:
         assert read(offset="first").after(1) == [b"kept"]
 
     @behaviour("STREAM-02", "CHAN-03")
+    @lie("offset-lost")
     def test_refuses_a_reader_without_prefetch(self, connection, publish, read):
         """Without a limit it would pour years of messages into one reader's memory."""
         publish(b"a long history")
@@ -203,6 +214,7 @@ class TestRabbitMQ:
 
     @behaviour("STREAM-01", "STREAM-09", "STREAM-12")
     @pytest.mark.parametrize(("unfit", "words"), UNFIT.values(), ids=UNFIT)
+    @lie("precondition-hidden")
     def test_refuses_what_does_not_fit_a_log(self, connection, channel, unfit, words):
         """No message in a log dies alone and no client owns it; its old end is cut, by bytes or by age."""
         fit = {"queue": "other", "durable": True, "arguments": STREAM | {"x-max-age": "1Y", "x-max-length-bytes": 1000}}
@@ -215,6 +227,7 @@ class TestRabbitMQ:
         assert channel.queue_declare(**fit).method.queue == "other"
 
     @behaviour("STREAM-11")
+    @lie("segment-size-lost")
     def test_cuts_off_whole_segments_alone(self, channel, publish, read, eventually):
         """The limit is a coarse one: a segment has 500 MB unless told otherwise, and is never cut in half."""
         for queue, size in (("fine", 1000), ("coarse", 500_000_000)):
@@ -227,6 +240,7 @@ class TestRabbitMQ:
 
     @behaviour("STREAM-13")
     @pytest.mark.rabbitmq(since="3.13")
+    @lie("offset-lost")
     def test_leaves_out_what_a_filter_does_not_ask_for(self, publish, read):
         """It saves the way, not the check: what is stored together comes together, and a reader looks again."""
         for colour in (b"red", b"blue", b"red"):
@@ -238,6 +252,7 @@ class TestRabbitMQ:
 
     @behaviour("STREAM-15", "DLX-12")
     @pytest.mark.rabbitmq(since="3.12")
+    @lie("offset-lost")
     def test_keeps_dead_letters_in_a_log(self, channel, publish, read, take):
         """A history of all failures, which nobody can empty by accident."""
         channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "amq.fanout"})

@@ -20,6 +20,7 @@ from rmqspec.client import Consumer, Outcome
 from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 types = pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 
 quorum_since_4 = pytest.param("quorum", marks=pytest.mark.rabbitmq(since="4.0"))
@@ -56,6 +57,7 @@ class TestRabbitMQ:
 
     @types
     @behaviour("SAC-01")
+    @lie("single-active-consumer-lost")
     def test_gives_all_to_the_first_consumer(self, declare, join, queue_type):
         """Two workers at once on the same account would make its sums a matter of luck."""
         publish = declare(queue_type, **SINGLE)
@@ -67,6 +69,7 @@ class TestRabbitMQ:
 
     @types
     @behaviour("SAC-02", "ORDER-04")
+    @lie("single-active-consumer-lost")
     def test_hands_all_over_when_one_ends(self, declare, join, queue_type):
         """The next in line begins where the other had acknowledged: nothing is missing, and the order is kept."""
         publish = declare(queue_type, **SINGLE)
@@ -81,6 +84,7 @@ class TestRabbitMQ:
 
     @types
     @behaviour("SAC-02", "SAC-03")
+    @lie("cancel-ignored")
     def test_leaves_what_a_cancelled_one_has(self, declare, join, queue_type):
         """A trap: until it has acknowledged that, two are at work at once; close the channel to give all back."""
         publish = declare(queue_type, **SINGLE)
@@ -115,6 +119,7 @@ class TestRabbitMQ:
 
     @behaviour("SAC-06")
     @pytest.mark.parametrize("queue_type", ["classic", quorum_before_4])
+    @lie("single-active-consumer-lost")
     def test_keeps_the_active_whoever_comes(self, overtaken, queue_type):
         """A priority does not choose the active one here: the node that you prefer has to be started first."""
         active, higher = overtaken(queue_type)
@@ -123,6 +128,7 @@ class TestRabbitMQ:
 
     @behaviour("SAC-06")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("consumer-priority-lost")
     def test_yields_to_a_higher_after_an_ack(self, overtaken):
         """The preferred node takes over when it is back, and not in the middle of what the other has in hand."""
         active, higher = overtaken("quorum")
@@ -131,6 +137,7 @@ class TestRabbitMQ:
 
     @behaviour("SAC-06", "CPRIO-04")
     @pytest.mark.parametrize("queue_type", ["classic", quorum_since_4])
+    @lie("consumer-priority-lost")
     def test_calls_the_highest_that_waits(self, declare, join, queue_type):
         """Where the active one has gone, the line is one of priorities, and of arrival only among equals."""
         publish = declare(queue_type, **SINGLE)
@@ -147,6 +154,7 @@ class TestRabbitMQ:
         [{"x-single-active-consumer": "true"}, {"x-single-active-consumer": 1}, {"x-queue-type": "stream", **SINGLE}],
         ids=["word", "number", "stream"],
     )
+    @lie("single-active-consumer-lost")
     def test_refuses_half_a_single_consumer(self, connection, declare, arguments):
         """Taken for a no, or ignored on a stream, it would be missed only when two consumers are at work."""
         careless = connection.channel()
@@ -168,6 +176,7 @@ class TestRabbitMQ:
         assert error.value.status == 400
 
     @behaviour("SAC-07", "CHAN-03")
+    @lie("single-active-consumer-lost")
     def test_refuses_a_get_beside_the_active(self, connection, declare, join):
         """Who takes a message by hand would be a second consumer, of whom the queue knows nothing."""
         publish = declare("quorum", **SINGLE)
@@ -182,6 +191,7 @@ class TestRabbitMQ:
 
     @types
     @behaviour("CPRIO-01", "CPRIO-04")
+    @lie("consumer-priority-lost")
     def test_asks_first_who_stands_higher(self, declare, join, queue_type):
         """The near one gets all that it has room for, the far one only what is too much, and all when it is alone."""
         publish = declare(queue_type)
@@ -195,6 +205,7 @@ class TestRabbitMQ:
         assert (first, far.after(2)) == (([b"1", b"2"], [b"3"]), [b"3", b"4"])
 
     @behaviour("CPRIO-02")
+    @lie("consumer-priority-lost")
     def test_takes_turns_among_equals(self, declare, join):
         """Nothing said means zero, and who wants to be asked last says less than that."""
         publish = declare()
@@ -206,6 +217,7 @@ class TestRabbitMQ:
 
     @behaviour("CPRIO-03", "CPRIO-05", "CHAN-03")
     @pytest.mark.parametrize(("queue_type", "priority"), [("classic", "high"), ("stream", 10)])
+    @lie("consumer-priority-lost")
     def test_refuses_a_vain_priority(self, connection, declare, join, queue_type, priority):
         """A word is no number, and readers of a stream do not compete: nobody would be asked before another."""
         declare(queue_type)
@@ -238,6 +250,7 @@ class TestConsumer:
             yield run
 
     @behaviour("CPRIO-01")
+    @lie("consumer-count-wrong")
     def test_is_asked_first_if_told_so(self, channel, declare, start, eventually):
         """The far one is a reserve: it has nothing to do as long as the near one keeps up."""
         publish = declare()

@@ -19,6 +19,7 @@ from rmqspec.client.errors import ClientError, LoginRefused, VhostRefused
 from rmqspec.tools.broker.endpoint import random_login
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 
@@ -34,6 +35,7 @@ class TestRabbitMQ:
         vhosts.give_back(name)
 
     @behaviour("AUTH-01", "AUTH-06")
+    @lie("connection-code-changed")
     def test_refuses_unknown_users_and_wrong_passwords_alike(self, user, enter):
         """Who guesses is not even told that there is such a user; the reason stands in the broker's own log."""
         who = user(**ALL)
@@ -48,6 +50,7 @@ class TestRabbitMQ:
         assert enter(who).is_open
 
     @behaviour("AUTH-08")
+    @lie("connection-code-changed")
     def test_asks_for_the_password_at_the_door_alone(self, broker, user, enter):
         """A changed password shuts nobody out who is in: after a theft the open connections have to be closed too."""
         who = user(**ALL)
@@ -61,6 +64,7 @@ class TestRabbitMQ:
         assert inside.channel().queue_declare("q", durable=True).method.queue == "q"
 
     @behaviour("AUTH-08", "PROTO-16")
+    @lie("connection-code-changed")
     def test_shows_a_deleted_user_out(self, broker, vhost, user, enter, connection, eventually):
         """This does end the connections that are open; whoever gets the name later has none of the permissions."""
         inside = enter(who := user(**ALL))
@@ -77,6 +81,7 @@ class TestRabbitMQ:
             enter(who)
 
     @behaviour("AUTH-07")
+    @lie("look-at-empty")
     def test_takes_a_new_secret_on_an_open_connection(self, user, enter):
         """For logins that expire, as OAuth tokens do: the connection, and what is in flight on it, lives on."""
         channel = (inside := enter(user(**ALL))).channel()
@@ -87,6 +92,7 @@ class TestRabbitMQ:
         assert channel.basic_get("work", auto_ack=True)[2] == b"in flight"
 
     @behaviour("VHOST-02")
+    @lie("connection-code-changed")
     def test_shuts_a_vhost_to_users_without_permissions(self, user, enter):
         """A new user may enter none, and no tag is a key, not even administrator."""
         with pytest.raises(exceptions.ProbableAccessDeniedError, match=r"\(530\) .NOT_ALLOWED - access to vhost"):
@@ -95,6 +101,7 @@ class TestRabbitMQ:
         assert enter(user(configure="")).is_open
 
     @behaviour("VHOST-01")
+    @lie("connection-code-changed")
     def test_knows_no_vhost_that_nobody_created(self, broker, enter):
         """A vhost is not created by being named, as a queue is by being declared: somebody has to be asked for it."""
         with pytest.raises(exceptions.ProbableAccessDeniedError, match=r"\(530\) .NOT_ALLOWED - vhost nowhere not f"):
@@ -103,6 +110,7 @@ class TestRabbitMQ:
         assert enter(broker.endpoint).is_open
 
     @behaviour("VHOST-03")
+    @lie("binding-lost")
     def test_keeps_equal_names_in_two_vhosts_apart(self, broker, channel, elsewhere, enter, drain):
         """So that staging may use the very names of production, and a test those of both."""
         other = enter(broker.endpoint, elsewhere).channel()
@@ -128,6 +136,7 @@ class TestRabbitMQ:
         assert broker.management.exchanges(vhost) >= {"", "ours", *kinds}
 
     @behaviour("VHOST-05", "PROTO-16")
+    @lie("absence-hidden")
     def test_empties_a_vhost_that_is_deleted(self, broker, elsewhere, enter, connection, eventually):
         """Its connections hear of it, and what was in it is gone: a vhost of the same name begins with nothing."""
         inside = enter(broker.endpoint, elsewhere)
@@ -144,6 +153,7 @@ class TestRabbitMQ:
             enter(broker.endpoint, elsewhere).channel().queue_declare("orders", passive=True)
 
     @behaviour("LIMITS-01", "LIMITS-06")
+    @lie("connection-code-changed")
     def test_counts_the_connections_of_a_vhost(self, broker, vhost, connection, enter):
         """A program that opens one for each message fills its own vhost, and not the broker that all share."""
         broker.management.limit_vhost(vhost, "max-connections", 0)
@@ -156,6 +166,7 @@ class TestRabbitMQ:
 
     @behaviour("LIMITS-02", "CHAN-03")
     @pytest.mark.parametrize("name", ["second", ""], ids=["named", "server_named"])
+    @lie("precondition-hidden")
     def test_counts_the_queues_of_a_vhost(self, broker, vhost, connection, channel, name):
         """Queues that are created for each visitor and never deleted end here, before they end the broker."""
         channel.queue_declare("first", durable=True)
@@ -171,6 +182,7 @@ class TestRabbitMQ:
         assert channel.queue_declare("first", durable=True).method.queue == "first"
 
     @behaviour("LIMITS-03")
+    @lie("connection-code-changed")
     def test_counts_the_connections_of_a_user(self, broker, user, enter):
         """One customer's programs cannot take the places of all the others."""
         who, other = user(**ALL), user(**ALL)
@@ -181,6 +193,7 @@ class TestRabbitMQ:
         assert enter(other).is_open
 
     @behaviour("LIMITS-03", "CHAN-04")
+    @lie("connection-code-changed")
     def test_counts_the_channels_of_a_user(self, broker, user, enter):
         """A channel that is opened for each message and never closed takes its whole connection down, and no other."""
         who = user(**ALL)

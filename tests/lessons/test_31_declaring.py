@@ -17,6 +17,7 @@ from rmqspec.client.errors import ChannelClosed
 from rmqspec.client.topology import Binding, Exchange, Queue, Topology
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 USES = {
@@ -35,6 +36,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("QDECL-03")
+    @lie("queue-name-changed")
     def test_names_a_queue_that_has_no_name(self, channel):
         """Who needs a queue for himself need not think of a name that nobody else has."""
         first, second = (channel.queue_declare("", exclusive=True).method.queue for _ in range(2))
@@ -47,6 +49,7 @@ class TestRabbitMQ:
         [lambda channel: channel.queue_declare("amq.mine"), lambda channel: channel.exchange_declare("amq.mine")],
         ids=["queue", "exchange"],
     )
+    @lie("refusal-hidden")
     def test_keeps_names_with_amq_for_itself(self, refusal, mistake):
         """What begins like this is the broker's own, and no program is to be taken for it."""
         said = refusal(mistake)
@@ -55,6 +58,7 @@ class TestRabbitMQ:
         assert "contains reserved prefix 'amq.*'" in said.words
 
     @behaviour("QDECL-01")
+    @lie("consumer-count-wrong")
     def test_tells_how_many_wait_and_how_many_consume(self, connection, channel):
         """A declaration is the cheapest look at a queue: no management API, no other port, no other password."""
         for _ in range(3):
@@ -69,6 +73,7 @@ class TestRabbitMQ:
         assert (told.queue, told.message_count, told.consumer_count) == ("work", 2, 1)
 
     @behaviour("GET-01")
+    @lie("left-count-wrong")
     def test_tells_how_many_are_left(self, channel):
         """Each look says what would come after it; the last one says zero, and the next one finds nothing."""
         channel.queue_declare("work", durable=True)
@@ -85,6 +90,7 @@ class TestRabbitMQ:
         [("post", "direct", False), ("post", "fanout", True), ("amq.direct", "direct", False)],
         ids=["again", "passively", "predeclared"],
     )
+    @lie("direct-as-fanout")
     def test_leaves_what_is_there_as_it_is(self, channel, bound_queue, refusal, drain, name, kind, passive):
         """Each start of each program declares everything, and no order is lost by it; who only looks names no type."""
         channel.exchange_declare("post", "direct", durable=True)
@@ -98,6 +104,7 @@ class TestRabbitMQ:
 
     @behaviour("XDECL-05", "QDECL-14", "QDECL-15", "CHAN-03")
     @pytest.mark.parametrize("kind", ["queue", "exchange"])
+    @lie("absence-hidden")
     def test_makes_nothing_for_who_only_looks(self, looks, kind):
         """A monitor that declared what it watches would hide that it is gone."""
         assert [looks(kind, "post") for _ in range(2)] == ["gone", "gone"]
@@ -114,6 +121,7 @@ class TestRabbitMQ:
         ],
         ids=["type", "durable", "auto_delete", "internal", "alternate_exchange"],
     )
+    @lie("mistake-costs-connection")
     def test_refuses_another_form_of_an_exchange(self, channel, refusal, other):
         """Two programs that disagree are stopped at once, and not when the first message goes astray."""
         form = {"exchange_type": "direct", "durable": True}
@@ -126,6 +134,7 @@ class TestRabbitMQ:
 
     @behaviour("EXCL-02", "GET-04", "CHAN-03")
     @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    @lie("code-405-changed")
     def test_locks_an_exclusive_queue_for_others(self, connect, refusal, use):
         """A queue that one program reads alone, as that of its answers: not even its name gives it to somebody else."""
         owner = connect().channel()
@@ -138,6 +147,7 @@ class TestRabbitMQ:
         assert "cannot obtain exclusive access to locked queue 'mine'" in said.words
 
     @behaviour("EXCL-01", "EXCL-03", "EXCL-05")
+    @lie("cancel-ignored")
     def test_lets_others_publish_into_an_exclusive_queue(self, connect, channel):
         """What is its owner's alone is reading; he may do it on any of his channels, and stop in between."""
         owner = connect()
@@ -151,6 +161,7 @@ class TestRabbitMQ:
         assert reader.basic_get("mine", auto_ack=True)[2] == b"an answer"
 
     @behaviour("QDECL-11", "CHAN-03")
+    @lie("leader-locator-lost")
     def test_refuses_a_value_that_it_does_not_know(self, refusal):
         """A misspelt place for a leader is found when the queue is made, and not when a node is full of them."""
         arguments = {"x-queue-type": "quorum", "x-queue-leader-locator": "nearby"}
@@ -161,6 +172,7 @@ class TestRabbitMQ:
         assert "x-queue-leader-locator" in said.words
 
     @behaviour("CHAN-03")
+    @lie("absence-hidden")
     def test_takes_one_channel_for_a_mistake(self, channel, refusal, drain):
         """Connections are dear and channels cheap: work that was begun beside the mistake goes on."""
         channel.queue_declare("work", durable=True)
@@ -171,6 +183,7 @@ class TestRabbitMQ:
         assert (said.code, said.costs, drain("work")) == (404, "channel", [b"beside it"])
 
     @behaviour("XAUTO-06", "CHAN-03")
+    @lie("exchange-internal-lost")
     def test_takes_nothing_for_an_internal_exchange(self, channel, bound_queue, refusal, drain):
         """It stands behind another one and is nobody's address: what comes there has been looked at before."""
         channel.exchange_declare("inner", "fanout", durable=True, internal=True)
@@ -201,6 +214,7 @@ class TestTopology:
         bindings=(Binding("post", "letters", "letter"),),
     )
 
+    @lie("binding-key-lost")
     def test_declares_what_is_missing_and_leaves_the_rest(self, channel, drain):
         """Every service does it at every start, whoever was first."""
         self.NEEDS.declare(channel)
@@ -209,6 +223,7 @@ class TestTopology:
 
         assert drain("letters") == [b"kept"]
 
+    @lie("length-limit-lost")
     def test_says_what_contradicts_it(self, connection, channel):
         """A queue that somebody made by hand, a bit differently, is the usual reason why a service does not start."""
         channel.queue_declare("letters", durable=True)
