@@ -217,19 +217,19 @@ class TestWorker:
 
     @pytest.mark.parametrize("moment", ["took", "completed"], ids=["before_the_work", "before_the_ack"])
     @lie("redelivered-lost")
-    def test_leaves_its_order_to_others_when_it_crashes(self, moment, source, order, receive, to_its_end):
+    def test_leaves_its_order_to_others_when_it_crashes(self, moment, source, order, receive, run_until_it_ends):
         """Acknowledged on arrival, the order would be gone with the worker that had just begun it."""
         with pytest.raises(Crash):
-            to_its_end(Worker(source, say=crash_at(moment)))
+            run_until_it_ends(Worker(source, say=crash_at(moment)))
 
         (delivery,) = receive("orders")
         assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
 
     @lie("delivered-message-id-lost")
-    def test_tells_twice_when_it_crashes_before_the_ack(self, source, orders, order, receive, to_its_end):
+    def test_tells_twice_when_it_crashes_before_the_ack(self, source, orders, order, receive, run_until_it_ends):
         """The price of losing nothing: whoever listens knows a repeated order by its message id."""
         with pytest.raises(Crash):
-            to_its_end(Worker(source, say=crash_at("completed")))
+            run_until_it_ends(Worker(source, say=crash_at("completed")))
 
         orders.start(Worker)
 
@@ -237,12 +237,12 @@ class TestWorker:
         assert told == ["00-0001", "00-0001"]
 
     @lie("exchange-delete-ignored")
-    def test_keeps_an_order_of_which_it_cannot_tell(self, source, channel, order, receive, to_its_end):
+    def test_keeps_an_order_of_which_it_cannot_tell(self, source, channel, order, receive, run_until_it_ends):
         """An order that nobody hears of is not completed, so it is not acknowledged either."""
         worker = Worker(source, say=lambda _: channel.exchange_delete("events.fanout"))  # said when it has the order
 
         with pytest.raises(ChannelClosed, match="no exchange 'events") as error:
-            to_its_end(worker)
+            run_until_it_ends(worker)
 
         assert (error.value.reply_code, channel.is_open) == (404, True)
         (delivery,) = receive("orders")

@@ -22,9 +22,9 @@ lie = pytest.mark.lie
 
 
 @pytest.fixture
-def reject(take):
+def reject(get_without_ack):
     """Takes a message and says that nobody should try it again: `reject(channel, "orders")`."""
-    return lambda channel, queue: channel.basic_reject(take(channel, queue)[0], requeue=False)
+    return lambda channel, queue: channel.basic_reject(get_without_ack(channel, queue)[0], requeue=False)
 
 
 class TestRabbitMQ:

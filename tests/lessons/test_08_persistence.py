@@ -157,9 +157,9 @@ class TestRabbitMQ:
     @behaviour("XDECL-17")
     @pytest.mark.rabbitmq(since="4.3")
     @lie("transient-exchange-not-made")
-    def test_keeps_even_a_transient_exchange(self, looks):
+    def test_keeps_even_a_transient_exchange(self, lookup):
         """Nothing is lost by it, but nothing is cleaned up either: who counts on that must delete it."""
-        assert looks("exchange", "fleeting") == "there"
+        assert lookup("exchange", "fleeting") == "exists"
 
 
 class TestPowerCut:

@@ -37,7 +37,7 @@ class Ledger:
         for _ in range(count):
             self.channel.basic_publish(exchange, key, b"")
 
-    def after(self, count):
+    def wait_for(self, count):
         """The answers, by number, once so many have come."""
         self._connection._flush_output(lambda: len(self.answers) >= count)
         return sorted(self.answers)
@@ -71,8 +71,8 @@ class TestRabbitMQ:
         ledger.publish("", "open", 2)
         other.publish("", "open", 1)
 
-        assert ledger.after(2) == [(1, "Basic.Ack"), (2, "Basic.Ack")]
-        assert other.after(1) == [(1, "Basic.Ack")]
+        assert ledger.wait_for(2) == [(1, "Basic.Ack"), (2, "Basic.Ack")]
+        assert other.wait_for(1) == [(1, "Basic.Ack")]
 
     @behaviour("CONFIRM-04")
     @lie("confirm-nacked")
@@ -80,7 +80,7 @@ class TestRabbitMQ:
         """Alone or together with others, no message is forgotten: who waits for the last answer is not left waiting."""
         ledger.publish("", "open", 1000)
 
-        assert ledger.after(1000) == [(number, "Basic.Ack") for number in range(1, 1001)]
+        assert ledger.wait_for(1000) == [(number, "Basic.Ack") for number in range(1, 1001)]
 
     @behaviour("CONFIRM-07")
     @lie("binding-key-lost")
@@ -102,7 +102,7 @@ class TestRabbitMQ:
         ledger.publish("", "nowhere")
         ledger.publish("", "open")
 
-        assert ledger.after(2) == [(1, "Basic.Ack"), (2, "Basic.Ack")]
+        assert ledger.wait_for(2) == [(1, "Basic.Ack"), (2, "Basic.Ack")]
         assert drain("open") == [b""]
 
     @behaviour("CONFIRM-10")
@@ -111,7 +111,7 @@ class TestRabbitMQ:
         """A limit that would rather refuse than drop is worth something only to publishers that read nacks."""
         ledger.publish("", "full", 2)
 
-        assert ledger.after(2) == [(1, "Basic.Ack"), (2, "Basic.Nack")]
+        assert ledger.wait_for(2) == [(1, "Basic.Ack"), (2, "Basic.Nack")]
         assert drain("full") == [b""]
 
     @behaviour("CONFIRM-11")
@@ -120,7 +120,7 @@ class TestRabbitMQ:
         """The others keep the message: who publishes it again after such a nack has it there twice."""
         ledger.publish("amq.fanout", "", 2)
 
-        assert ledger.after(2) == [(1, "Basic.Ack"), (2, "Basic.Nack")]
+        assert ledger.wait_for(2) == [(1, "Basic.Ack"), (2, "Basic.Nack")]
         assert (drain("open"), drain("full")) == ([b"", b""], [b""])
 
     @behaviour("CONFIRM-08")
@@ -130,7 +130,7 @@ class TestRabbitMQ:
         ledger.publish("", "open", 100)
         ledger.channel.queue_delete("open")
 
-        assert ledger.after(100) == [(number, "Basic.Ack") for number in range(1, 101)]
+        assert ledger.wait_for(100) == [(number, "Basic.Ack") for number in range(1, 101)]
         with pytest.raises(exceptions.ChannelClosedByBroker, match="no queue 'open'"):
             connection.channel().queue_declare("open", passive=True)
 

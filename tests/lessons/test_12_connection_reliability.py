@@ -96,9 +96,9 @@ class TestRabbitMQ:
 
     @behaviour("CHAN-10")
     @lie("redelivered-lost")
-    def test_delivers_into_a_dead_line(self, lost, proxy, hold, channel, receive, eventually):
+    def test_delivers_into_a_dead_line(self, lost, proxy, subscribe_without_ack, channel, receive, eventually):
         """Until it misses the client the broker sends on: what comes marked has perhaps been seen by nobody."""
-        holder = hold(lost.channel(), "work")
+        holder = subscribe_without_ack(lost.channel(), "work")
         proxy.half_open()
         channel.basic_publish("", "work", b"into the dark")
         eventually(lambda: ready(channel), 0)
@@ -119,7 +119,7 @@ class TestRabbitMQ:
         locked = ask()
         proxy.cut()
 
-        assert (locked.code, locked.costs) == (405, "channel")
+        assert (locked.code, locked.closed) == (405, "channel")
         eventually(lambda: ask().code, 0)
 
     @behaviour("TUNE-02", "CHAN-10")
@@ -257,11 +257,11 @@ class TestPika:
     @lie("heartbeat-refused")
     @lie(
         None,
-        because="It is the client that says the last word; whatever a broker proposes to it before, pika answers what it was asked for.",
+        because="The client decides: pika answers with what it was asked for, whatever the broker proposes.",
     )
     @lie(
         None,
-        because="It is the client that says the last word; whatever a broker proposes to it before, pika answers what it was asked for.",
+        because="The client decides: pika answers with what it was asked for, whatever the broker proposes.",
     )
     def test_has_the_last_word_on_heartbeats(self, url, asked, agreed):
         """The broker proposes a minute, and takes what the client answers: more as well, and none."""
@@ -269,7 +269,7 @@ class TestPika:
             assert connection._impl.params.heartbeat == agreed
 
     @behaviour("TUNE-04")
-    @lie(None, because="It is pika that gives up; nothing that a broker says before it goes silent changes that.")
+    @lie(None, because="pika gives up: nothing that a broker says before it falls silent changes that.")
     def test_misses_a_silent_broker(self, missed):
         """TCP itself would wait for a quarter of an hour; pika for the heartbeat and five seconds, at most twice."""
         assert isinstance(missed.result(60), exceptions.AMQPHeartbeatTimeout)

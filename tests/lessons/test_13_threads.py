@@ -82,12 +82,12 @@ class TestRabbitMQ:
 
     @behaviour("CHAN-11")
     @lie("recover-ignored")
-    def test_takes_an_ack_on_another_channel_for_another(self, connection, channel, take, drain):
+    def test_takes_an_ack_on_another_channel_for_another(self, connection, channel, get_without_ack, drain):
         """Each channel counts from one, so the wrong channel has a message of that number too, and that one is gone."""
         one, other = connection.channel(), connection.channel()
         for body in (b"done", b"not done"):
             channel.basic_publish("", "work", body)
-        tags = [take(each, "work")[0] for each in (one, other)]
+        tags = [get_without_ack(each, "work")[0] for each in (one, other)]
 
         other.basic_ack(tags[0])
         for each in (one, other):
@@ -97,19 +97,19 @@ class TestRabbitMQ:
 
     @behaviour("ACK-06")
     @lie("prefetch-ignored")
-    def test_counts_what_it_hands_out_on_a_channel(self, connection, channel, take, hold):
+    def test_counts_what_it_hands_out_on_a_channel(self, connection, channel, get_without_ack, subscribe_without_ack):
         """Pushed or fetched, each hand-out has the next number: a tag is no name of a message, the next may differ."""
         for body in (b"pushed", b"fetched", b"pushed too"):
             channel.basic_publish("", "work", body)
         worker = connection.channel()
         worker.basic_qos(prefetch_count=1)
 
-        pushed = hold(worker, "work")
-        assert pushed.after(1) == [b"pushed"]
-        fetched = take(worker, "work")[0]
+        pushed = subscribe_without_ack(worker, "work")
+        assert pushed.wait_for(1) == [b"pushed"]
+        fetched = get_without_ack(worker, "work")[0]
         worker.basic_ack(pushed.tags[0])
 
-        assert (pushed.after(2), pushed.tags, fetched) == ([b"pushed", b"pushed too"], [1, 3], 2)
+        assert (pushed.wait_for(2), pushed.tags, fetched) == ([b"pushed", b"pushed too"], [1, 3], 2)
 
     @behaviour("CHAN-12")
     @lie("answers-swapped")
@@ -183,12 +183,12 @@ class TestBlockingConnection:
     """What pika asks of threads."""
 
     @lie("ack-requeues")
-    def test_takes_acks_of_other_threads_as_work(self, connection, channel, hold, drain):
+    def test_takes_acks_of_other_threads_as_work(self, connection, channel, subscribe_without_ack, drain):
         """The one method that any thread may call; the connection's thread does the rest between two frames."""
         channel.basic_publish("", "work", b"an order")
         consumer = connection.channel()
-        holder, done = hold(consumer, "work"), threading.Event()
-        holder.after(1)
+        holder, done = subscribe_without_ack(consumer, "work"), threading.Event()
+        holder.wait_for(1)
 
         def acknowledge():
             consumer.basic_ack(holder.tags[0])
@@ -232,7 +232,7 @@ class TestPublisher:
 
     @lie(
         None,
-        because="It is our own window that refuses, in our own thread, whatever the broker has said before: no answer of a broker makes room there.",
+        because="Our own window refuses, in our own thread: no answer of a broker changes that.",
     )
     def test_does_not_wait_for_room_in_a_callback(self, source):
         """Only that very thread could make room: it is told at once."""
@@ -255,7 +255,7 @@ class TestConsumer:
     """What our consumer adds."""
 
     @lie("prefetch-one")
-    def test_runs_several_handlers_on_one_connection(self, source, channel, to_its_end, drain, patience):
+    def test_runs_several_handlers_on_one_connection(self, source, channel, run_until_it_ends, drain, patience):
         """Each waits for the other three: one after another none of them would ever meet them."""
         meeting = threading.Barrier(4, lambda: consumer.stop(), patience / 2)
         for _ in range(4):
@@ -263,6 +263,6 @@ class TestConsumer:
 
         consumer = Consumer(source, "work", lambda _: meeting.wait() >= 0 and Outcome.ACK, prefetch=4, concurrency=4)
         with suppress(threading.BrokenBarrierError):  # they have not met
-            to_its_end(consumer)
+            run_until_it_ends(consumer)
 
         assert (consumer.outcomes, drain("work")) == ({Outcome.ACK: 4}, [])

@@ -51,11 +51,11 @@ def publish(channel):
 
 
 @pytest.fixture
-def busy(connection, queue, hold):
+def busy(connection, queue, subscribe_without_ack):
     """A consumer of `work` that takes one message and holds it: what comes after has to wait."""
     channel = connection.channel()
     channel.basic_qos(prefetch_count=1)
-    return hold(channel, queue("work"))
+    return subscribe_without_ack(channel, queue("work"))
 
 
 @pytest.fixture
@@ -134,13 +134,13 @@ class TestRabbitMQ:
 
     @behaviour("TTL-03")
     @lie("delivered-twice")
-    def test_delivers_to_a_ready_consumer_at_zero(self, connection, queue, publish, hold, drain):
+    def test_delivers_to_a_ready_consumer_at_zero(self, connection, queue, publish, subscribe_without_ack, drain):
         """What the protocol once had as `immediate`: a consumer that has capacity gets it all the same."""
-        consumer = hold(connection.channel(), queue("work", ttl=0))
+        consumer = subscribe_without_ack(connection.channel(), queue("work", ttl=0))
 
         publish("work", b"somebody is there")
 
-        assert consumer.after(1) == [b"somebody is there"]
+        assert consumer.wait_for(1) == [b"somebody is there"]
         assert drain("dead") == []
 
     @behaviour("TTL-04", "TTL-05")
@@ -149,7 +149,7 @@ class TestRabbitMQ:
         """Slow work is not cut short; but given back, the message has the deadline that it came with."""
         publish("work", b"held", expiration=1)
         publish("work", b"waits", expiration=1)
-        (waited,), held = receive("dead"), busy.after(1)
+        (waited,), held = receive("dead"), busy.wait_for(1)
         before = drain("dead")
 
         busy.channel.basic_nack(busy.tags[0], requeue=True)
@@ -190,11 +190,13 @@ class TestRabbitMQ:
 
     @behaviour("QAUTO-05", "QAUTO-04")
     @lie("queue-expiry-lost")
-    def test_keeps_a_queue_while_it_is_consumed(self, broker, vhost, connection, channel, hold, exists, eventually):
+    def test_keeps_a_queue_while_it_is_consumed(
+        self, broker, vhost, connection, channel, subscribe_without_ack, exists, eventually
+    ):
         """A lease for clients that come back soon; it begins anew when the last consumer goes, not when it came."""
         for name in ("used", "unused"):
             channel.queue_declare(name, durable=True)
-        hold(reader := connection.channel(), "used")
+        subscribe_without_ack(reader := connection.channel(), "used")
 
         broker.management.set_policy(vhost, "lease", "used$", {"expires": 50})
         eventually(lambda: exists("unused"), False)

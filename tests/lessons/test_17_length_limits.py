@@ -97,11 +97,11 @@ class TestRabbitMQ:
 
     @behaviour("MAXLEN-04")
     @lie("length-limit-halved")
-    def test_drops_the_head_after_a_requeue(self, channel, queue, publish, take, receive, drain):
+    def test_drops_the_head_after_a_requeue(self, channel, queue, publish, get_without_ack, receive, drain):
         """A message that is given back to a full queue stands at its head, and is itself the one to go."""
         work = queue(max_length=1)
         publish(work, b"given back")
-        tag, _ = take(channel, work)
+        tag, _ = get_without_ack(channel, work)
         publish(work, b"second")
 
         channel.basic_nack(tag, requeue=True)
@@ -111,11 +111,13 @@ class TestRabbitMQ:
 
     @behaviour("MAXLEN-04", "MAXLEN-07")
     @lie("nack-confirmed")
-    def test_keeps_what_is_requeued_when_it_refuses(self, channel, queue, publish, take, eventually, depth, drain):
+    def test_keeps_what_is_requeued_when_it_refuses(
+        self, channel, queue, publish, get_without_ack, eventually, depth, drain
+    ):
         """It was accepted once, and its producer has the confirm: the queue holds more than its limit instead."""
         work = queue(max_length=1, overflow="reject-publish")
         publish(work, b"given back")
-        tag, _ = take(channel, work)
+        tag, _ = get_without_ack(channel, work)
         publish(work, b"second")
 
         channel.basic_nack(tag, requeue=True)
@@ -215,17 +217,19 @@ class TestRabbitMQ:
 
     @behaviour("MAXLEN-02")
     @lie("length-limit-lost")
-    def test_delivers_at_length_zero_to_who_waits(self, connection, queue, publish, hold, receive, drain):
+    def test_delivers_at_length_zero_to_who_waits(
+        self, connection, queue, publish, subscribe_without_ack, receive, drain
+    ):
         """A queue that holds nothing still hands on: work for whoever is there now, and nobody later."""
         work = queue(max_length=0)
         publish(work, b"nobody is there")
         (dead,) = receive("dead")
-        consumer = hold(connection.channel(), work)
+        consumer = subscribe_without_ack(connection.channel(), work)
 
         publish(work, b"somebody is there")
 
         assert dead.body == b"nobody is there"
-        assert (consumer.after(1), drain("dead")) == ([b"somebody is there"], [])
+        assert (consumer.wait_for(1), drain("dead")) == ([b"somebody is there"], [])
 
     @behaviour("MAXLEN-13")
     @lie("message-count-wrong")

@@ -132,41 +132,43 @@ class TestRabbitMQ:
     @behaviour("PRIO-05")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_43])
     @lie("priority-lost")
-    def test_overtakes_nothing_that_was_prefetched(self, connection, queue, publish, hold, queue_type):
+    def test_overtakes_nothing_that_was_prefetched(self, connection, queue, publish, subscribe_without_ack, queue_type):
         """An urgent message waits behind a consumer's whole prefetch: keep that small where priorities count."""
         work, channel = queue(queue_type), connection.channel()
         channel.basic_qos(prefetch_count=2)
         publish(work, low=0, low_too=0, low_as_well=0)
-        consumer = hold(channel, work)
-        consumer.after(2)
+        consumer = subscribe_without_ack(channel, work)
+        consumer.wait_for(2)
 
         publish(work, high=9)
         channel.basic_ack(consumer.tags[0])
 
-        assert consumer.after(3) == [b"low", b"low_too", b"high"]
+        assert consumer.wait_for(3) == [b"low", b"low_too", b"high"]
 
     @behaviour("PRIO-05")
     @lie("priority-levels-lost")
-    def test_orders_nothing_for_who_waits(self, connection, queue, publish, hold, drain):
+    def test_orders_nothing_for_who_waits(self, connection, queue, publish, subscribe_without_ack, drain):
         """What never waits is never sorted: without a prefetch limit the levels cost memory and do nothing."""
         work = queue()
         publish(work, low=0, high=9)
         sorted_in = drain(work)
-        consumer = hold(connection.channel(), work)
+        consumer = subscribe_without_ack(connection.channel(), work)
 
         publish(work, low=0, high=9)
 
         assert sorted_in == [b"high", b"low"]
-        assert consumer.after(2) == [b"low", b"high"]
+        assert consumer.wait_for(2) == [b"low", b"high"]
 
     @behaviour("PRIO-06", "QQPRIO-05")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_40])
     @lie("priority-lost")
-    def test_sorts_what_is_requeued_if_classic(self, channel, queue, publish, take, eventually, drain, queue_type):
+    def test_sorts_what_is_requeued_if_classic(
+        self, channel, queue, publish, get_without_ack, eventually, drain, queue_type
+    ):
         """In a quorum queue what was given back is next: one that fails again and again holds up the urgent ones."""
         work = queue(queue_type)
         publish(work, low=0, low_too=0)
-        tag, _ = take(channel, work)
+        tag, _ = get_without_ack(channel, work)
         publish(work, high=9)
 
         channel.basic_nack(tag, requeue=True)

@@ -87,8 +87,8 @@ class TestRabbitMQ:
 
         said = refused({"x-queue-version": version})
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert reason in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert reason in said.text
 
     @behaviour("QDECL-17")
     @pytest.mark.rabbitmq(before="4.3")
@@ -109,8 +109,8 @@ class TestRabbitMQ:
         """Taken for the default, a misspelt `lazy` fills the memory that it was meant to spare."""
         said = refused({"x-queue-mode": mode})
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "x-queue-mode" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "x-queue-mode" in said.text
 
     @behaviour("QDECL-18")
     @pytest.mark.rabbitmq(since="4.3")
@@ -137,8 +137,8 @@ class TestRabbitMQ:
 
         said = refused(becomes)
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "inequivalent arg 'x-queue-" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "inequivalent arg 'x-queue-" in said.text
         assert channel.queue_declare("work", durable=True, arguments=was).method.queue == "work"
 
     @behaviour("QQDECL-02", "CHAN-03")
@@ -150,8 +150,8 @@ class TestRabbitMQ:
 
         said = refused(LAZY | {"x-queue-type": queue_type})
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert f"of queue type rabbit_{queue_type}_queue" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert f"of queue type rabbit_{queue_type}_queue" in said.text
 
     @behaviour("QDECL-18")
     def test_checks_the_mode_in_a_policy(self, broker, vhost):

@@ -91,15 +91,15 @@ class TestRabbitMQ:
         ids=["transient", "exclusive", "auto_delete", "unnamed"],
     )
     @lie("queue-look-declares")
-    def test_refuses_a_quorum_queue_that_may_not_last(self, queue, refusal, looks, properties):
+    def test_refuses_a_quorum_queue_that_may_not_last(self, queue, refusal, lookup, properties):
         """It is for data that stays; a private or passing queue has nobody to agree with, and is a classic one."""
         lasting, declared = queue(), {"queue": "other", "durable": True, "arguments": QUORUM} | properties
 
         said = refusal(lambda careless: careless.queue_declare(**declared))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "invalid property" in said.words or "server-named" in said.words
-        assert looks("queue", lasting) == "there"
+        assert (said.code, said.closed) == (406, "channel")
+        assert "invalid property" in said.text or "server-named" in said.text
+        assert lookup("queue", lasting) == "exists"
 
     @behaviour("QQDECL-02", "QQDECL-03", "POISON-08", "CHAN-03")
     @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ class TestRabbitMQ:
 
         said = refusal(lambda careless: careless.queue_declare("work", durable=True, arguments=arguments))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert f"'x-{argument}' " in said.words
-        assert said.words.endswith(f"rabbit_{other}_queue")
+        assert (said.code, said.closed) == (406, "channel")
+        assert f"'x-{argument}' " in said.text
+        assert said.text.endswith(f"rabbit_{other}_queue")
         channel.queue_declare("work", durable=True, arguments=arguments | {"x-queue-type": own})
 
     @behaviour("POISON-01", "POISON-05")
@@ -182,11 +182,11 @@ class TestRabbitMQ:
     @behaviour("POISON-06")
     @pytest.mark.rabbitmq(since="4.3")
     @lie("delivery-count-lost")
-    def test_counts_every_hand_out_apart(self, channel, queue, take, receive):
+    def test_counts_every_hand_out_apart(self, channel, queue, get_without_ack, receive):
         """How often it was given to somebody, whether that failed or not: a nacked message shows its age here."""
         work = queue()
         for give_back in (channel.basic_nack, channel.basic_reject):
-            give_back(take(channel, work)[0], requeue=True)
+            give_back(get_without_ack(channel, work)[0], requeue=True)
 
         (delivery,) = receive(work)
 
@@ -205,12 +205,12 @@ class TestRabbitMQ:
 
     @behaviour("POISON-09", "POISON-04")
     @lie("delivery-count-lost")
-    def test_blames_a_crash_on_all_that_was_held(self, connect, channel, queue, hold, cut, receive):
+    def test_blames_a_crash_on_all_that_was_held(self, connect, channel, queue, subscribe_without_ack, cut, receive):
         """One poisoned message drags along its neighbours in the prefetch window, whom nobody had touched."""
         work = queue()
         channel.basic_publish("", work, b"neighbour")
         crashing = connect()
-        hold(crashing.channel(), work).after(2)
+        subscribe_without_ack(crashing.channel(), work).wait_for(2)
 
         cut(crashing)
         deliveries = receive(work, 2)
@@ -248,7 +248,7 @@ class TestConsumer:
 
     @behaviour("POISON-04")
     @lie("delivery-limit-lost")
-    def test_is_killed_no_more_often_than_the_limit(self, source, queue, receive, to_its_end):
+    def test_is_killed_no_more_often_than_the_limit(self, source, queue, receive, run_until_it_ends):
         """A handler that raises ends its consumer, however often it is started again: the limit ends the loop."""
         work, killed_by = queue(delivery_limit=2), []
 
@@ -258,7 +258,7 @@ class TestConsumer:
 
         for _ in range(3):
             with pytest.raises(MemoryError):
-                to_its_end(Consumer(source, work, die))
+                run_until_it_ends(Consumer(source, work, die))
 
         (dead,) = receive("dead")
         assert (dead.body, dead.died_of) == (b"poison", "delivery_limit")

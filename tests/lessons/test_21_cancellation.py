@@ -100,11 +100,13 @@ class TestRabbitMQ:
 
     @behaviour("CANCELNOTIFY-03")
     @lie("cancel-swallowed")
-    def test_takes_a_late_ack_for_a_deleted_queue(self, connection, channel, queue, hold, told, eventually):
+    def test_takes_a_late_ack_for_a_deleted_queue(
+        self, connection, channel, queue, subscribe_without_ack, told, eventually
+    ):
         """The work was in hand when the queue went: saying that it is done harms nobody, and the channel lives on."""
         consumer = connection.channel()
-        cancelled, holder = told(consumer), hold(consumer, queue)
-        holder.after(1)
+        cancelled, holder = told(consumer), subscribe_without_ack(consumer, queue)
+        holder.wait_for(1)
         channel.queue_delete(queue)
         eventually(cancelled, [holder.consumer_tag])
 
@@ -130,11 +132,11 @@ class TestRabbitMQ:
 
     @behaviour("CONSUME-07")
     @lie("cancel-ignored")
-    def test_delivers_nothing_after_a_cancel(self, connection, channel, queue, hold, drain):
+    def test_delivers_nothing_after_a_cancel(self, connection, channel, queue, subscribe_without_ack, drain):
         """What comes after the reply is left to others: a consumer can be taken out of a running system."""
         consumer = connection.channel()
-        before = hold(consumer, queue)
-        before.after(1)
+        before = subscribe_without_ack(consumer, queue)
+        before.wait_for(1)
 
         consumer.basic_cancel(before.consumer_tag)
         channel.basic_publish("", queue, b"second")
@@ -143,11 +145,11 @@ class TestRabbitMQ:
 
     @behaviour("CONSUME-08")
     @lie("redelivered-lost")
-    def test_leaves_what_a_cancelled_consumer_holds(self, connection, queue, hold, receive, drain):
+    def test_leaves_what_a_cancelled_consumer_holds(self, connection, queue, subscribe_without_ack, receive, drain):
         """To cancel is not to give back: until its channel closes nobody else gets what it had not finished."""
         consumer = connection.channel()
-        holder = hold(consumer, queue)
-        holder.after(1)
+        holder = subscribe_without_ack(consumer, queue)
+        holder.wait_for(1)
 
         consumer.basic_cancel(holder.consumer_tag)
         held = drain(queue)
@@ -158,11 +160,11 @@ class TestRabbitMQ:
 
     @behaviour("CONSUME-09")
     @lie("ack-requeues")
-    def test_takes_an_ack_after_a_cancel(self, connection, channel, queue, hold, receive, drain):
+    def test_takes_an_ack_after_a_cancel(self, connection, channel, queue, subscribe_without_ack, receive, drain):
         """The way to stop in good order: no new work, finish the old, say so, close."""
         consumer = connection.channel()
-        holder = hold(consumer, queue)
-        holder.after(1)
+        holder = subscribe_without_ack(consumer, queue)
+        holder.wait_for(1)
         consumer.basic_cancel(holder.consumer_tag)
 
         consumer.basic_ack(holder.tags[0])
@@ -225,7 +227,7 @@ class TestConsumer:
     """What our consumer adds."""
 
     @lie("cancel-swallowed")
-    def test_ends_with_an_error_with_its_queue(self, source, channel, queue, to_its_end):
+    def test_ends_with_an_error_with_its_queue(self, source, channel, queue, run_until_it_ends):
         """A process that ends is started again or missed; what it had in hand is finished first."""
 
         def delete(_):
@@ -235,22 +237,22 @@ class TestConsumer:
         consumer = Consumer(source, queue, delete)
 
         with pytest.raises(ConsumerCancelled, match="the subscription to 'work': was the queue deleted"):
-            to_its_end(consumer)
+            run_until_it_ends(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
 
     @lie("ack-requeues")
-    def test_ends_without_an_error_when_stopped(self, source, queue, drain, to_its_end):
+    def test_ends_without_an_error_when_stopped(self, source, queue, drain, run_until_it_ends):
         """An end that was asked for is none to worry about."""
         consumer = Consumer(source, queue, lambda _: consumer.stop() or Outcome.ACK)
 
-        to_its_end(consumer)
+        run_until_it_ends(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
         assert drain(queue) == []
 
     @lie("cancel-swallowed")
-    def test_does_not_make_a_deleted_queue_anew(self, source, channel, queue, to_its_end):
+    def test_does_not_make_a_deleted_queue_anew(self, source, channel, queue, run_until_it_ends):
         """Even with a topology at hand: made anew at once, the queue would hide that all that was in it is lost."""
 
         def delete(_):
@@ -258,7 +260,7 @@ class TestConsumer:
             return Outcome.ACK
 
         with pytest.raises(ConsumerCancelled, match="was the queue deleted"):
-            to_its_end(Consumer(source, queue, delete, topology=Topology(queues=(Queue(queue),))))
+            run_until_it_ends(Consumer(source, queue, delete, topology=Topology(queues=(Queue(queue),))))
 
         with pytest.raises(exceptions.UnroutableError):
             channel.basic_publish("", queue, b"second", mandatory=True)

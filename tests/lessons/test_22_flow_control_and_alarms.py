@@ -99,10 +99,10 @@ class TestRabbitMQ:
 
         with alarm(resource):
             sender.publish(b"late")
-            told, served = sender.after(1), drain("work")
+            told, served = sender.wait_for(1), drain("work")
 
         assert (told, served) == ([f"low on {resource}"], [b"before"])
-        assert sender.after(2) == [f"low on {resource}", "go on"]
+        assert sender.wait_for(2) == [f"low on {resource}", "go on"]
         assert [delivery.body for delivery in receive("work")] == [b"late"]
 
     @behaviour("ALARM-03")
@@ -117,10 +117,10 @@ class TestRabbitMQ:
             quiet = [list(s.now()) for s in (early, late, sender)]
             for s in (early, late):
                 s.publish(b"during")
-            told = [s.after(1) for s in (early, late)]
+            told = [s.wait_for(1) for s in (early, late)]
 
         assert (quiet, told) == ([[], [], []], [["low on memory"], ["low on memory"]])
-        assert [early.after(2), late.after(2), sender.now()] == [["low on memory", "go on"]] * 2 + [[]]
+        assert [early.wait_for(2), late.wait_for(2), sender.now()] == [["low on memory", "go on"]] * 2 + [[]]
 
     @behaviour("ALARM-03")
     @lie("unblock-swallowed")
@@ -134,29 +134,29 @@ class TestRabbitMQ:
             with alarm():
                 for each in (deaf, sender):
                     each.publish(b"late")
-                sender.after(1)
+                sender.wait_for(1)
 
-            assert (deaf.now(), sender.after(2)) == ([], ["low on memory", "go on"])
+            assert (deaf.now(), sender.wait_for(2)) == ([], ["low on memory", "go on"])
 
     @behaviour("ALARM-01")
     @lie("prefetch-ignored")
-    def test_leaves_a_publishers_acks_unread(self, alarm, channel, sender, hold):
+    def test_leaves_a_publishers_acks_unread(self, alarm, channel, sender, subscribe_without_ack):
         """On one connection with a producer, a consumer stands still too, and the queue does not get shorter."""
         for body in (b"1", b"2"):
             channel.basic_publish("", "work", body)
         sender.channel.basic_qos(prefetch_count=1)
-        consumer = hold(sender.channel, "work")
-        consumer.after(1)
+        consumer = subscribe_without_ack(sender.channel, "work")
+        consumer.wait_for(1)
 
         with alarm():
             sender.publish(b"3")
-            sender.after(1)
+            sender.wait_for(1)
             sender.channel.basic_ack(consumer.tags[0])
             # A hundred round trips later the second has still not been handed out.
             ready = {channel.queue_declare("work", passive=True).method.message_count for _ in range(100)}
 
         assert ready == {1}
-        assert consumer.after(2) == [b"1", b"2"]
+        assert consumer.wait_for(2) == [b"1", b"2"]
 
     @behaviour("ALARM-04")
     @lie("unblock-swallowed")
@@ -165,13 +165,13 @@ class TestRabbitMQ:
         with alarm("memory"):
             with alarm("disk"):
                 sender.publish(b"late")
-                sender.after(1)
+                sender.wait_for(1)
             other = Sender(connect())
             other.publish(b"later")
-            told, meanwhile = other.after(1)[:1], drain("work")
+            told, meanwhile = other.wait_for(1)[:1], drain("work")
 
         assert (told, meanwhile) == (["low on memory"], [])
-        assert sender.after(2) == ["low on disk & memory", "go on"]
+        assert sender.wait_for(2) == ["low on disk & memory", "go on"]
 
     @behaviour("ALARM-05")
     @lie("consumer-tag-lost")
@@ -179,7 +179,7 @@ class TestRabbitMQ:
         """It had left the publisher: a crash meanwhile takes nothing back, and who sends it again has it twice."""
         with alarm():
             sender.publish(b"sent")
-            sender.after(1)
+            sender.wait_for(1)
             cut(sender.connection)
             assert drain("work") == []
 
@@ -189,7 +189,7 @@ class TestRabbitMQ:
     @pytest.mark.rabbitmq(before="4.0")
     @lie(
         None,
-        because="It asks the node itself with rabbitmqctl: no client says or hears anything that could be falsified.",
+        because="rabbitmqctl asks the node itself: nothing of that passes the proxy.",
     )
     def test_warns_at_four_tenths_of_memory(self, disposable_broker):
         """Two such brokers on one machine, and each believes that more than half of it is the other's."""
@@ -199,7 +199,7 @@ class TestRabbitMQ:
     @pytest.mark.rabbitmq(since="4.0")
     @lie(
         None,
-        because="It asks the node itself with rabbitmqctl: no client says or hears anything that could be falsified.",
+        because="rabbitmqctl asks the node itself: nothing of that passes the proxy.",
     )
     def test_warns_at_six_tenths_of_memory(self, disposable_broker):
         """Half as much again as before: whoever set it by hand for that reason may drop the line."""
@@ -219,7 +219,7 @@ class TestPika:
         with alarm():
             impatient.publish(b"late")
             with pytest.raises(exceptions.ConnectionBlockedTimeout):
-                impatient.after(2)
+                impatient.wait_for(2)
 
         assert (impatient.told, impatient.connection.is_open) == (["low on memory"], False)
 

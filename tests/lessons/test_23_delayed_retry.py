@@ -61,16 +61,16 @@ class TestRabbitMQ:
 
     @behaviour("NACK-03", "ORDER-01")
     @lie("prefetch-scope-changed")
-    def test_redelivers_at_once_what_is_requeued(self, connection, channel, hold):
+    def test_redelivers_at_once_what_is_requeued(self, connection, channel, subscribe_without_ack):
         """A consumer that cannot handle a message now does nothing else: no pause, and no turn for those behind it."""
         for body in (b"poison", b"healthy"):
             channel.basic_publish("", "work", body)
         consumer = connection.channel()
         consumer.basic_qos(prefetch_count=1)
-        spinning = hold(consumer, "work")
+        spinning = subscribe_without_ack(consumer, "work")
 
         for times in range(1, 51):
-            assert spinning.after(times) == [b"poison"] * times
+            assert spinning.wait_for(times) == [b"poison"] * times
             consumer.basic_nack(spinning.tags[-1], requeue=True)
 
     @behaviour("DLX-07", "DLX-04", "XDEATH-15")
@@ -88,13 +88,13 @@ class TestRabbitMQ:
 
     @behaviour("XDEATH-16")
     @lie("message-ttl-longer")
-    def test_puts_a_returning_message_at_the_end(self, channel, wait, take, receive):
+    def test_puts_a_returning_message_at_the_end(self, channel, wait, get_without_ack, receive):
         """A delay costs a message its place: whoever needs an order among messages cannot have a retry ladder."""
         wait("20ms", message_ttl=20)
         for body in (b"first", b"second"):
             channel.basic_publish("", "work", body)
 
-        tag, body = take(channel, "work")
+        tag, body = get_without_ack(channel, "work")
         channel.basic_publish("", "20ms", body)
         channel.basic_ack(tag)
 
@@ -117,17 +117,17 @@ class TestRabbitMQ:
 
     @behaviour("XDEATH-02", "XDEATH-12", "XDEATH-13")
     @lie("x-death-count-wrong")
-    def test_counts_how_often_it_was_rejected(self, channel, wait, hold):
+    def test_counts_how_often_it_was_rejected(self, channel, wait, subscribe_without_ack):
         """Where no client publishes on the way, the broker's own count is right, and nothing but that ends the loop."""
         wait("loop", to="pause")
         wait("pause", to="loop", message_ttl=1)
         channel.basic_publish("", "loop", b"poison")
-        consumer = hold(channel, "loop")
+        consumer = subscribe_without_ack(channel, "loop")
 
         for attempt in range(1, 4):
-            consumer.after(attempt)
+            consumer.wait_for(attempt)
             channel.basic_reject(consumer.tags[-1], requeue=False)
-        consumer.after(4)
+        consumer.wait_for(4)
 
         deaths = [
             (death["queue"], death["reason"], death["count"]) for death in consumer.headers[-1].get("x-death", [])
@@ -152,15 +152,15 @@ class TestRabbitMQ:
     @lie("message-ttl-longer")
     def test_drops_what_comes_back_to_no_queue(self, channel, declare, wait, depth, eventually, receive, drain):
         """Nobody would hear of a return, so there is none: whoever deletes the queue loses also what waits for it."""
-        wait("20ms", to="gone", message_ttl=20)
+        wait("20ms", to="missing", message_ttl=20)
         channel.basic_publish("", "20ms", b"lost")
         eventually(lambda: depth("20ms"), 0)
 
-        declare("gone")
+        declare("missing")
         channel.basic_publish("", "20ms", b"in time")
 
-        assert [back.body for back in receive("gone")] == [b"in time"]
-        assert drain("gone") == []
+        assert [back.body for back in receive("missing")] == [b"in time"]
+        assert drain("missing") == []
 
     @behaviour("DLX-09", "CHAN-03")
     @lie("dead-letter-key-lost")
@@ -175,13 +175,13 @@ class TestRabbitMQ:
         assert wait("20ms", message_ttl=20) == "20ms"
 
     @pytest.fixture
-    def give_back(self, channel, declare, take):
+    def give_back(self, channel, declare, get_without_ack):
         """Takes a message from a quorum queue with delayed retries and returns it, by a `nack` or a `reject`."""
 
         def take_and_return(verb, **arguments):
             declare("delayed", queue_type="quorum", **arguments)
             channel.basic_publish("", "delayed", verb.encode())
-            getattr(channel, f"basic_{verb}")(take(channel, "delayed")[0], requeue=True)
+            getattr(channel, f"basic_{verb}")(get_without_ack(channel, "delayed")[0], requeue=True)
 
         return take_and_return
 
@@ -212,15 +212,15 @@ class TestRabbitMQ:
     @behaviour("DELAYRETRY-02", "DELAYRETRY-04")
     @pytest.mark.rabbitmq(since="4.3")
     @lie("requeue-discards")
-    def test_waits_longer_after_each_failure(self, broker, vhost, channel, declare, hold):
+    def test_waits_longer_after_each_failure(self, broker, vhost, channel, declare, subscribe_without_ack):
         """A ladder without extra queues, set by an operator: the delay is multiplied by the number of failures."""
         policy = {"delayed-retry-type": "all", "delayed-retry-min": 30, "delayed-retry-max": LONG}
         broker.management.set_policy(vhost, "retry", "^delayed$", policy)
         channel.basic_publish("", declare("delayed", queue_type="quorum"), b"poison")
-        consumer, began = hold(channel, "delayed"), []
+        consumer, began = subscribe_without_ack(channel, "delayed"), []
 
         for attempt in range(1, 4):
-            consumer.after(attempt)
+            consumer.wait_for(attempt)
             began.append(time.monotonic())
             channel.basic_reject(consumer.tags[-1], requeue=True)
 

@@ -56,13 +56,15 @@ def publish(channel):
 
 
 @pytest.fixture
-def read(connection, hold):
-    """Subscribes to a stream: `read(offset="first").after(2)` is what came once two messages have."""
+def read(connection, subscribe_without_ack):
+    """Subscribes to a stream: `read(offset="first").wait_for(2)` is what came once two messages have."""
 
     def subscribe(queue="log", prefetch=100, on=connection, **asked):
         channel = on.channel()
         channel.basic_qos(prefetch_count=prefetch)
-        return hold(channel, queue, arguments={f"x-stream-{name}": value for name, value in asked.items()})
+        return subscribe_without_ack(
+            channel, queue, arguments={f"x-stream-{name}": value for name, value in asked.items()}
+        )
 
     return subscribe
 
@@ -76,12 +78,12 @@ class TestRabbitMQ:
         """An ack asks for more, that is all: once a bug is fixed, all of yesterday can be read again."""
         publish(b"0", b"1")
         first = read(offset="first")
-        first.after(2)
+        first.wait_for(2)
         first.channel.basic_ack(0, multiple=True)
 
         again = read(offset="first")
 
-        assert (first.bodies, again.after(2)) == ([b"0", b"1"], [b"0", b"1"])
+        assert (first.bodies, again.wait_for(2)) == ([b"0", b"1"], [b"0", b"1"])
 
     @behaviour("STREAM-06", "STREAM-10")
     @lie("prefetch-one")
@@ -91,7 +93,7 @@ class TestRabbitMQ:
 
         publish(b"0", b"1", b"2")
 
-        assert one.after(3) == other.after(3) == [b"0", b"1", b"2"]
+        assert one.wait_for(3) == other.wait_for(3) == [b"0", b"1", b"2"]
 
     @behaviour("STREAM-03")
     @pytest.mark.parametrize(("asked", "bodies"), STARTS.values(), ids=STARTS)
@@ -104,7 +106,7 @@ class TestRabbitMQ:
         for body in (b"3", b"4"):  # on the reader's channel, so that they come behind its subscription
             reader.channel.basic_publish("", "log", body)
 
-        assert b"".join(reader.after(len(bodies))) == bodies
+        assert b"".join(reader.wait_for(len(bodies))) == bodies
 
     @behaviour("STREAM-04")
     @lie("offset-lost")
@@ -114,12 +116,12 @@ class TestRabbitMQ:
         hasty, whole = connection.channel(), read(offset="first", prefetch=1000)
         for number in range(100):
             hasty.basic_publish("", "log", b"%d" % number)
-        whole.after(101)
+        whole.wait_for(101)
 
         tail = read(offset="last", prefetch=1000)
 
-        expected = whole.bodies[whole.bodies.index(tail.after(1)[0]) :]
-        assert (tail.after(len(expected)), b"long before" in expected) == (expected, False)
+        expected = whole.bodies[whole.bodies.index(tail.wait_for(1)[0]) :]
+        assert (tail.wait_for(len(expected)), b"long before" in expected) == (expected, False)
 
     @behaviour("STREAM-05")
     @lie("stream-offset-wrong")
@@ -127,30 +129,30 @@ class TestRabbitMQ:
         """The bookmark: kept beside what was made of the message, it lets the next reader resume behind it."""
         publish(b"0", b"1", b"2")
         reader = read(offset="first", prefetch=2)
-        reader.after(2)
+        reader.wait_for(2)
         bookmarks = [headers.get("x-stream-offset", -1) for headers in reader.headers]
 
         resumed = read(offset=bookmarks[-1] + 1)
 
-        assert (bookmarks, resumed.after(1), resumed.headers) == ([0, 1], [b"2"], [{"x-stream-offset": 2}])
+        assert (bookmarks, resumed.wait_for(1), resumed.headers) == ([0, 1], [b"2"], [{"x-stream-offset": 2}])
 
     @behaviour("STREAM-08", "STREAM-06")
     @lie("ack-multiple-lost")
-    def test_sends_on_as_acks_make_room(self, channel, publish, read, hold):
+    def test_sends_on_as_acks_make_room(self, channel, publish, read, subscribe_without_ack):
         """A reader's only brake; an ack may come in any order, and each makes room for one more."""
         channel.queue_declare("beside", durable=True)
         publish(b"0", b"1", b"2", b"3", b"4")
         reader = read(offset="first", prefetch=2)
-        beside = hold(reader.channel, "beside")
+        beside = subscribe_without_ack(reader.channel, "beside")
 
         publish(b"sentinel", queue="beside")
-        first = (beside.after(1), list(reader.after(2)))
+        first = (beside.wait_for(1), list(reader.wait_for(2)))
         reader.channel.basic_ack(reader.tags[1])
-        second = list(reader.after(3))
+        second = list(reader.wait_for(3))
         reader.channel.basic_ack(0, multiple=True)
 
         assert (first, second) == (([b"sentinel"], [b"0", b"1"]), [b"0", b"1", b"2"])
-        assert reader.after(5) == [b"0", b"1", b"2", b"3", b"4"]
+        assert reader.wait_for(5) == [b"0", b"1", b"2", b"3", b"4"]
 
     @behaviour("STREAM-07")
     @pytest.mark.rabbitmq(since="4.0")
@@ -161,10 +163,10 @@ class TestRabbitMQ:
         reader = read(offset="first", prefetch=1)
 
         for count, requeue in ((1, True), (2, False)):
-            reader.after(count)
+            reader.wait_for(count)
             reader.channel.basic_nack(reader.tags[-1], requeue=requeue)
 
-        assert reader.after(3) == [b"0", b"1", b"2"]
+        assert reader.wait_for(3) == [b"0", b"1", b"2"]
 
     @behaviour("STREAM-07")
     @pytest.mark.rabbitmq(before="4.0")
@@ -173,13 +175,13 @@ class TestRabbitMQ:
         """Error handling that was copied from a queue's consumer turns one bad message into a lost connection."""
         publish(b"0")
         careless = read(offset="first", on=connect())
-        careless.after(1)
+        careless.wait_for(1)
 
         careless.channel.basic_nack(careless.tags[0])
 
         with pytest.raises(exceptions.ConnectionClosedByBroker, match=r"NOT_IMPLEMENTED - basic\.nack") as error:
-            careless.after(2)
-        assert (error.value.reply_code, read(offset="first").after(1)) == (540, [b"0"])
+            careless.wait_for(2)
+        assert (error.value.reply_code, read(offset="first").wait_for(1)) == (540, [b"0"])
 
     @behaviour("STREAM-02", "STREAM-09")
     @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ class TestRabbitMQ:
             getattr(channel, method)("log", **more)
 
         assert (error.value.reply_code, careless.is_closed) == (540, True)
-        assert read(offset="first").after(1) == [b"kept"]
+        assert read(offset="first").wait_for(1) == [b"kept"]
 
     @behaviour("STREAM-02", "CHAN-03")
     @lie("offset-lost")
@@ -210,7 +212,7 @@ class TestRabbitMQ:
             read(prefetch=0)
 
         assert (error.value.reply_code, connection.is_open) == (406, True)
-        assert read(offset="first", prefetch=1).after(1) == [b"a long history"]
+        assert read(offset="first", prefetch=1).wait_for(1) == [b"a long history"]
 
     @behaviour("STREAM-01", "STREAM-09", "STREAM-12")
     @pytest.mark.parametrize(("unfit", "words"), UNFIT.values(), ids=UNFIT)
@@ -235,8 +237,8 @@ class TestRabbitMQ:
             channel.queue_declare(queue, durable=True, arguments=STREAM | limits)
             publish(*[b"%d" % number * 1000 for number in range(7)], queue=queue)
 
-        eventually(lambda: read("fine", prefetch=1, offset="first").after(1)[0] > b"1", True)
-        assert read("coarse", prefetch=1, offset="first").after(1)[0] == b"0" * 1000
+        eventually(lambda: read("fine", prefetch=1, offset="first").wait_for(1)[0] > b"1", True)
+        assert read("coarse", prefetch=1, offset="first").wait_for(1)[0] == b"0" * 1000
 
     @behaviour("STREAM-13")
     @pytest.mark.rabbitmq(since="3.13")
@@ -248,17 +250,17 @@ class TestRabbitMQ:
 
         everything, red = read(offset="first"), read(offset="first", filter="red")
 
-        assert (everything.after(3), red.after(2)) == ([b"red", b"blue", b"red"], [b"red", b"red"])
+        assert (everything.wait_for(3), red.wait_for(2)) == ([b"red", b"blue", b"red"], [b"red", b"red"])
 
     @behaviour("STREAM-15", "DLX-12")
     @pytest.mark.rabbitmq(since="3.12")
     @lie("offset-lost")
-    def test_keeps_dead_letters_in_a_log(self, channel, publish, read, take):
+    def test_keeps_dead_letters_in_a_log(self, channel, publish, read, get_without_ack):
         """A history of all failures, which nobody can empty by accident."""
         channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "amq.fanout"})
         channel.queue_bind("log", "amq.fanout")
         publish(b"failed", queue="work")
 
-        channel.basic_reject(take(channel, "work")[0], requeue=False)
+        channel.basic_reject(get_without_ack(channel, "work")[0], requeue=False)
 
-        assert read(offset="first").after(1) == [b"failed"]
+        assert read(offset="first").wait_for(1) == [b"failed"]

@@ -41,13 +41,13 @@ def declare(channel):
 
 
 @pytest.fixture
-def join(connection, hold):
-    """Subscribes to `work` on a channel of its own, with a priority if one is given: `join(10).after(1)`."""
+def join(connection, subscribe_without_ack):
+    """Subscribes to `work` on a channel of its own, with a priority if one is given: `join(10).wait_for(1)`."""
 
     def subscribe(priority=None, prefetch=0):
         channel = connection.channel()
         channel.basic_qos(prefetch_count=prefetch)
-        return hold(channel, "work", arguments=None if priority is None else {"x-priority": priority})
+        return subscribe_without_ack(channel, "work", arguments=None if priority is None else {"x-priority": priority})
 
     return subscribe
 
@@ -65,7 +65,7 @@ class TestRabbitMQ:
 
         publish(b"1", b"2", b"3")
 
-        assert (active.after(3), standby.bodies) == ([b"1", b"2", b"3"], [])
+        assert (active.wait_for(3), standby.bodies) == ([b"1", b"2", b"3"], [])
 
     @types
     @behaviour("SAC-02", "ORDER-04")
@@ -75,12 +75,12 @@ class TestRabbitMQ:
         publish = declare(queue_type, **SINGLE)
         active, second, third = join(), join(), join()
         publish(b"1", b"2", b"3")
-        active.after(3)
+        active.wait_for(3)
         active.channel.basic_ack(active.tags[0])
 
         active.channel.close()
 
-        assert (second.after(2), third.bodies) == ([b"2", b"3"], [])
+        assert (second.wait_for(2), third.bodies) == ([b"2", b"3"], [])
 
     @types
     @behaviour("SAC-02", "SAC-03")
@@ -90,16 +90,16 @@ class TestRabbitMQ:
         publish = declare(queue_type, **SINGLE)
         active, standby = join(), join()
         publish(b"1")
-        active.after(1)
+        active.wait_for(1)
 
         active.channel.basic_cancel(active.consumer_tag)
         publish(b"2")
-        standby.after(1)
+        standby.wait_for(1)
         active.channel.basic_ack(active.tags[0])
         active.channel.close()
         publish(b"3")
 
-        assert (active.bodies, standby.after(2)) == ([b"1"], [b"2", b"3"])
+        assert (active.bodies, standby.wait_for(2)) == ([b"1"], [b"2", b"3"])
 
     @pytest.fixture
     def overtaken(self, declare, join):
@@ -109,7 +109,7 @@ class TestRabbitMQ:
             publish = declare(queue_type, **SINGLE)
             active = join(priority=1, prefetch=1)
             publish(b"1")
-            active.after(1)
+            active.wait_for(1)
             higher = join(priority=10, prefetch=1)
             publish(b"2")
             active.channel.basic_ack(active.tags[0])
@@ -124,7 +124,7 @@ class TestRabbitMQ:
         """A priority does not choose the active one here: the node that you prefer has to be started first."""
         active, higher = overtaken(queue_type)
 
-        assert (active.after(2), higher.bodies) == ([b"1", b"2"], [])
+        assert (active.wait_for(2), higher.bodies) == ([b"1", b"2"], [])
 
     @behaviour("SAC-06")
     @pytest.mark.rabbitmq(since="4.0")
@@ -133,7 +133,7 @@ class TestRabbitMQ:
         """The preferred node takes over when it is back, and not in the middle of what the other has in hand."""
         active, higher = overtaken("quorum")
 
-        assert (higher.after(1), active.bodies) == ([b"2"], [b"1"])
+        assert (higher.wait_for(1), active.bodies) == ([b"2"], [b"1"])
 
     @behaviour("SAC-06", "CPRIO-04")
     @pytest.mark.parametrize("queue_type", ["classic", quorum_since_4])
@@ -146,7 +146,7 @@ class TestRabbitMQ:
         active.channel.close()
         publish(b"1")
 
-        assert (higher.after(1), early.bodies, active.bodies) == ([b"1"], [], [])
+        assert (higher.wait_for(1), early.bodies, active.bodies) == ([b"1"], [], [])
 
     @behaviour("SAC-04", "SAC-08", "CHAN-03")
     @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ class TestRabbitMQ:
             careless.basic_get("work")
 
         assert (error.value.reply_code, careless.is_closed, connection.is_open) == (405, True, True)
-        assert join().after(1) == [b"1"]
+        assert join().wait_for(1) == [b"1"]
 
     @types
     @behaviour("CPRIO-01", "CPRIO-04")
@@ -197,12 +197,12 @@ class TestRabbitMQ:
         publish = declare(queue_type)
         far, near = join(), join(priority=10, prefetch=2)
         publish(b"1", b"2", b"3")
-        first = [*near.after(2)], [*far.after(1)]
+        first = [*near.wait_for(2)], [*far.wait_for(1)]
 
         near.channel.basic_cancel(near.consumer_tag)
         publish(b"4")
 
-        assert (first, far.after(2)) == (([b"1", b"2"], [b"3"]), [b"3", b"4"])
+        assert (first, far.wait_for(2)) == (([b"1", b"2"], [b"3"]), [b"3", b"4"])
 
     @behaviour("CPRIO-02")
     @lie("consumer-priority-lost")
@@ -213,7 +213,7 @@ class TestRabbitMQ:
 
         publish(b"1", b"2", b"3", b"4")
 
-        assert (unsaid.after(2), zero.after(2), last.bodies) == ([b"1", b"3"], [b"2", b"4"], [])
+        assert (unsaid.wait_for(2), zero.wait_for(2), last.bodies) == ([b"1", b"3"], [b"2", b"4"], [])
 
     @behaviour("CPRIO-03", "CPRIO-05", "CHAN-03")
     @pytest.mark.parametrize(("queue_type", "priority"), [("classic", "high"), ("stream", 10)])

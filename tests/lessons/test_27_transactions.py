@@ -77,11 +77,11 @@ class TestRabbitMQ:
 
     @behaviour("TX-03", "TX-01", "CHAN-03")
     @lie("commit-lost")
-    def test_moves_a_message_in_one_step(self, tx, channel, connection, take, drain):
+    def test_moves_a_message_in_one_step(self, tx, channel, connection, get_without_ack, drain):
         """What a transaction is good for: taken here and put there, or neither of the two."""
         channel.queue_declare("done", durable=True)
         channel.basic_publish("", "work", b"an order")
-        tag, body = take(tx, "work")
+        tag, body = get_without_ack(tx, "work")
         tx.basic_publish("", "done", body)
         tx.basic_ack(tag)
 
@@ -95,10 +95,10 @@ class TestRabbitMQ:
 
     @behaviour("TX-03", "TX-04")
     @lie("commit-lost")
-    def test_takes_back_an_ack_at_a_rollback(self, tx, channel, take, receive, drain):
+    def test_takes_back_an_ack_at_a_rollback(self, tx, channel, get_without_ack, receive, drain):
         """The message is in hand as before: it is not given to others, and its consumer may decide anew."""
         channel.basic_publish("", "work", b"an order")
-        tag, _ = take(tx, "work")
+        tag, _ = get_without_ack(tx, "work")
         tx.basic_ack(tag)
 
         tx.tx_rollback()
@@ -111,12 +111,12 @@ class TestRabbitMQ:
 
     @behaviour("TX-05", "TX-06")
     @lie("acks-awaited")
-    def test_gives_back_at_its_end_what_was_in_hand(self, tx, channel, take, receive, drain):
+    def test_gives_back_at_its_end_what_was_in_hand(self, tx, channel, get_without_ack, receive, drain):
         """An ack that was not committed is none; a message that was acked automatically was gone when it was sent."""
         for body in (b"automatic", b"acked", b"held"):
             channel.basic_publish("", "work", body)
         tx.basic_get("work", auto_ack=True)
-        tx.basic_ack(take(tx, "work")[0])
+        tx.basic_ack(get_without_ack(tx, "work")[0])
         tx.basic_get("work")
 
         tx.close()
@@ -206,11 +206,11 @@ class TestRabbitMQ:
     @pytest.fixture
     def bereft(self, tx, channel, returns):
         """A transaction with a message for a queue that is deleted before the commit, and one before and behind it."""
-        channel.queue_declare("gone", durable=True)
-        for queue, body in (("work", b"1"), ("gone", b"2"), ("work", b"3")):
+        channel.queue_declare("missing", durable=True)
+        for queue, body in (("work", b"1"), ("missing", b"2"), ("work", b"3")):
             tx.basic_publish("", queue, body, mandatory=True)
         handled(tx)
-        channel.queue_delete("gone")
+        channel.queue_delete("missing")
         return tx
 
     @behaviour("TX-14")
@@ -250,7 +250,7 @@ class TestWorker:
     """What our worker does without transactions."""
 
     @lie("delivered-message-id-lost")
-    def test_shows_others_what_a_transaction_would_hide(self, source, orders, receive, drain, to_its_end):
+    def test_shows_others_what_a_transaction_would_hide(self, source, orders, receive, drain, run_until_it_ends):
         """It is told before it is acknowledged: after a crash in between it is told twice, and never not at all."""
         orders.producer.publish(*sample_orders(1))
         seen = []
@@ -260,6 +260,6 @@ class TestWorker:
                 seen.extend([dict(worker.consumer.outcomes), receive("notifications")[0].properties.message_id])
                 worker.stop()
 
-        to_its_end(worker := Worker(source, failures=Failures(0), say=listen))
+        run_until_it_ends(worker := Worker(source, failures=Failures(0), say=listen))
 
         assert (seen, drain("orders")) == ([{}, "00-0001"], [])

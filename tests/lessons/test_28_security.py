@@ -34,11 +34,11 @@ ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
 @pytest.fixture
-def acting(user, enter):
+def acting(user, connect_as):
     """A channel in confirm mode of a new user with these permissions: `acting(write="^orders$")`."""
 
     def make(**permissions):
-        channel = enter(user(**permissions)).channel()
+        channel = connect_as(user(**permissions)).channel()
         channel.confirm_delivery()
         return channel
 
@@ -142,10 +142,10 @@ class TestRabbitMQ:
 
     @behaviour("PERM-07")
     @lie("purge-ignored")
-    def test_asks_anew_on_each_channel(self, broker, vhost, user, enter):
+    def test_asks_anew_on_each_channel(self, broker, vhost, user, connect_as):
         """An open channel may remember for a while what it was allowed: who takes a permission away closes it too."""
         who = user(**ALL)
-        connection = enter(who)
+        connection = connect_as(who)
         connection.channel().queue_purge("ours")
 
         broker.management.permit(vhost, who.user, write=".*")
@@ -154,11 +154,11 @@ class TestRabbitMQ:
 
     @behaviour("TOPICPERM-01", "TOPICPERM-04", "CHAN-03")
     @lie("topic-as-fanout")
-    def test_limits_topics_at_one_exchange(self, broker, vhost, user, enter):
+    def test_limits_topics_at_one_exchange(self, broker, vhost, user, connect_as):
         """A permission names exchanges, and all teams publish to one: this one looks at the routing key too."""
         who = user(**ALL)
         broker.management.permit_topics(vhost, who.user, "team", write="^order[.]", read=".*")
-        connection = enter(who)
+        connection = connect_as(who)
         inside, outside = connection.channel(), connection.channel()
         for channel in (inside, outside):
             channel.confirm_delivery()
@@ -169,21 +169,21 @@ class TestRabbitMQ:
 
     @behaviour("TOPICPERM-02", "TOPICPERM-03")
     @lie("binding-doubled")
-    def test_limits_patterns_to_the_users_name(self, broker, vhost, user, enter):
+    def test_limits_patterns_to_the_users_name(self, broker, vhost, user, connect_as):
         """One rule for a thousand customers, each of whom may listen to what is about him alone."""
         who = user(**ALL)
         broker.management.permit_topics(vhost, who.user, "team", write=".*", read="^{username}[.]")
-        connection = enter(who)
+        connection = connect_as(who)
 
         assert refused(call("queue_bind", "ours", "team", "#"), connection.channel(), words="topic '#'")
         connection.channel().queue_bind("ours", "team", f"{who.user}.#")
 
     @behaviour("PUB-08", "CHAN-03")
     @lie("delivered-user-id-lost")
-    def test_vouches_for_the_user_id_of_a_message(self, user, enter, receive):
+    def test_vouches_for_the_user_id_of_a_message(self, user, connect_as, receive):
         """Everything else in a message may be made up by its sender; this one a consumer can believe."""
         who = user(**ALL)
-        honest, liar = (enter(who).channel() for _ in range(2))
+        honest, liar = (connect_as(who).channel() for _ in range(2))
         liar.confirm_delivery()
         forged = call("basic_publish", "", "ours", b"", BasicProperties(user_id="boss"))
 
@@ -194,9 +194,9 @@ class TestRabbitMQ:
 
     @behaviour("PUB-08", "PERM-08")
     @lie("delivered-user-id-lost")
-    def test_lets_an_impersonator_sign_for_others(self, user, enter, receive):
+    def test_lets_an_impersonator_sign_for_others(self, user, connect_as, receive):
         """A bridge between two brokers republishes what others wrote; the tag says whom one has to trust with it."""
-        bridge = enter(user("impersonator", **ALL)).channel()
+        bridge = connect_as(user("impersonator", **ALL)).channel()
         bridge.confirm_delivery()
 
         bridge.basic_publish("", "ours", b"", BasicProperties(user_id="boss"))

@@ -197,11 +197,11 @@ class TestSettings:
     @lie("tls-plain")
     @lie(
         None,
-        because="It speaks TLS at the plain port: a broker that understands it there could falsify that, but this suite would not know that it has started.",
+        because="Only a broker that speaks TLS at its plain port would change this, and no such broker starts here.",
     )
     @lie(
         None,
-        because="It speaks TLS at the plain port: a broker that understands it there could falsify that, but this suite would not know that it has started.",
+        because="Only a broker that speaks TLS at its plain port would change this, and no such broker starts here.",
     )
     def test_tell_one_trouble_with_tls_from_another(self, settings, guarded, way, wrong):
         """OpenSSL says alert number 48, pika that the protocol is not supported: neither says whose file it is."""

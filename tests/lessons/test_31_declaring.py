@@ -54,8 +54,8 @@ class TestRabbitMQ:
         """What begins like this is the broker's own, and no program is to be taken for it."""
         said = refusal(mistake)
 
-        assert (said.code, said.costs) == (403, "channel")
-        assert "contains reserved prefix 'amq.*'" in said.words
+        assert (said.code, said.closed) == (403, "channel")
+        assert "contains reserved prefix 'amq.*'" in said.text
 
     @behaviour("QDECL-01")
     @lie("consumer-count-wrong")
@@ -100,14 +100,14 @@ class TestRabbitMQ:
         channel.basic_publish(name, "order", b"letter")
         channel.basic_publish(name, "another", b"not for you")
 
-        assert (said.costs, drain(queue)) == ("nothing", [b"letter"])
+        assert (said.closed, drain(queue)) == ("nothing", [b"letter"])
 
     @behaviour("XDECL-05", "QDECL-14", "QDECL-15", "CHAN-03")
     @pytest.mark.parametrize("kind", ["queue", "exchange"])
     @lie("absence-hidden")
-    def test_makes_nothing_for_who_only_looks(self, looks, kind):
+    def test_makes_nothing_for_who_only_looks(self, lookup, kind):
         """A monitor that declared what it watches would hide that it is gone."""
-        assert [looks(kind, "post") for _ in range(2)] == ["gone", "gone"]
+        assert [lookup(kind, "post") for _ in range(2)] == ["missing", "missing"]
 
     @behaviour("XDECL-02", "XDECL-04", "XAUTO-07", "CHAN-03")
     @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ class TestRabbitMQ:
 
         said = refusal(lambda careless: careless.exchange_declare("post", **form | other))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "inequivalent arg" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "inequivalent arg" in said.text
 
     @behaviour("EXCL-02", "GET-04", "CHAN-03")
     @pytest.mark.parametrize("use", USES.values(), ids=USES)
@@ -143,8 +143,8 @@ class TestRabbitMQ:
 
         said = refusal(use)
 
-        assert (said.code, said.costs) == (405, "channel")
-        assert "cannot obtain exclusive access to locked queue 'mine'" in said.words
+        assert (said.code, said.closed) == (405, "channel")
+        assert "cannot obtain exclusive access to locked queue 'mine'" in said.text
 
     @behaviour("EXCL-01", "EXCL-03", "EXCL-05")
     @lie("cancel-ignored")
@@ -168,8 +168,8 @@ class TestRabbitMQ:
 
         said = refusal(lambda channel: channel.queue_declare("work", durable=True, arguments=arguments))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "x-queue-leader-locator" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "x-queue-leader-locator" in said.text
 
     @behaviour("CHAN-03")
     @lie("absence-hidden")
@@ -180,7 +180,7 @@ class TestRabbitMQ:
         said = refusal(lambda careless: careless.queue_declare("nowhere", passive=True))
         channel.basic_publish("", "work", b"beside it")
 
-        assert (said.code, said.costs, drain("work")) == (404, "channel", [b"beside it"])
+        assert (said.code, said.closed, drain("work")) == (404, "channel", [b"beside it"])
 
     @behaviour("XAUTO-06", "CHAN-03")
     @lie("exchange-internal-lost")
@@ -194,8 +194,8 @@ class TestRabbitMQ:
         said = refusal(lambda careless: publish_and_wait(careless, "inner"))
         channel.basic_publish("outer", "", b"by the front door")
 
-        assert (said.code, said.costs) == (403, "channel")
-        assert "cannot publish to internal exchange" in said.words
+        assert (said.code, said.closed) == (403, "channel")
+        assert "cannot publish to internal exchange" in said.text
         assert drain(queue) == [b"by the front door"]
 
 

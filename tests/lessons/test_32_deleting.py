@@ -42,15 +42,15 @@ class TestRabbitMQ:
     @behaviour("QDEL-03", "CHAN-03")
     @pytest.mark.parametrize(("condition", "words"), [("if_unused", "in use"), ("if_empty", "not empty")])
     @lie("queue-look-declares")
-    def test_deletes_no_queue_that_is_needed(self, queue, held, refusal, looks, condition, words):
+    def test_deletes_no_queue_that_is_needed(self, queue, held, refusal, lookup, condition, words):
         """Who tidies up says so: without these conditions a queue goes with all that it holds."""
         if condition == "if_unused":
             held.basic_consume(queue, lambda *_: None)
 
         said = refusal(lambda careless: careless.queue_delete(queue, **{condition: True}))
 
-        assert (said.code, said.costs, words in said.words) == (406, "channel", True)
-        assert looks("queue", queue) == "there"
+        assert (said.code, said.closed, words in said.text) == (406, "channel", True)
+        assert lookup("queue", queue) == "exists"
 
     @behaviour("QDEL-04", "CHAN-04")
     @pytest.mark.parametrize("condition", ["if_unused", "if_empty"])
@@ -61,7 +61,7 @@ class TestRabbitMQ:
 
         said = refusal(lambda careless: careless.queue_delete("agreed", **{condition: True}))
 
-        assert (said.code, said.costs, said.words[:15]) == (540, "connection", "NOT_IMPLEMENTED")
+        assert (said.code, said.closed, said.text[:15]) == (540, "connection", "NOT_IMPLEMENTED")
 
     @behaviour("QDEL-01", "QDEL-02", "XDECL-11")
     @lie("deleted-count-wrong")
@@ -70,7 +70,7 @@ class TestRabbitMQ:
         counts = [channel.queue_delete(queue).method.message_count for _ in range(2)]
 
         assert counts == [2, 0]
-        assert refusal(lambda careless: careless.exchange_delete("nowhere")).costs == "nothing"
+        assert refusal(lambda careless: careless.exchange_delete("nowhere")).closed == "nothing"
 
     @behaviour("QDEL-06")
     @lie("purged-count-wrong")
@@ -84,7 +84,7 @@ class TestRabbitMQ:
 
     @behaviour("XDECL-12", "XDECL-13", "CHAN-03")
     @lie("exchange-deleted-in-use")
-    def test_deletes_an_exchange_with_its_bindings(self, channel, bound_queue, refusal, looks, drain):
+    def test_deletes_an_exchange_with_its_bindings(self, channel, bound_queue, refusal, lookup, drain):
         """A namesake begins anew: who deletes and declares has to bind again, or nothing arrives."""
         channel.exchange_declare("post", "direct", durable=True)
         queue = bound_queue("post", "order")
@@ -95,8 +95,8 @@ class TestRabbitMQ:
         channel.basic_publish("post", "order", b"lost")
         channel.exchange_delete("post", if_unused=True)
 
-        assert (said.code, said.costs, "in use" in said.words) == (406, "channel", True)
-        assert (drain(queue), looks("exchange", "post")) == ([], "gone")
+        assert (said.code, said.closed, "in use" in said.text) == (406, "channel", True)
+        assert (drain(queue), lookup("exchange", "post")) == ([], "missing")
 
     @behaviour("QAUTO-01", "QAUTO-02", "QAUTO-03")
     @pytest.mark.parametrize(
@@ -105,33 +105,33 @@ class TestRabbitMQ:
         ids=["cancelled", "channel_closed"],
     )
     @lie("queue-auto-delete-lost")
-    def test_deletes_a_queue_after_its_last_consumer(self, connection, channel, looks, leave):
+    def test_deletes_a_queue_after_its_last_consumer(self, connection, channel, lookup, leave):
         """It is made for whoever reads it: it waits for the first, and goes with the last; a get is no reader."""
         channel.queue_declare("passing", durable=True, auto_delete=True)
         channel.basic_get("passing")
-        seen, readers = [looks("queue", "passing")], [connection.channel() for _ in range(2)]
+        seen, readers = [lookup("queue", "passing")], [connection.channel() for _ in range(2)]
         for reader in readers:
             reader.basic_consume("passing", lambda *_: None, consumer_tag="me")
 
         for reader in readers:
             leave(reader)
-            seen.append(looks("queue", "passing"))
+            seen.append(lookup("queue", "passing"))
 
-        assert seen == ["there", "there", "gone"]
+        assert seen == ["exists", "exists", "missing"]
 
     @behaviour("XAUTO-01", "XAUTO-02")
     @lie("exchange-auto-delete-lost")
-    def test_deletes_an_exchange_after_its_last_binding(self, channel, bound_queue, looks):
+    def test_deletes_an_exchange_after_its_last_binding(self, channel, bound_queue, lookup):
         """Programs that come and go leave nothing behind where they met."""
         channel.exchange_declare("passing", "fanout", durable=True, auto_delete=True)
-        seen = [looks("exchange", "passing")]
+        seen = [lookup("exchange", "passing")]
         first, last = bound_queue("passing"), bound_queue("passing")
 
         for leave in (lambda: channel.queue_unbind(first, "passing", ""), lambda: channel.queue_delete(last)):
             leave()
-            seen.append(looks("exchange", "passing"))
+            seen.append(lookup("exchange", "passing"))
 
-        assert seen == ["there", "there", "gone"]
+        assert seen == ["exists", "exists", "missing"]
 
 
 class TestDeadLetters:
