@@ -156,7 +156,7 @@ def get_without_ack():
 
 @pytest.fixture
 def run_until_it_ends(patience):
-    """Runs a service that ends by itself; one that has not when time is up is stopped: `run_until_it_ends(Worker(url))`."""
+    """Runs a service that ends by itself, and stops it when time is up: `run_until_it_ends(Worker(url))`."""
 
     def run(service):
         timer = threading.Timer(patience, service.stop)
