@@ -219,7 +219,7 @@ class _Proof:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if lie_of(item) is None or report.skipped:
+        if not is_asked(item) or report.skipped:
             return report
         complaint = objection(item, report, call, told=bool(self._liar.told))
         if report.when == "teardown":  # of what a lie has left behind
