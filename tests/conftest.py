@@ -117,16 +117,18 @@ class UnackedConsumer:
         headers: Their headers.
     """
 
-    def __init__(self, patience, channel, queue, **options):
-        self.patience, self.channel, self.bodies, self.tags, self.headers = patience, channel, [], [], []
+    def __init__(self, wait_limit, channel, queue, **options):
+        self.wait_limit, self.channel = wait_limit, channel
+        self.bodies, self.tags, self.headers = [], [], []
         self.consumer_tag = channel.basic_consume(queue, self._on_delivery, **options)
 
     def wait_for(self, count):
         """The bodies, once at least so many messages were delivered."""
-        deadline = time.monotonic() + self.patience
+        __tracebackhide__ = True  # the failing line is the spec's
+        deadline = time.monotonic() + self.wait_limit
         while len(self.bodies) < count:
             if time.monotonic() > deadline:
-                pytest.fail(f"{count} message(s) expected within {self.patience:g} s, came: {self.bodies}")
+                pytest.fail(f"{count} message(s) expected within {self.wait_limit:g} s, came: {self.bodies}")
             self.channel.connection.process_data_events(time_limit=1)  # returns with the first event
         return self.bodies
 
@@ -137,9 +139,9 @@ class UnackedConsumer:
 
 
 @pytest.fixture
-def subscribe_without_ack(patience):
+def subscribe_without_ack(wait_limit):
     """A consumer that acks nothing: `subscribe_without_ack(channel, "orders").wait_for(2)` returns two bodies."""
-    return partial(UnackedConsumer, patience)
+    return partial(UnackedConsumer, wait_limit)
 
 
 @pytest.fixture
