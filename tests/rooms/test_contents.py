@@ -198,6 +198,55 @@ class TestSentence:
         assert markers or path.stem == "test_exercises"
 
 
+# What a learner searches with -k, and the chapter that teaches it.
+TERMS = {
+    "direct_exchange": "routing_key",
+    "fanout_exchange": "fanout",
+    "topic_exchange": "star hash",
+    "work_queues": "round_robin redelivered",
+    "fair_dispatch": "qos prefetch unacked",
+    "ack_and_nack": "unacked requeue delivery_tag multiple basic_recover nack",
+    "dead_letter_exchange": "dead_letter x_death reject",
+    "persistence": "durable persistent transient restart",
+    "rpc": "reply_to correlation_id timeout",
+    "declaring": "passive exclusive durable 406",
+    "deleting": "auto_delete if_unused if_empty",
+    "headers_exchange": "x_match",
+    "alternate_exchange": "alternate",
+    "exchange_to_exchange": "exchange",
+    "publisher_confirms": "confirm nack",
+    "unroutable_messages": "mandatory return unroutable",
+    "connections": "heartbeat reconnect",
+    "threads_and_channels": "channel delivery_tag thread",
+    "consumer_cancellation": "cancel",
+    "alarms": "blocked memory alarm",
+    "message_ttl": "ttl expire expiration",
+    "length_limits": "max_length drop_head reject_publish overflow",
+    "priority_queues": "priority",
+    "quorum_queues": "quorum delivery_limit",
+    "streams": "stream offset",
+    "single_active_consumer": "single_active consumer_priority",
+    "delayed_retry": "retry poison",
+    "permissions": "configure write read user_id",
+    "logins_and_vhosts": "vhost login",
+    "tls": "certificate",
+    "transactions": "commit rollback",
+}
+
+
+class TestTerms:
+    """The names are the concept catalogue: a term of the field is found by `pytest -k`."""
+
+    @pytest.mark.parametrize("slug", TERMS)
+    def test_are_found_in_the_chapter_that_teaches_them(self, slug):
+        """A catalogue in which the field's own words are missing is searched in vain."""
+        (path,) = [path for path in LESSONS if path.stem.partition("_")[2].partition("_")[2] == slug]
+        names = [f"{owner.name}::{function.name}".lower() for owner, function in specs_of(path)]
+
+        missing = [term for term in TERMS[slug].split() if not any(term in name for name in names)]
+        assert missing == [], f"{path.name}: name a class or a spec by these terms"
+
+
 def lies_named():
     """Each name in an `@lie(…)` of chapters and shelf, with the spec beside it."""
     for path in LESSONS + SHELF:

@@ -72,9 +72,13 @@ def another_broker(
 
 
 @pytest.fixture(scope="module")
-def disposable_broker(another_broker: Callable[..., Broker]) -> Broker:
-    """A second broker of the same kind, for one module: `stop()`, `kill()`, `start()` and `restart()` it."""
-    return another_broker()
+def disposable_broker(another_broker: Callable[..., Broker], lie: Lie | None) -> Broker:
+    """A second broker of the same kind, for one module: `stop()`, `kill()`, `start()` and `restart()` it.
+
+    It has no management API, which would make each stop five seconds longer; `control(…)` is rabbitmqctl. Only where it
+    is lied to it has one: each lie has a vhost of its own.
+    """
+    return another_broker(Configuration(management=lie is not None))
 
 
 @pytest.fixture(scope="module")
