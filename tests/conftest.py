@@ -298,3 +298,42 @@ def connect_as(vhost, request, route, patience):
     for connection in opened:
         if connection.is_open:
             connection.close()
+
+
+@pytest.fixture
+def dead_lettering_queue(channel):
+    """The queue `work`, behind `shop` and the key `order`; its dead letters go to `failures` and to the queue `failed`.
+
+    `shop` is a direct exchange and `failures` a fanout exchange.
+    """
+    channel.exchange_declare("failures", "fanout", durable=True)
+    channel.queue_declare("failed", durable=True)
+    channel.queue_bind("failed", "failures")
+    channel.exchange_declare("shop", "direct", durable=True)
+    channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "failures"})
+    channel.queue_bind("work", "shop", "order")
+    return "work"
+
+
+@pytest.fixture
+def reject(channel, dead_lettering_queue, get_without_ack):
+    """Publishes an order to `work` and rejects it there: `reject(message_id="7")`."""
+
+    def publish_and_reject(**properties):
+        channel.basic_publish("shop", "order", b"an order", pika.BasicProperties(**properties))
+        tag, _ = get_without_ack(channel, dead_lettering_queue)
+        channel.basic_reject(tag, requeue=False)
+
+    return publish_and_reject
+
+
+@pytest.fixture
+def rejected(reject, receive):
+    """A rejected order as it is delivered from `failed`: `rejected(message_id="7")`."""
+
+    def reject_and_receive(**properties):
+        reject(**properties)
+        (dead,) = receive("failed")
+        return dead
+
+    return reject_and_receive

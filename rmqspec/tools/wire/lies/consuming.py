@@ -45,7 +45,25 @@ def _the_other_scope(said: Said, _: Talk) -> Told:
     return said.but(global_qos=not said.method.global_qos) if said.method.prefetch_count else said
 
 
+def _one_unless_set(said: Said, talk: Talk) -> Told:
+    """Each channel begins with a prefetch of one."""
+    if said.name == "channel.open":
+        talk.memory["prefetch", said.channel] = "never set"
+    elif said.name == "basic.qos":
+        talk.memory["prefetch", said.channel] = "set"
+    elif said.name == "basic.qos-ok":
+        return None if talk.memory.pop(("asked", said.channel), False) else said
+    elif talk.memory.get(("prefetch", said.channel)) == "never set":
+        talk.memory["prefetch", said.channel] = "set"
+        talk.memory["asked", said.channel] = True
+        talk.to_broker(Said(said.channel, spec.Basic.Qos(prefetch_count=1)))
+    return said
+
+
 CONSUMING = (
+    Lie.of("default-prefetch-one", "A consumer that sets no prefetch has a prefetch of one.",
+           "channel.open basic.qos basic.qos-ok basic.consume",
+           _one_unless_set),
     Lie.of("prefetch-ignored", "A consumer is sent all there is.", "basic.qos", changed(prefetch_count=0)),
     Lie.of("prefetch-one-more", "A consumer is sent one more than it may hold.", "basic.qos", _one_more),
     Lie.of("prefetch-one", "A consumer is sent one message at a time.", "basic.qos", changed(prefetch_count=1)),

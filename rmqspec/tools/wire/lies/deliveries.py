@@ -50,6 +50,15 @@ def _property(name: str, change: Callable[[Any], Any]) -> Tell:
     return tell
 
 
+def _last_death_invented(said: Said, _: Talk) -> Told:
+    """The first death is also called the last one."""
+    names = ("reason", "queue", "exchange")
+    first = {name: said.headers[f"x-first-death-{name}"] for name in names if f"x-first-death-{name}" in said.headers}
+    last = {f"x-last-death-{name}": value for name, value in first.items()}
+    wrong = said.headers | last
+    return said if wrong == said.headers else said.having(headers=wrong)
+
+
 def _swapped(said: Said, talk: Talk) -> Told:
     """Two that follow each other change places; an odd one waits for the next."""
     place = said.channel, said.method.consumer_tag
@@ -124,6 +133,8 @@ DELIVERIES = (
            header_lost("x-first-death-queue", "x-first-death-reason", "x-first-death-exchange")),
     Lie.of("last-death-lost", "A dead letter does not say where it died last.", DELIVER,
            header_lost("x-last-death-queue", "x-last-death-reason", "x-last-death-exchange")),
+    Lie.of("last-death-invented", "A dead letter names a last death though the broker has no such header.", DELIVER,
+           _last_death_invented),
     Lie.of("delivery-count-lost", "A message does not say how often it came before.", DELIVER,
            header_lost("x-delivery-count", "x-acquired-count")),
     Lie.of("delivery-count-wrong", "A message says that it came once more than it has.", DELIVER,
