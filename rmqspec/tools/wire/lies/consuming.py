@@ -36,6 +36,13 @@ def _multiple(said: Said) -> bool:
     return bool(getattr(said.method, "multiple", False))  # basic.reject has none
 
 
+def _settled_when_sent(said: Said, _: Talk) -> Told:
+    """An ack that comes later is no error: it changes nothing."""
+    if hasattr(said.method, "no_ack"):
+        return said if said.method.no_ack else said.but(no_ack=True)
+    return None
+
+
 def _one_more(said: Said, _: Talk) -> Told:
     count = said.method.prefetch_count
     return said.but(prefetch_count=count + 1) if count else said
@@ -70,8 +77,9 @@ CONSUMING = (
     Lie.of("prefetch-scope-changed", "A prefetch of a consumer is the channel's, and the other way round.",
            "basic.qos",
            _the_other_scope),
-    Lie.of("acks-not-awaited", "What is sent counts as acknowledged.", "basic.consume basic.get",
-           changed(no_ack=True)),
+    Lie.of("acks-not-awaited", "What is sent counts as acknowledged.",
+           f"basic.consume basic.get basic.ack {NACKS}",
+           by_client(_settled_when_sent)),
     Lie.of("acks-awaited", "What needs no ack is kept until one comes.", "basic.consume basic.get",
            changed(no_ack=False)),
     Lie.of("consumer-exclusivity-lost", "An exclusive consumer is not alone.", CONSUME, changed(exclusive=False)),
