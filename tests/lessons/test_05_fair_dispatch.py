@@ -90,7 +90,7 @@ class TestBasicQosPrefetch:
     @behaviour("PREFETCH-01")
     @lie("prefetch-scope-changed")
     def test_applies_only_to_consumers_started_afterwards(self, channel, queue, drain, subscribe_without_ack):
-        """The commonest mistake: `basic.qos` after `basic.consume` does not change that consumer, and nothing says so."""
+        """The commonest mistake: `basic.qos` after `basic.consume` has no effect on that consumer, without an error."""
         channel.basic_qos(prefetch_count=1)
         first = subscribe_without_ack(channel, queue)
 

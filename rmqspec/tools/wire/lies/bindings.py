@@ -5,6 +5,11 @@ Source: https://www.rabbitmq.com/docs/exchanges, https://www.rabbitmq.com/docs/e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from pika import spec
+
 from rmqspec.tools.wire.lies.lie import Lie, Talk, Tell, Told, argument_lost, changed, ignored
 from rmqspec.tools.wire.said import Said
 
@@ -56,7 +61,33 @@ def _twice(said: Said, _: Talk) -> Told:
     return [said.but(routing_key="", nowait=True), said] if method.routing_key else said
 
 
+def _replaces(same: Callable[[Any], object]) -> Tell:
+    """A binding removes the one before it that is the same in this: its queue, or its exchange and key."""
+
+    def tell(said: Said, talk: Talk) -> Told:
+        if said.name == "queue.unbind-ok":  # the answer to an unbind: ours, or the client's
+            ours = talk.memory.get(("unbound", said.channel), 0)
+            talk.memory["unbound", said.channel] = max(0, ours - 1)
+            return None if ours else said
+        before = talk.memory.get(("bound", same(said.method)))
+        talk.memory["bound", same(said.method)] = said.method
+        if before is None or (before.queue, before.routing_key) == (said.method.queue, said.method.routing_key):
+            return said
+        talk.memory["unbound", said.channel] = talk.memory.get(("unbound", said.channel), 0) + 1
+        unbind = spec.Queue.Unbind(
+            queue=before.queue, exchange=before.exchange, routing_key=before.routing_key, arguments=before.arguments
+        )
+        return [Said(said.channel, unbind), said]
+
+    return tell
+
+
 BINDINGS = (
+    Lie.of("binding-takes-over", "A queue that is bound takes exchange and key from the queue before it.",
+           "queue.bind queue.unbind-ok",
+           _replaces(lambda method: (method.exchange, method.routing_key))),
+    Lie.of("one-binding-per-queue", "A queue has one binding, the last.", "queue.bind queue.unbind-ok",
+           _replaces(lambda method: method.queue)),
     Lie.of("binding-lost", "A queue is not bound.", "queue.bind", ignored),
     Lie.of("binding-key-lost", "A queue is bound with an empty key.", "queue.bind", changed(routing_key="")),
     Lie.of("binding-doubled", "A queue is bound with an empty key too.", "queue.bind", _twice),
