@@ -52,7 +52,7 @@ class TestMessage:
     def test_arrives_with_the_body_and_all_properties_that_were_published(
         self, channel, direct, bound_queue, receive, body
     ):
-        """Body and properties pass unread, but for a few: BCC, direct reply-to and a dead letter's expiration change."""
+        """Only BCC, a direct reply-to and the expiration of a dead letter are changed on the way."""
         queue = bound_queue(direct, "order")
 
         channel.basic_publish(direct, "order", body, PROPERTIES)

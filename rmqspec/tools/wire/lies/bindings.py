@@ -29,6 +29,24 @@ def _words(old: str, new: str) -> Tell:
     return tell
 
 
+def _glob(said: Said, _: Talk) -> Told:
+    """A star at the end of a word makes it match any word."""
+    key = said.method.routing_key
+    wrong = ".".join("*" if word.endswith("*") else word for word in key.split("."))
+    return said if wrong == key else said.but(routing_key=wrong)
+
+
+def _key_as_pattern(said: Said, talk: Talk) -> Told:
+    """A message whose key has a wildcard goes where the last key without one is bound."""
+    key = said.method.routing_key
+    if said.name == "basic.publish":
+        bound = talk.memory.get(said.method.exchange)
+        return said.but(routing_key=bound) if bound is not None and set("*#") & set(key) else said
+    if not set("*#") & set(key):
+        talk.memory[said.method.exchange] = key
+    return said
+
+
 def _match(old: str, new: str) -> Tell:
     def tell(said: Said, _: Talk) -> Told:
         arguments = said.method.arguments or {}
@@ -102,6 +120,10 @@ BINDINGS = (
     Lie.of("star-as-hash", "In a pattern * stands for any number of words.", BIND, _words("*", "#")),
     Lie.of("hash-as-star", "In a pattern # stands for one word.", BIND, _words("#", "*")),
     Lie.of("star-as-word", "In a pattern * stands for itself.", BIND, _words("*", "star")),
+    Lie.of("star-in-a-word-matches", "In a pattern a word with a * at its end stands for any word.", BIND, _glob),
+    Lie.of("key-wildcards-match", "A routing key with wildcards reaches queues that are bound with plain words.",
+           "queue.bind basic.publish",
+           _key_as_pattern),
     Lie.of("all-as-any", "One header that fits is enough.", BIND, _match("all", "any")),
     Lie.of("any-as-all", "Every header must fit.", BIND, _match("any", "all")),
     Lie.of("x-headers-count", "Headers that begin with x- are compared though they should not be.", BIND,

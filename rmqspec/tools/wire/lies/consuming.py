@@ -67,7 +67,14 @@ def _one_unless_set(said: Said, talk: Talk) -> Told:
     return said
 
 
+def _from_now_on(said: Said, _: Talk) -> Told:
+    """What waits in the queue is purged first."""
+    return [Said(said.channel, spec.Queue.Purge(queue=said.method.queue, nowait=True)), said]
+
+
 CONSUMING = (
+    Lie.of("consumer-from-now-on", "A consumer gets only messages that are published after it has started.", CONSUME,
+           _from_now_on),
     Lie.of("default-prefetch-one", "A consumer that sets no prefetch has a prefetch of one.",
            "channel.open basic.qos basic.qos-ok basic.consume",
            _one_unless_set),

@@ -6,6 +6,7 @@ Source: https://www.rabbitmq.com/docs/queues#message-ordering, https://www.rabbi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pika import BasicProperties, spec
@@ -70,6 +71,14 @@ def _swapped(said: Said, talk: Talk) -> Told:
     return [said.but(delivery_tag=kept.method.delivery_tag), kept.but(delivery_tag=said.method.delivery_tag)]
 
 
+def _to_the_first(said: Said, talk: Talk) -> Told:
+    """The consumer that got the first message gets all the others too."""
+    channel, tag = talk.memory.setdefault("first", (said.channel, said.method.consumer_tag))
+    if said.channel == channel:
+        return said
+    return replace(said.but(consumer_tag=tag), channel=channel)
+
+
 def _second_lost(said: Said, talk: Talk) -> Told:
     talk.memory["count"] = talk.memory.get("count", 0) + 1
     return said if talk.memory["count"] % 2 else None
@@ -104,6 +113,7 @@ DELIVERIES = (
     Lie.of("delivered-twice", "A message is handed out twice.", "basic.deliver", lambda said, _: [said, said]),
     Lie.of("deliveries-swapped", "Messages come in another order.", "basic.deliver", _swapped),
     Lie.of("delivery-lost", "A message does not reach its consumer.", "basic.deliver", lambda *_: None),
+    Lie.of("one-consumer-gets-all", "One consumer gets the messages of all others.", "basic.deliver", _to_the_first),
     Lie.of("second-delivery-lost", "Every second message does not reach its consumer.", "basic.deliver",
            _second_lost),
     Lie.of("body-repeated", "Every message has the body of the first.", DELIVER, _body_of_last),

@@ -73,6 +73,12 @@ def _committed(said: Said, talk: Talk) -> Told:
     return said
 
 
+def _no_empty_words(said: Said, _: Talk) -> Told:
+    key = said.method.routing_key
+    words = ".".join(word for word in key.split(".") if word)
+    return said if words == key else said.but(routing_key=words)
+
+
 def _history(said: Said, talk: Talk) -> Told:
     """Messages are remembered, and sent to each queue that is bound, on a channel that the client does not know."""
     if said.channel == OWN:
@@ -102,6 +108,7 @@ PUBLISHING = (
     Lie.of("second-message-lost", "Every second message goes nowhere, and is confirmed.", PUBLISH, _second_lost),
     Lie.of("exchange-ignored", "A message goes to the queue that has its key as name.", PUBLISH, _to_queue),
     Lie.of("key-lost", "The routing key of a message is empty.", PUBLISH, changed(routing_key="")),
+    Lie.of("empty-words-dropped", "An empty word of a routing key does not count.", PUBLISH, _no_empty_words),
     Lie.of("mandatory-lost", "What cannot be routed is dropped though it is mandatory.", PUBLISH,
            changed(mandatory=False)),
     Lie.of("mandatory-always", "What cannot be routed comes back though it is not mandatory.", PUBLISH,
