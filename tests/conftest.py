@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from pika.exceptions import (
     UnroutableError,
 )
 
-from rmqspec.client import Connection, Publisher
+from rmqspec.client import Connection, Publisher, connect
 from rmqspec.tools.broker.endpoint import random_login
 
 # For what one has minutes for: `--hypothesis-profile=thorough`.
@@ -337,3 +338,22 @@ def rejected(reject, receive):
         return dead
 
     return reject_and_receive
+
+
+@pytest.fixture(scope="module")
+def connected_while_it_stops(disposable_source):
+    """A channel whose connection is open when its broker stops: `with connected_while_it_stops() as channel:`.
+
+    So are the connections of applications. The channel is in confirm mode.
+    """
+
+    @contextmanager
+    def open_one():
+        connection = connect(disposable_source, "open while the broker stops")
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+        with suppress(AMQPConnectionError):  # pika notices only here that the broker has gone
+            connection.close()
+
+    return open_one

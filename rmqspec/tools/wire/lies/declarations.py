@@ -55,7 +55,15 @@ def _lost(name: str, what: str, *keys: str) -> Lie:
     return Lie.of(name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
 
 
+def _lazy(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    if said.method.passive or "x-queue-mode" in arguments or "x-queue-type" in arguments:
+        return said
+    return said.but(arguments=arguments | {"x-queue-mode": "lazy"})
+
+
 DECLARATIONS = (
+    Lie.of("always-lazy", "A classic queue whose mode was not declared is lazy.", "queue.declare", _lazy),
     _lost("dead-letter-exchange-lost", "The dead-letter exchange of a queue", "x-dead-letter-exchange"),
     _lost("dead-letter-key-lost", "The dead-letter routing key of a queue", "x-dead-letter-routing-key"),
     _lost("dead-letter-strategy-lost", "That dead letters go at least once", "x-dead-letter-strategy"),

@@ -94,6 +94,31 @@ def _body_of_last(said: Said, talk: Talk) -> Told:
     return said if first == said.body else said.having(body=first)
 
 
+def _replies_swapped(said: Said, talk: Talk) -> Told:
+    """Of two replies on a connection each has the body of the other."""
+    if said.properties is None or said.properties.correlation_id is None or said.properties.reply_to:
+        return said
+    first = talk.memory.pop("first", None)
+    if first is None:
+        talk.memory["first"] = said
+        return None
+    return [first.having(body=said.body), said.having(body=first.body)]
+
+
+def _claimed(said: Said, talk: Talk) -> Told:
+    """Whatever reply comes, it says that it answers the last request of this connection."""
+    if said.properties is None:
+        return said
+    if said.properties.reply_to:
+        if said.name == "basic.publish":
+            talk.memory["request"] = said.properties.correlation_id
+        return said
+    last = talk.memory.get("request")
+    if said.name == "basic.publish" or last is None or said.properties.correlation_id in (None, last):
+        return said
+    return said.having(correlation_id=last)
+
+
 def _reply_invented(said: Said, talk: Talk) -> Told:
     """Whoever asks is answered by the broker, with an empty reply."""
     if said.name == "basic.consume":
@@ -153,6 +178,10 @@ DELIVERIES = (
            _number(lambda offset: offset + 1, "x-stream-offset")),
     Lie.of("correlation-id-changed", "A message has another correlation id.", DELIVER,
            _property("correlation_id", lambda name: name[::-1] + "?")),
+    Lie.of("replies-swapped", "Two replies come with each other's body.", "basic.deliver", _replies_swapped),
+    Lie.of("correlation-id-of-last-request", "Every reply has the correlation id of the caller's last request.",
+           "basic.publish basic.deliver",
+           _claimed),
     Lie.of("delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),
     Lie.of("reply-invented", "A request is answered though nobody serves it.", "basic.consume basic.publish",
            _reply_invented),
