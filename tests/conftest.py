@@ -1,5 +1,6 @@
 """What specs need beside the plugin's fixtures: consumers that ack nothing, refusals, users; and the command line."""
 
+import json
 import os
 import signal
 import socket
@@ -341,15 +342,15 @@ def rejected(reject, receive):
 
 
 @pytest.fixture(scope="module")
-def connected_while_it_stops(disposable_source):
-    """A channel whose connection is open when its broker stops: `with connected_while_it_stops() as channel:`.
+def connect_to_disposable(disposable_source):
+    """Opens a channel in confirm mode on the disposable broker: `with connect_to_disposable() as channel:`.
 
-    So are the connections of applications. The channel is in confirm mode.
+    The broker may stop inside, as it may while an application is connected.
     """
 
     @contextmanager
     def open_one():
-        connection = connect(disposable_source, "open while the broker stops")
+        connection = connect(disposable_source, "of a disposable broker")
         channel = connection.channel()
         channel.confirm_delivery()
         yield channel
@@ -357,3 +358,21 @@ def connected_while_it_stops(disposable_source):
             connection.close()
 
     return open_one
+
+
+@pytest.fixture(scope="module")
+def disposable_vhost(disposable_source):
+    """The name of the vhost that is used on the disposable broker."""
+    return pika.URLParameters(disposable_source.urls[0]).virtual_host
+
+
+@pytest.fixture(scope="module")
+def list_queues(disposable_broker, disposable_vhost):
+    """Asks `rabbitmqctl list_queues`: `list_queues("messages_ram")["plain"]["messages_ram"]`. Statistics would lag."""
+
+    def ask(*columns):
+        arguments = ("-p", disposable_vhost, "--formatter", "json", "name", *columns)
+        rows = json.loads(disposable_broker.control("list_queues", *arguments))
+        return {row["name"]: row for row in rows}
+
+    return ask

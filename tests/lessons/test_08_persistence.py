@@ -17,11 +17,10 @@ Code: rmqspec/client/publisher.py, rmqspec/client/topology.py, rmqspec/orders/pr
 Reference: QDUR-01, QDUR-02, QDUR-04, QDUR-06…08, XDECL-16, XDECL-17, BIND-06, QDECL-07, QDECL-17, QDECL-18, QDEL-06
 """
 
-import json
 from contextlib import closing
 
 import pytest
-from pika import BasicProperties, DeliveryMode, URLParameters
+from pika import BasicProperties, DeliveryMode
 
 from rmqspec.orders import Completed, Failures, Producer, Worker, parse, sample_orders
 
@@ -37,9 +36,9 @@ TRANSIENT = BasicProperties(delivery_mode=DeliveryMode.Transient)
 
 
 @pytest.fixture(scope="module")
-def killed(disposable_broker, disposable_url, disposable_source, connected_while_it_stops):
+def killed(disposable_broker, disposable_url, disposable_source, connect_to_disposable):
     """The URL of a broker that was killed by `kill -9` and started again."""
-    with connected_while_it_stops() as channel:
+    with connect_to_disposable() as channel:
         channel.queue_declare("ledger", durable=True)
         for number in range(300):
             channel.basic_publish("", "ledger", b"%d" % number, PERSISTENT)
@@ -53,9 +52,9 @@ def killed(disposable_broker, disposable_url, disposable_source, connected_while
 
 
 @pytest.fixture(scope="module")
-def restarted(disposable_broker, killed, connected_while_it_stops):
+def restarted(disposable_broker, killed, connect_to_disposable):
     """The URL of a broker that was stopped and started again; before, it was killed: a kill sets `redelivered`."""
-    with connected_while_it_stops() as channel:
+    with connect_to_disposable() as channel:
         channel.exchange_declare("post", "direct", durable=True)
         for queue in ("never delivered", "mixed", "acked", "unacked", "routed"):
             channel.queue_declare(queue, durable=True)
@@ -83,7 +82,7 @@ class TestRestartedBroker:
         return restarted
 
     @behaviour("QDUR-01")
-    @lie("persistence-lost", "redelivered-always")
+    @lie("redelivered-always")
     def test_keeps_persistent_messages_of_durable_queues_as_not_redelivered(self, receive):
         """A consumer cannot tell that the broker was restarted: the message was never delivered before."""
         (delivery,) = receive("never delivered")
@@ -142,11 +141,9 @@ STORED = {"plain": {}, "transient": {}, "lazy": {"x-queue-mode": "lazy"}, "unack
 
 
 @pytest.fixture(scope="module")
-def stored(disposable_broker, disposable_source, connected_while_it_stops):
-    """What `rabbitmqctl list_queues` says of a queue: `stored("plain")["messages_ram"]`. Statistics would lag."""
-    columns = ("name", "messages", "messages_ram", "messages_unacknowledged_ram", "messages_persistent")
-    vhost = URLParameters(disposable_source.urls[0]).virtual_host
-    with connected_while_it_stops() as channel:
+def stored(connect_to_disposable, list_queues):
+    """What `rabbitmqctl list_queues` says of the filled queues: `stored["plain"]["messages_ram"]`."""
+    with connect_to_disposable() as channel:
         for queue, arguments in STORED.items():
             properties = TRANSIENT if queue == "transient" else PERSISTENT
             channel.queue_declare(queue, durable=True, arguments=arguments)
@@ -155,9 +152,7 @@ def stored(disposable_broker, disposable_source, connected_while_it_stops):
         for queue in ("unacked", "purged") * 3:
             channel.basic_get(queue)
         channel.queue_purge("purged")
-        output = disposable_broker.control("list_queues", "-p", vhost, "--formatter", "json", *columns)
-    rows = {row["name"]: row for row in json.loads(output)}
-    return rows.__getitem__
+        return list_queues("messages", "messages_ram", "messages_unacknowledged_ram", "messages_persistent")
 
 
 class TestClassicQueueStorage:
@@ -167,43 +162,43 @@ class TestClassicQueueStorage:
     @lie("made-persistent")
     def test_counts_persistent_messages_in_messages_persistent(self, stored):
         """An operator can see which messages a restart would lose: those that are not counted here."""
-        assert stored("plain")["messages"] == 10
-        assert stored("plain")["messages_persistent"] == 10
-        assert stored("transient")["messages"] == 10
-        assert stored("transient")["messages_persistent"] == 0
+        assert stored["plain"]["messages"] == 10
+        assert stored["plain"]["messages_persistent"] == 10
+        assert stored["transient"]["messages"] == 10
+        assert stored["transient"]["messages_persistent"] == 0
 
     @behaviour("QDEL-06")
     @lie("acks-not-awaited")
     def test_keeps_unacked_messages_in_memory_even_if_the_queue_is_purged(self, stored):
         """Each stays there until its ack: consumers with a large prefetch fill the memory of the broker."""
-        assert stored("unacked")["messages"] == 10
-        assert stored("unacked")["messages_unacknowledged_ram"] == 3
-        assert stored("purged")["messages"] == 3
-        assert stored("purged")["messages_unacknowledged_ram"] == 3
+        assert stored["unacked"]["messages"] == 10
+        assert stored["unacked"]["messages_unacknowledged_ram"] == 3
+        assert stored["purged"]["messages"] == 3
+        assert stored["purged"]["messages_unacknowledged_ram"] == 3
 
     @behaviour("QDECL-18")
     @rabbitmq(before="3.12")
     @lie("always-lazy")
     def test_keeps_all_waiting_messages_in_memory_before_3_12(self, stored):
         """Persistent messages are on disk as well, which frees no memory: it fills while consumers are away."""
-        assert stored("plain")["messages"] == 10
-        assert stored("plain")["messages_ram"] == 10
+        assert stored["plain"]["messages"] == 10
+        assert stored["plain"]["messages_ram"] == 10
 
     @behaviour("QDECL-18")
     @rabbitmq(before="3.12")
     @lie("queue-mode-lost")
     def test_keeps_no_waiting_message_of_a_lazy_queue_in_memory_before_3_12(self, stored):
         """With `x-queue-mode: lazy` a long queue cost disk and not memory."""
-        assert stored("lazy")["messages"] == 10
-        assert stored("lazy")["messages_ram"] == 0
+        assert stored["lazy"]["messages"] == 10
+        assert stored["lazy"]["messages_ram"] == 0
 
     @behaviour("QDECL-18")
     @rabbitmq(since="4.0")
     @lie("second-message-lost")
     def test_keeps_one_of_ten_waiting_messages_in_memory_since_4_0(self, stored):
         """Every classic queue behaves as lazy ones did, and `x-queue-mode` has no effect any more."""
-        assert stored("plain")["messages"] == 10
-        assert stored("plain")["messages_ram"] == 1
+        assert stored["plain"]["messages"] == 10
+        assert stored["plain"]["messages_ram"] == 1
 
 
 class TestProducer:
@@ -213,7 +208,7 @@ class TestProducer:
     def url(self, killed):
         return killed
 
-    @lie("persistence-lost")
+    @lie("second-message-lost")
     def test_loses_no_confirmed_order_when_the_broker_is_killed(self, orders, receive):
         """Each order for which `publish` has returned is completed after the broker has started again."""
         orders.start(lambda source: Worker(source, failures=Failures(rate=0.0)))

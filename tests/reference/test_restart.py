@@ -18,9 +18,9 @@ PERSISTENT = BasicProperties(delivery_mode=DeliveryMode.Persistent)
 
 
 @pytest.fixture(scope="module")
-def killed(disposable_broker, disposable_url, connected_while_it_stops):
+def killed(disposable_broker, disposable_url, connect_to_disposable):
     """The URL of a broker that was killed by `kill -9` and started again."""
-    with connected_while_it_stops() as channel:
+    with connect_to_disposable() as channel:
         for queue in ("unacked", "never delivered"):
             channel.queue_declare(queue, durable=True)
             channel.basic_publish("", queue, b"letter", PERSISTENT)
@@ -32,9 +32,9 @@ def killed(disposable_broker, disposable_url, connected_while_it_stops):
 
 
 @pytest.fixture(scope="module")
-def restarted(disposable_broker, killed, connected_while_it_stops):
+def restarted(disposable_broker, killed, connect_to_disposable):
     """The URL of the same broker after it was stopped and started again."""
-    with connected_while_it_stops() as channel:
+    with connect_to_disposable() as channel:
         channel.exchange_declare("transient", "direct", durable=False)
         channel.queue_declare("private", durable=True, exclusive=True)
 
@@ -50,7 +50,7 @@ class TestKilledBroker:
         return killed
 
     @behaviour("QDUR-07")
-    @lie("acks-not-awaited")
+    @lie("persistence-lost")
     def test_delivers_unacked_persistent_messages_again(self, receive):
         """Neither consumer nor broker could requeue the message. It was on disk all the time."""
         (delivery,) = receive("unacked")
