@@ -95,7 +95,7 @@ class TestUnackedMessages:
 
     @behaviour("ORDER-05")
     @lie("acks-not-awaited", "redelivered-lost")
-    def test_are_delivered_to_another_consumer_with_redelivered_true_if_theirs_dies(
+    def test_are_delivered_to_another_consumer_marked_redelivered_if_their_consumer_dies(
         self, connect, queue, publish, receive, subscribe_without_ack, cut
     ):
         """The flag is a warning: the dead consumer may have done a part of the work, or all of it."""

@@ -224,7 +224,9 @@ class TestWorker:
 
     @lie("acks-not-awaited")
     @pytest.mark.parametrize("moment", ["took", "completed"], ids=["before_the_work", "before_the_ack"])
-    def test_leaves_its_order_unacked_when_it_crashes(self, moment, source, order, receive, run_until_it_ends):
+    def test_leaves_its_order_unacked_to_be_redelivered_when_it_crashes(
+        self, moment, source, order, receive, run_until_it_ends
+    ):
         """The order is redelivered to another worker. Acked on arrival, it would be lost with the worker."""
         with pytest.raises(Crash):
             run_until_it_ends(Worker(source, say=crash_at(moment)))

@@ -5,9 +5,9 @@ written to disk; a transient message in the same queue is lost. Messages that we
 messages are delivered again. A publisher knows that a persistent message is safe when it is confirmed. A transient
 message is confirmed too, as soon as it is in its queue, and that says nothing about a restart.
 
-How safe? `kill -9` ends the broker process and leaves the operating system and its files alone, and so do these specs.
-They say nothing about a loss of power: a classic queue need not have forced its files to the disk when it confirms, and
-it stores a message on one node only. For that, use a quorum queue.
+How safe? These specs end the broker process by `kill -9`. What it has written to its files survives that, because the
+operating system goes on. A loss of power is another matter: a classic queue of 3.10 forces its files to the disk before
+it confirms (fsync), one of 4.3 does not, and it is on one node only. Against a loss of power, use a quorum queue.
 
 Memory is another matter. Before 3.12 a classic queue kept its waiting messages in memory as well, unless it was lazy;
 since then every classic queue keeps them on disk. In the order system all queues are durable, all messages persistent.

@@ -64,7 +64,7 @@ class TestKilledWorker:
     """Exercise 2: kill a worker with kill -9 while it works."""
 
     @lie("redelivered-lost")
-    def test_leaves_its_order_to_another_worker(self, run, orders):
+    def test_leaves_its_order_to_be_redelivered_to_another_worker(self, run, orders):
         """The worker sends nothing more. RabbitMQ sees that its connection ends, and the order is unacked."""
         orders.producer.publish(next(sample_orders(1)))
         first = run("demo", "worker", "1", "--work-time", "600")
@@ -85,7 +85,7 @@ class TestTwoWorkers:
         return start(["logs"], *(("worker", name, "--failure-rate", "0", "--work-time", "0.02") for name in "12"))
 
     @lie("delivered-twice")
-    def test_share_the_orders_between_them(self, run, processes):
+    def test_complete_ten_orders_between_them_each_exactly_once(self, run, processes):
         """Nobody divides the work: each worker gets the next order when it has acked the one before."""
         logs, first, second = processes
 
@@ -109,7 +109,7 @@ class TestFailedOrders:
         return start(["logs"], ["worker", "--failure-rate", "0.5", "--seed", "7", "--work-time", "0"])
 
     @lie("dead-letter-exchange-lost")
-    def test_are_exactly_those_in_orders_failed(self, run, processes, receive, drain):
+    def test_are_all_in_orders_failed_and_no_other_orders_are(self, run, processes, receive, drain):
         """With the same seed the same orders fail, so it is known beforehand which orders must be there."""
         doomed = [order for order in sample_orders(12, 7) if Failures(0.5, 7).hits(order.order_id)]
         assert 0 < len(doomed) < 12
