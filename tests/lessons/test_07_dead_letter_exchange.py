@@ -150,7 +150,7 @@ class TestWorker:
     """Our worker: orders that fail, and messages that are not orders."""
 
     @lie("dead-letter-exchange-lost")
-    def test_rejects_failed_orders_to_orders_failed(self, orders, receive):
+    def test_rejects_failed_orders_which_are_dead_lettered_to_orders_failed(self, orders, receive):
         """Acknowledged, a failed order would be gone. Requeued, it would fail again and again without end."""
         (order,) = sample_orders(1)
         orders.producer.publish(order)
