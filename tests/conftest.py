@@ -376,3 +376,17 @@ def list_queues(disposable_broker, disposable_vhost):
         return {row["name"]: row for row in rows}
 
     return ask
+
+
+@pytest.fixture
+def drain_when_ready(channel, drain, eventually):
+    """Waits until a queue has so many ready messages, and fetches them: `drain_when_ready("work", 3)`.
+
+    A requeued message is ready a moment after its channel or connection has closed.
+    """
+
+    def wait(queue, count):
+        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, count)
+        return drain(queue)
+
+    return wait

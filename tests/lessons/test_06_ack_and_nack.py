@@ -42,23 +42,12 @@ def consumer(connection, queue):
     return channel
 
 
-@pytest.fixture
-def wait_and_drain(channel, queue, drain, eventually):
-    """Waits until so many messages are ready, and fetches them: a requeued message is ready a moment later."""
-
-    def wait(count):
-        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, count)
-        return drain(queue)
-
-    return wait
-
-
 class TestUnackedMessages:
     """RabbitMQ: messages that were delivered and not yet acked."""
 
     @behaviour("CHAN-10")
     @lie("acks-not-awaited")
-    def test_are_requeued_when_the_connection_closes(self, connect, queue, wait_and_drain):
+    def test_are_requeued_when_the_connection_closes(self, connect, queue, drain_when_ready):
         """A consumer that crashes cannot say so. RabbitMQ sees only that its connection is gone, and that is enough."""
         crashing = connect()
         channel = crashing.channel()
@@ -66,7 +55,7 @@ class TestUnackedMessages:
 
         crashing.close()
 
-        assert sorted(wait_and_drain(3)) == [b"first", b"second", b"third"]
+        assert sorted(drain_when_ready("work", 3)) == [b"first", b"second", b"third"]
 
     @behaviour("NACK-04", "ORDER-10")
     @lie("redelivered-lost", "redelivered-always")
@@ -92,11 +81,11 @@ class TestUnackedMessages:
 
     @behaviour("ORDER-06")
     @lie("recover-ignored")
-    def test_are_all_requeued_on_basic_recover(self, consumer, wait_and_drain):
+    def test_are_all_requeued_on_basic_recover(self, consumer, drain_when_ready):
         """A consumer that has lost track of its work returns all of it at once, and need not close its channel."""
         consumer.basic_recover(requeue=True)
 
-        assert wait_and_drain(3) == [b"first", b"second", b"third"]
+        assert drain_when_ready("work", 3) == [b"first", b"second", b"third"]
 
 
 class TestBasicAck:
@@ -104,24 +93,24 @@ class TestBasicAck:
 
     @behaviour("ACK-05")
     @lie("ack-multiple-always")
-    def test_removes_only_the_message_with_its_delivery_tag(self, consumer, wait_and_drain):
+    def test_removes_only_the_message_with_its_delivery_tag(self, consumer, drain_when_ready):
         """Messages are acked one by one and in any order: the second may be done while the first is not."""
         consumer.basic_ack(delivery_tag=2)
 
         consumer.close()
 
-        assert wait_and_drain(2) == [b"first", b"third"]
+        assert drain_when_ready("work", 2) == [b"first", b"third"]
 
     @behaviour("ACK-02")
     @lie("ack-multiple-lost")
-    def test_with_multiple_removes_all_messages_up_to_its_delivery_tag(self, queue, consumer, wait_and_drain):
+    def test_with_multiple_removes_all_messages_up_to_its_delivery_tag(self, queue, consumer, drain_when_ready):
         """One ack for a hundred messages saves traffic. Messages with a higher delivery tag stay unacked."""
         consumer.basic_get(queue)
 
         consumer.basic_ack(delivery_tag=2, multiple=True)
 
         consumer.close()
-        assert wait_and_drain(1) == [b"third"]
+        assert drain_when_ready("work", 1) == [b"third"]
 
 
 class TestBasicNack:
@@ -129,21 +118,21 @@ class TestBasicNack:
 
     @behaviour("NACK-01", "ORDER-01")
     @lie("requeue-discards")
-    def test_with_requeue_returns_the_message_to_the_front_of_the_queue(self, consumer, wait_and_drain):
+    def test_with_requeue_returns_the_message_to_the_front_of_the_queue(self, consumer, drain_when_ready):
         """For work that cannot be done now. The message may be delivered again at once, even to the same consumer."""
         consumer.basic_nack(delivery_tag=1, requeue=True)
 
-        assert wait_and_drain(2) == [b"first", b"third"]
+        assert drain_when_ready("work", 2) == [b"first", b"third"]
 
     @behaviour("NACK-01")
     @lie("discard-requeues")
-    def test_without_requeue_deletes_the_message(self, consumer, wait_and_drain):
+    def test_without_requeue_deletes_the_message(self, consumer, drain_when_ready):
         """Only a dead-letter exchange would keep it; this queue names none."""
         consumer.basic_nack(delivery_tag=1, requeue=False)
 
         consumer.close()
 
-        assert wait_and_drain(2) == [b"second", b"third"]
+        assert drain_when_ready("work", 2) == [b"second", b"third"]
 
 
 class TestAutoAck:
@@ -151,7 +140,7 @@ class TestAutoAck:
 
     @behaviour("GET-02")
     @lie("acks-awaited")
-    def test_does_not_requeue_messages_when_the_channel_closes(self, connection, queue, wait_and_drain):
+    def test_does_not_requeue_messages_when_the_channel_closes(self, connection, queue, drain_when_ready):
         """A message is acked when it is sent, so a crash before the work loses it, and nobody is notified."""
         auto_ack = connection.channel()
         auto_ack.basic_get(queue, auto_ack=True)
@@ -161,7 +150,7 @@ class TestAutoAck:
         auto_ack.close()
         manual_ack.close()
 
-        assert wait_and_drain(2) == [b"second", b"third"]
+        assert drain_when_ready("work", 2) == [b"second", b"third"]
 
 
 class TestUnknownDeliveryTag:

@@ -28,32 +28,21 @@ def consumer(connection, queue):
     return channel
 
 
-@pytest.fixture
-def wait_and_drain(channel, queue, drain, eventually):
-    """Waits until so many messages are ready, and fetches them: a requeued message is ready a moment later."""
-
-    def wait(count):
-        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, count)
-        return drain(queue)
-
-    return wait
-
-
 class TestRequeue:
     """RabbitMQ: unacked messages that return to their queue."""
 
     @behaviour("CHAN-09")
     @lie("acks-not-awaited")
-    def test_returns_all_unacked_messages_when_the_channel_closes(self, consumer, wait_and_drain):
+    def test_returns_all_unacked_messages_when_the_channel_closes(self, consumer, drain_when_ready):
         """The connection may stay open: an application that loses one channel loses no message."""
         consumer.close()
 
-        assert sorted(wait_and_drain(3)) == [b"first", b"second", b"third"]
+        assert sorted(drain_when_ready("work", 3)) == [b"first", b"second", b"third"]
 
     @behaviour("NACK-02")
     @lie("nack-multiple-lost")
-    def test_by_nack_with_multiple_returns_messages_in_their_original_order(self, consumer, wait_and_drain):
+    def test_by_nack_with_multiple_returns_messages_in_their_original_order(self, consumer, drain_when_ready):
         """A consumer that stops returns all that it has not begun by one nack."""
         consumer.basic_nack(delivery_tag=2, multiple=True, requeue=True)
 
-        assert wait_and_drain(3) == [b"first", b"second", b"third"]
+        assert drain_when_ready("work", 3) == [b"first", b"second", b"third"]
