@@ -52,9 +52,9 @@ class Process:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def waits_for(self, words, count=1):
+    def waits_for(self, words, count=1, within=None):
         """Returns when so many lines with these words have come; the wait ends with the line, not with a poll."""
-        deadline = time.monotonic() + self.within
+        deadline = time.monotonic() + (within or self.within)
         with self._news:
             while len(found := [line for line in self.lines if words in line]) < count:
                 left = deadline - time.monotonic()

@@ -132,7 +132,7 @@ ORDER = '{"order_id": "7", "customer": "Ada", "items": [{"sku": "mouse", "quanti
 
 NOT_ORDERS = {
     "nothing": ("", "body: Invalid JSON: EOF while parsing"),
-    "ten_megabytes_of_nothing": (" " * 10**7, "body: Invalid JSON: EOF while parsing"),
+    "a_megabyte_of_nothing": (" " * 10**6, "body: Invalid JSON: EOF while parsing"),
     "prose": ("two mice, please", "body: Invalid JSON: expected ident"),
     "half_an_order": (ORDER[:40], "body: Invalid JSON: EOF while parsing"),
     "too_deep": ("[" * 1000, "body: Invalid JSON: recursion limit exceeded"),
