@@ -1,5 +1,6 @@
 """What specs need beside the plugin's fixtures: consumers that ack nothing, refusals, users; and the command line."""
 
+import json
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from pika.exceptions import (
     UnroutableError,
 )
 
-from rmqspec.client import Connection, Publisher
+from rmqspec.client import Connection, Publisher, connect
 from rmqspec.tools.broker.endpoint import random_login
 
 # For what one has minutes for: `--hypothesis-profile=thorough`.
@@ -50,9 +52,9 @@ class Process:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def waits_for(self, words, count=1):
+    def waits_for(self, words, count=1, within=None):
         """Returns when so many lines with these words have come; the wait ends with the line, not with a poll."""
-        deadline = time.monotonic() + self.within
+        deadline = time.monotonic() + (within or self.within)
         with self._news:
             while len(found := [line for line in self.lines if words in line]) < count:
                 left = deadline - time.monotonic()
@@ -300,3 +302,93 @@ def connect_as(vhost, request, route, patience):
     for connection in opened:
         if connection.is_open:
             connection.close()
+
+
+@pytest.fixture
+def dead_lettering_queue(channel):
+    """The queue `work`, behind `shop` and the key `order`; its dead letters go to `failures` and to the queue `failed`.
+
+    `shop` is a direct exchange and `failures` a fanout exchange.
+    """
+    channel.exchange_declare("failures", "fanout", durable=True)
+    channel.queue_declare("failed", durable=True)
+    channel.queue_bind("failed", "failures")
+    channel.exchange_declare("shop", "direct", durable=True)
+    channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "failures"})
+    channel.queue_bind("work", "shop", "order")
+    return "work"
+
+
+@pytest.fixture
+def reject(channel, dead_lettering_queue, get_without_ack):
+    """Publishes an order to `work` and rejects it there: `reject(message_id="7")`."""
+
+    def publish_and_reject(**properties):
+        channel.basic_publish("shop", "order", b"an order", pika.BasicProperties(**properties))
+        tag, _ = get_without_ack(channel, dead_lettering_queue)
+        channel.basic_reject(tag, requeue=False)
+
+    return publish_and_reject
+
+
+@pytest.fixture
+def rejected(reject, receive):
+    """A rejected order as it is delivered from `failed`: `rejected(message_id="7")`."""
+
+    def reject_and_receive(**properties):
+        reject(**properties)
+        (dead,) = receive("failed")
+        return dead
+
+    return reject_and_receive
+
+
+@pytest.fixture(scope="module")
+def connect_to_disposable(disposable_source):
+    """Opens a channel in confirm mode on the disposable broker: `with connect_to_disposable() as channel:`.
+
+    The broker may stop inside, as it may while an application is connected.
+    """
+
+    @contextmanager
+    def open_one():
+        connection = connect(disposable_source, "of a disposable broker")
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+        with suppress(AMQPConnectionError):  # pika notices only here that the broker has gone
+            connection.close()
+
+    return open_one
+
+
+@pytest.fixture(scope="module")
+def disposable_vhost(disposable_source):
+    """The name of the vhost that is used on the disposable broker."""
+    return pika.URLParameters(disposable_source.urls[0]).virtual_host
+
+
+@pytest.fixture(scope="module")
+def list_queues(disposable_broker, disposable_vhost):
+    """Asks `rabbitmqctl list_queues`: `list_queues("messages_ram")["plain"]["messages_ram"]`. Statistics would lag."""
+
+    def ask(*columns):
+        arguments = ("-p", disposable_vhost, "--formatter", "json", "name", *columns)
+        rows = json.loads(disposable_broker.control("list_queues", *arguments))
+        return {row["name"]: row for row in rows}
+
+    return ask
+
+
+@pytest.fixture
+def drain_when_ready(channel, drain, eventually):
+    """Waits until a queue has so many ready messages, and fetches them: `drain_when_ready("work", 3)`.
+
+    A requeued message is ready a moment after its channel or connection has closed.
+    """
+
+    def wait(queue, count):
+        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, count)
+        return drain(queue)
+
+    return wait

@@ -1,36 +1,155 @@
-"""Where classic queues keep messages: memory, disk, and lazy queues by version.
+"""Classic queues: the arguments and policies of their storage, and what is in memory.
 
-A message that waits costs memory, or disk, or both, and which of them it is has changed with every major version. Up to
-3.11 a classic queue held in memory whatever fitted, and an operator with long queues turned them lazy, by an argument
-or a policy, so that they lay on disk. Since then every classic queue lives on disk and holds but a few messages in
-memory; the word lazy is still taken, and does nothing. What stays is the argument in a thousand declarations: it still
-counts when two programs declare one queue. The order system never set it, and has nothing to change.
+Before 3.12 the mode lazy kept waiting messages on disk and out of memory. Since then every classic queue does so: mode
+and version are accepted by some versions and refused by others, and compared when a queue is declared again.
 
 Spec: https://www.rabbitmq.com/docs/classic-queues
-Code: rmqspec/orders/topology.py, rmqspec/client/topology.py
+Reference: QDECL-08, QDECL-11, QDECL-17, QDECL-18, QQDECL-02, POLICY-01, POLICY-03
 """
 
-import json
-from contextlib import closing
-
 import pytest
-from pika import BasicProperties, DeliveryMode, URLParameters
+from pika import BasicProperties, DeliveryMode
 
-from rmqspec.client import connect
 from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 # A broker of its own is started here: ten seconds on a busy machine, more on a slow one.
 pytestmark = pytest.mark.timeout(180)
 
 LAZY = {"x-queue-mode": "lazy"}
-IN_43 = pytest.mark.rabbitmq(since="4.3")
+
+
+@pytest.fixture
+def declare(refusal):
+    """Declares the durable queue `work` with these arguments, and returns how the broker answered: `declare(LAZY)`."""
+
+    def with_arguments(arguments):
+        return refusal(lambda channel: channel.queue_declare("work", durable=True, arguments=arguments))
+
+    return with_arguments
+
+
+class TestQueueVersion:
+    """RabbitMQ: the argument `x-queue-version` and the policy `queue-version` of a classic queue."""
+
+    @behaviour("QDECL-17", "QDECL-11", "CHAN-03")
+    @lie("queue-version-lost")
+    @pytest.mark.parametrize(
+        ("version", "reason"),
+        [
+            pytest.param(1, "unsupported queue version '1'", id="one", marks=rabbitmq(since="4.3")),
+            pytest.param(3, "unsupported queue version '3'", id="three"),
+            pytest.param("2", "expected integer", id="text"),
+        ],
+    )
+    def test_that_is_unsupported_closes_the_channel_with_406(self, declare, version, reason):
+        """Since 4.3 a program that declares version 1 does not start, although its queue exists."""
+        said = declare({"x-queue-version": version})
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert reason in said.text
+
+    @behaviour("QDECL-17")
+    @rabbitmq(before="4.3")
+    @lie("storage-arguments-refused")
+    def test_1_is_accepted_before_4_3(self, declare, channel, drain):
+        """Find and remove this argument before an upgrade to 4.3, which refuses it."""
+        said = declare({"x-queue-version": 1})
+
+        assert said.code == 0
+        channel.basic_publish("", "work", b"letter")
+        assert drain("work") == [b"letter"]
+
+    @behaviour("QDECL-17")
+    @lie("message-lost")
+    @pytest.mark.parametrize("version", [1, 2], ids=["one", "two"])
+    def test_is_accepted_in_a_policy(self, broker, vhost, channel, drain, version):
+        """Even 4.3 accepts 1 in a policy, and refuses it as an argument. In 4.x version 2 is used in any case."""
+        broker.management.set_policy(vhost, "version", "^work$", {"queue-version": version})
+        channel.queue_declare("work", durable=True)
+
+        channel.basic_publish("", "work", b"letter")
+
+        assert drain("work") == [b"letter"]
+
+
+class TestQueueMode:
+    """RabbitMQ: the argument `x-queue-mode` and the policy `queue-mode`."""
+
+    @behaviour("QDECL-18", "CHAN-03")
+    @rabbitmq(before="4.3")
+    @lie("queue-mode-lost")
+    @pytest.mark.parametrize("mode", ["lasy", 1], ids=["misspelt", "number"])
+    def test_that_is_unknown_closes_the_channel_with_406_before_4_3(self, declare, mode):
+        """Treated as the default, a misspelt `lazy` would fill the memory that it was to save."""
+        said = declare({"x-queue-mode": mode})
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "x-queue-mode" in said.text
+
+    @behaviour("QDECL-18")
+    @rabbitmq(since="4.3")
+    @lie("storage-arguments-refused")
+    @pytest.mark.parametrize("mode", ["lazy", "lasy", 1], ids=["lazy", "misspelt", "number"])
+    def test_is_not_checked_since_4_3(self, declare, channel, drain, mode):
+        """The argument has no effect any more. The release notes of 4.3 announce a refusal, which does not come."""
+        said = declare({"x-queue-mode": mode})
+
+        assert said.code == 0
+        channel.basic_publish("", "work", b"letter")
+        assert drain("work") == [b"letter"]
+
+    @behaviour("QQDECL-02", "CHAN-03")
+    @lie("queue-mode-lost")
+    @pytest.mark.parametrize("queue_type", ["quorum", "stream"])
+    def test_lazy_of_a_quorum_queue_or_stream_closes_the_channel_with_406(self, declare, queue_type):
+        """A declaration that is changed to another queue type has to lose this argument."""
+        said = declare(LAZY | {"x-queue-type": queue_type})
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert f"of queue type rabbit_{queue_type}_queue" in said.text
+
+    @behaviour("QDECL-18")
+    @lie(None, because="a policy is set over HTTP, and lies are told on AMQP connections")
+    def test_that_is_unknown_is_refused_with_400_in_a_policy(self, broker, vhost):
+        """4.3 checks the policy although it does not check the argument, and neither has an effect."""
+        broker.management.set_policy(vhost, "spare", "^work$", {"queue-mode": "lazy"})
+
+        with pytest.raises(ManagementError, match="not a valid queue-mode") as error:
+            broker.management.set_policy(vhost, "spare", "^work$", {"queue-mode": "lasy"})
+
+        assert error.value.status == 400
+
+
+class TestRedeclare:
+    """RabbitMQ: `queue.declare` of a classic queue that exists, with other arguments for its storage."""
+
+    @behaviour("QDECL-08", "QDECL-18", "CHAN-03")
+    @lie("precondition-hidden")
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [({}, LAZY), (LAZY, {}), ({}, {"x-queue-mode": "default"}), ({}, {"x-queue-version": 2})],
+        ids=["lazy_added", "lazy_removed", "default_added", "version_added"],
+    )
+    def test_with_another_mode_or_version_closes_the_channel_with_406(self, channel, declare, before, after):
+        """They are compared even where they have no effect: to remove `lazy`, the queue must be made anew."""
+        channel.queue_declare("work", durable=True, arguments=before)
+
+        said = declare(after)
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "inequivalent arg 'x-queue-" in said.text
+
 
 # Ten messages go into each of these queues; a policy makes those lazy whose names end in `policy`.
-FILLED = {
-    "plain": {},
+STORED = {
     "transient": {},
     "version_two": {"x-queue-version": 2},
     "lazy": LAZY,
@@ -41,185 +160,56 @@ FILLED = {
 
 
 @pytest.fixture(scope="module")
-def kept(disposable_broker, disposable_source):
-    """What a queue says of itself: `kept("lazy", "messages_ram")`. It was asked itself: statistics lag by seconds."""
-    keys = ("name", "messages", "messages_ram", "messages_unacknowledged_ram", "messages_persistent")
-    vhost = URLParameters(disposable_source.urls[0]).virtual_host
-    disposable_broker.management.set_policy(vhost, "lazy", "policy$", {"queue-mode": "lazy"})
-    with closing(connect(disposable_source, "where queues keep messages")) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
-        for name, arguments in (FILLED | {"held": {}, "purged": {}}).items():
-            mode = DeliveryMode.Transient if "transient" in name else DeliveryMode.Persistent
-            channel.queue_declare(name, durable=True, arguments=arguments)
+def in_memory(disposable_broker, disposable_vhost, connect_to_disposable, list_queues):
+    """How many of the ten messages of each queue are in memory: `in_memory["lazy"]`."""
+    disposable_broker.management.set_policy(disposable_vhost, "lazy", "policy$", {"queue-mode": "lazy"})
+    with connect_to_disposable() as channel:
+        for queue, arguments in STORED.items():
+            mode = DeliveryMode.Transient if "transient" in queue else DeliveryMode.Persistent
+            channel.queue_declare(queue, durable=True, arguments=arguments)
             for _ in range(10):
-                channel.basic_publish("", name, b"letter", BasicProperties(delivery_mode=mode))
-        for name in ("held", "purged") * 3:
-            channel.basic_get(name)
-        channel.queue_purge("purged")
-        rows = json.loads(disposable_broker.control("list_queues", "-p", vhost, "--formatter", "json", *keys))
-    told = {row["name"]: row for row in rows}
-    return lambda name, *keys: tuple(told[name][key] for key in keys)
+                channel.basic_publish("", queue, b"letter", BasicProperties(delivery_mode=mode))
+        rows = list_queues("messages", "messages_ram")
+    return {queue: f"{row['messages_ram']} of {row['messages']}" for queue, row in rows.items()}
 
 
-@pytest.fixture
-def refused(refusal):
-    """What the broker says to the declaration of `work` with these arguments, and what it costs: `refused(LAZY)`."""
-    return lambda given: refusal(lambda careless: careless.queue_declare("work", durable=True, arguments=given))
-
-
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
-
-    @behaviour("QDECL-17", "QDECL-11", "CHAN-03")
-    @pytest.mark.parametrize(
-        ("version", "reason"),
-        [
-            pytest.param(1, "unsupported queue version '1'", marks=IN_43, id="one"),
-            pytest.param(3, "unsupported queue version '3'", id="three"),
-            pytest.param("2", "expected integer", id="text"),
-        ],
-    )
-    @lie("queue-version-lost")
-    def test_refuses_an_unknown_version(self, channel, refused, version, reason):
-        """Version one is gone in 4.3: a program that declares it does not start, though its queue is still there."""
-        channel.queue_declare("known", durable=True, arguments={"x-queue-version": 2})
-
-        said = refused({"x-queue-version": version})
-
-        assert (said.code, said.closed) == (406, "channel")
-        assert reason in said.text
-
-    @behaviour("QDECL-17")
-    @pytest.mark.rabbitmq(before="4.3")
-    @lie("look-at-empty")
-    def test_takes_version_one(self, channel, drain):
-        """What is to be upgraded to 4.3 can be found before: it is the last argument that still says one."""
-        channel.queue_declare("work", durable=True, arguments={"x-queue-version": 1})
-
-        channel.basic_publish("", "work", b"letter")
-
-        assert drain("work") == [b"letter"]
-
-    @behaviour("QDECL-18", "CHAN-03")
-    @pytest.mark.rabbitmq(before="4.3")
-    @pytest.mark.parametrize("mode", ["lasy", 1], ids=["misspelt", "number"])
-    @lie("queue-mode-lost")
-    def test_refuses_an_unknown_mode(self, refused, mode):
-        """Taken for the default, a misspelt `lazy` fills the memory that it was meant to spare."""
-        said = refused({"x-queue-mode": mode})
-
-        assert (said.code, said.closed) == (406, "channel")
-        assert "x-queue-mode" in said.text
+class TestClassicQueueMemory:
+    """RabbitMQ: how many of ten waiting messages are in memory, as `rabbitmqctl list_queues` shows it."""
 
     @behaviour("QDECL-18")
-    @pytest.mark.rabbitmq(since="4.3")
-    @pytest.mark.parametrize("mode", ["lazy", "lasy", 1], ids=["lazy", "misspelt", "number"])
-    @lie("look-at-empty")
-    def test_takes_anything_for_a_mode(self, channel, drain, mode):
-        """Nobody reads it any more, so nobody checks it; release notes that announce a refusal are wrong."""
-        channel.queue_declare("work", durable=True, arguments={"x-queue-mode": mode})
-
-        channel.basic_publish("", "work", b"letter")
-
-        assert drain("work") == [b"letter"]
-
-    @behaviour("QDECL-08", "QDECL-18", "CHAN-03")
-    @pytest.mark.parametrize(
-        ("was", "becomes"),
-        [({}, LAZY), (LAZY, {}), ({}, {"x-queue-mode": "default"}), ({}, {"x-queue-version": 2})],
-        ids=["lazy_later", "lazy_no_more", "default_named", "version_named"],
-    )
-    @lie("mistake-costs-connection")
-    def test_refuses_to_change_storage(self, channel, refused, was, becomes):
-        """It is compared even where it does nothing: who tidies up after the upgrade must make the queue anew."""
-        channel.queue_declare("work", durable=True, arguments=was)
-
-        said = refused(becomes)
-
-        assert (said.code, said.closed) == (406, "channel")
-        assert "inequivalent arg 'x-queue-" in said.text
-        assert channel.queue_declare("work", durable=True, arguments=was).method.queue == "work"
-
-    @behaviour("QQDECL-02", "CHAN-03")
-    @pytest.mark.parametrize("queue_type", ["quorum", "stream"])
-    @lie("queue-mode-lost")
-    def test_refuses_lazy_to_other_types(self, channel, refused, queue_type):
-        """They have no memory to spare: a declaration that is moved to them has to lose the argument."""
-        channel.queue_declare("moved", durable=True, arguments={"x-queue-type": queue_type})
-
-        said = refused(LAZY | {"x-queue-type": queue_type})
-
-        assert (said.code, said.closed) == (406, "channel")
-        assert f"of queue type rabbit_{queue_type}_queue" in said.text
-
-    @behaviour("QDECL-18")
-    def test_checks_the_mode_in_a_policy(self, broker, vhost):
-        """4.3 checks here what it no longer checks in a declaration, and obeys neither."""
-        broker.management.set_policy(vhost, "spare", "^work$", {"queue-mode": "lazy"})
-
-        with pytest.raises(ManagementError, match="not a valid queue-mode") as error:
-            broker.management.set_policy(vhost, "spare", "^work$", {"queue-mode": "lasy"})
-
-        assert error.value.status == 400
-
-    @behaviour("QDECL-17")
-    @pytest.mark.parametrize("version", [1, 2], ids=["one", "two"])
-    @lie("look-at-empty")
-    def test_takes_version_from_policy(self, broker, vhost, channel, drain, version):
-        """Even 4.3 takes one from a policy, which it refuses as an argument; in 4.x two is used all the same."""
-        broker.management.set_policy(vhost, "version", "^work$", {"queue-version": version})
-        channel.queue_declare("work", durable=True)
-
-        channel.basic_publish("", "work", b"letter")
-
-        assert drain("work") == [b"letter"]
-
-
-class TestMemory:
-    """How many of ten waiting messages are in memory; the queues were asked themselves, and no statistics."""
-
-    @behaviour("QDECL-18")
-    @pytest.mark.rabbitmq(before="3.12")
-    @pytest.mark.parametrize("name", ["plain", "transient", "version_two"])
-    @lie("second-message-lost")
-    def test_holds_all_of_what_is_not_lazy(self, kept, name):
-        """Persistent ones are on disk as well, but that frees nothing: when consumers stay away, memory fills."""
-        assert kept(name, "messages", "messages_ram") == (10, 10)
+    @rabbitmq(before="3.12")
+    @lie("always-lazy")
+    def test_keeps_all_messages_that_are_not_in_a_lazy_queue_before_3_12(self, in_memory):
+        """Transient or persistent, version 1 or 2: while consumers are away, the memory fills."""
+        assert in_memory["transient"] == "10 of 10"
+        assert in_memory["version_two"] == "10 of 10"
 
     @behaviour("QDECL-18", "POLICY-01")
-    @pytest.mark.rabbitmq(before="3.12")
-    @pytest.mark.parametrize("name", ["lazy", "lazy_transient", "lazy_by_policy"])
-    @lie("second-message-lost")
-    def test_holds_nothing_of_what_is_lazy(self, kept, name):
-        """Transient ones go to disk too, and are lost at a restart all the same: slow and unsafe at once."""
-        assert kept(name, "messages", "messages_ram") == (10, 0)
+    @rabbitmq(before="3.12")
+    @lie("queue-mode-lost")
+    def test_keeps_no_message_of_a_queue_that_is_lazy_by_argument_or_policy_before_3_12(self, in_memory):
+        """Transient messages go to disk too, and are lost at a restart all the same: slow and unsafe at once."""
+        assert in_memory["lazy"] == "0 of 10"
+        assert in_memory["lazy_transient"] == "0 of 10"
+        assert in_memory["lazy_by_policy"] == "0 of 10"
 
     @behaviour("QDECL-18", "POLICY-03")
-    @pytest.mark.rabbitmq(before="3.12")
-    @lie("queue-mode-lost")
-    def test_prefers_an_argument_of_mode(self, kept):
-        """A queue whose program says `default` cannot be made lazy by an operator, who sees the policy applied."""
-        assert kept("default_against_policy", "messages", "messages_ram") == (10, 10)
+    @rabbitmq(before="3.12")
+    @lie("arguments-lost")
+    def test_obeys_the_argument_default_against_a_policy_lazy_before_3_12(self, in_memory):
+        """An operator sees that the policy is applied to the queue, and it does not make the queue lazy."""
+        assert in_memory["default_against_policy"] == "10 of 10"
 
     @behaviour("QDECL-18")
-    @pytest.mark.rabbitmq(since="4.0")
-    @pytest.mark.parametrize("name", FILLED)
+    @rabbitmq(since="4.0")
     @lie("second-message-lost")
-    def test_holds_one_message_of_any_queue(self, kept, name):
-        """What lazy mode was for is now true of all queues, and whatever argument or policy says changes nothing."""
-        assert kept(name, "messages", "messages_ram") == (10, 1)
-
-    @behaviour("QDUR-02")
-    @lie("queue-durability-lost")
-    def test_counts_persistent_messages(self, kept):
-        """In memory or not says nothing of safety: only these are still there after a restart."""
-        assert kept("plain", "messages", "messages_persistent") == (10, 10)
-        assert kept("transient", "messages", "messages_persistent") == (10, 0)
-
-    @behaviour("QDEL-06")
-    @lie("purge-ignored")
-    def test_holds_what_consumers_hold(self, kept):
-        """A delivery stays in memory until its ack, and no purge frees it: a large prefetch undoes every lazy queue."""
-        assert kept("held", "messages", "messages_unacknowledged_ram") == (10, 3)
-        assert kept("purged", "messages", "messages_unacknowledged_ram") == (3, 3)
+    def test_keeps_one_message_whatever_argument_and_policy_say_since_4_0(self, in_memory):
+        """Every classic queue behaves as lazy ones did; mode and version make no difference."""
+        assert in_memory == {
+            "transient": "1 of 10",
+            "version_two": "1 of 10",
+            "lazy": "1 of 10",
+            "lazy_transient": "1 of 10",
+            "lazy_by_policy": "1 of 10",
+            "default_against_policy": "1 of 10",
+        }

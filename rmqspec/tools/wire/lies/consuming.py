@@ -36,6 +36,13 @@ def _multiple(said: Said) -> bool:
     return bool(getattr(said.method, "multiple", False))  # basic.reject has none
 
 
+def _settled_when_sent(said: Said, _: Talk) -> Told:
+    """An ack that comes later is no error: it changes nothing."""
+    if hasattr(said.method, "no_ack"):
+        return said if said.method.no_ack else said.but(no_ack=True)
+    return None
+
+
 def _one_more(said: Said, _: Talk) -> Told:
     count = said.method.prefetch_count
     return said.but(prefetch_count=count + 1) if count else said
@@ -45,15 +52,41 @@ def _the_other_scope(said: Said, _: Talk) -> Told:
     return said.but(global_qos=not said.method.global_qos) if said.method.prefetch_count else said
 
 
+def _one_unless_set(said: Said, talk: Talk) -> Told:
+    """Each channel begins with a prefetch of one."""
+    if said.name == "channel.open":
+        talk.memory["prefetch", said.channel] = "never set"
+    elif said.name == "basic.qos":
+        talk.memory["prefetch", said.channel] = "set"
+    elif said.name == "basic.qos-ok":
+        return None if talk.memory.pop(("asked", said.channel), False) else said
+    elif talk.memory.get(("prefetch", said.channel)) == "never set":
+        talk.memory["prefetch", said.channel] = "set"
+        talk.memory["asked", said.channel] = True
+        talk.to_broker(Said(said.channel, spec.Basic.Qos(prefetch_count=1)))
+    return said
+
+
+def _from_now_on(said: Said, _: Talk) -> Told:
+    """What waits in the queue is purged first."""
+    return [Said(said.channel, spec.Queue.Purge(queue=said.method.queue, nowait=True)), said]
+
+
 CONSUMING = (
+    Lie.of("consumer-from-now-on", "A consumer gets only messages that are published after it has started.", CONSUME,
+           _from_now_on),
+    Lie.of("default-prefetch-one", "A consumer that sets no prefetch has a prefetch of one.",
+           "channel.open basic.qos basic.qos-ok basic.consume",
+           _one_unless_set),
     Lie.of("prefetch-ignored", "A consumer is sent all there is.", "basic.qos", changed(prefetch_count=0)),
     Lie.of("prefetch-one-more", "A consumer is sent one more than it may hold.", "basic.qos", _one_more),
     Lie.of("prefetch-one", "A consumer is sent one message at a time.", "basic.qos", changed(prefetch_count=1)),
     Lie.of("prefetch-scope-changed", "A prefetch of a consumer is the channel's, and the other way round.",
            "basic.qos",
            _the_other_scope),
-    Lie.of("acks-not-awaited", "What is sent counts as acknowledged.", "basic.consume basic.get",
-           changed(no_ack=True)),
+    Lie.of("acks-not-awaited", "What is sent counts as acknowledged.",
+           f"basic.consume basic.get basic.ack {NACKS}",
+           by_client(_settled_when_sent)),
     Lie.of("acks-awaited", "What needs no ack is kept until one comes.", "basic.consume basic.get",
            changed(no_ack=False)),
     Lie.of("consumer-exclusivity-lost", "An exclusive consumer is not alone.", CONSUME, changed(exclusive=False)),

@@ -11,6 +11,9 @@ from rmqspec.tools.wire.said import Said
 __all__ = ["DECLARATIONS"]
 
 
+NO_VERSION = 3  # of the storage of classic queues
+
+
 def _type(old: str, new: str) -> Tell:
     def tell(said: Said, _: Talk) -> Told:
         declares = said.method.type == old and not said.method.passive
@@ -55,7 +58,26 @@ def _lost(name: str, what: str, *keys: str) -> Lie:
     return Lie.of(name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
 
 
+def _lazy(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    if said.method.passive or "x-queue-mode" in arguments or "x-queue-type" in arguments:
+        return said
+    return said.but(arguments=arguments | {"x-queue-mode": "lazy"})
+
+
+def _refused(said: Said, _: Talk) -> Told:
+    """The broker refuses a version that there is not."""
+    arguments = said.method.arguments or {}
+    storage = {"x-queue-mode", "x-queue-version"} & set(arguments)
+    if not storage or arguments.get("x-queue-version") == NO_VERSION:
+        return said
+    return said.but(arguments=arguments | {"x-queue-version": NO_VERSION})
+
+
 DECLARATIONS = (
+    Lie.of("storage-arguments-refused", "A queue whose mode or version is declared is refused.", "queue.declare",
+           _refused),
+    Lie.of("always-lazy", "A classic queue whose mode was not declared is lazy.", "queue.declare", _lazy),
     _lost("dead-letter-exchange-lost", "The dead-letter exchange of a queue", "x-dead-letter-exchange"),
     _lost("dead-letter-key-lost", "The dead-letter routing key of a queue", "x-dead-letter-routing-key"),
     _lost("dead-letter-strategy-lost", "That dead letters go at least once", "x-dead-letter-strategy"),

@@ -6,6 +6,7 @@ Source: https://www.rabbitmq.com/docs/queues#message-ordering, https://www.rabbi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pika import BasicProperties, spec
@@ -50,6 +51,15 @@ def _property(name: str, change: Callable[[Any], Any]) -> Tell:
     return tell
 
 
+def _last_death_invented(said: Said, _: Talk) -> Told:
+    """The first death is also called the last one."""
+    names = ("reason", "queue", "exchange")
+    first = {name: said.headers[f"x-first-death-{name}"] for name in names if f"x-first-death-{name}" in said.headers}
+    last = {f"x-last-death-{name}": value for name, value in first.items()}
+    wrong = said.headers | last
+    return said if wrong == said.headers else said.having(headers=wrong)
+
+
 def _swapped(said: Said, talk: Talk) -> Told:
     """Two that follow each other change places; an odd one waits for the next."""
     place = said.channel, said.method.consumer_tag
@@ -59,6 +69,14 @@ def _swapped(said: Said, talk: Talk) -> Told:
         return None
     # The client sees the tags in order, and each message under the other's.
     return [said.but(delivery_tag=kept.method.delivery_tag), kept.but(delivery_tag=said.method.delivery_tag)]
+
+
+def _to_the_first(said: Said, talk: Talk) -> Told:
+    """The consumer that got the first message gets all the others too."""
+    channel, tag = talk.memory.setdefault("first", (said.channel, said.method.consumer_tag))
+    if said.channel == channel:
+        return said
+    return replace(said.but(consumer_tag=tag), channel=channel)
 
 
 def _second_lost(said: Said, talk: Talk) -> Told:
@@ -74,6 +92,31 @@ def _body_of_last(said: Said, talk: Talk) -> Told:
     """Everybody gets the first message again."""
     first = talk.memory.setdefault("body", said.body)
     return said if first == said.body else said.having(body=first)
+
+
+def _replies_swapped(said: Said, talk: Talk) -> Told:
+    """Of two replies on a connection each has the body of the other."""
+    if said.properties is None or said.properties.correlation_id is None or said.properties.reply_to:
+        return said
+    first = talk.memory.pop("first", None)
+    if first is None:
+        talk.memory["first"] = said
+        return None
+    return [first.having(body=said.body), said.having(body=first.body)]
+
+
+def _claimed(said: Said, talk: Talk) -> Told:
+    """Whatever reply comes, it says that it answers the last request of this connection."""
+    if said.properties is None:
+        return said
+    if said.properties.reply_to:
+        if said.name == "basic.publish":
+            talk.memory["request"] = said.properties.correlation_id
+        return said
+    last = talk.memory.get("request")
+    if said.name == "basic.publish" or last is None or said.properties.correlation_id in (None, last):
+        return said
+    return said.having(correlation_id=last)
 
 
 def _reply_invented(said: Said, talk: Talk) -> Told:
@@ -95,6 +138,7 @@ DELIVERIES = (
     Lie.of("delivered-twice", "A message is handed out twice.", "basic.deliver", lambda said, _: [said, said]),
     Lie.of("deliveries-swapped", "Messages come in another order.", "basic.deliver", _swapped),
     Lie.of("delivery-lost", "A message does not reach its consumer.", "basic.deliver", lambda *_: None),
+    Lie.of("one-consumer-gets-all", "One consumer gets the messages of all others.", "basic.deliver", _to_the_first),
     Lie.of("second-delivery-lost", "Every second message does not reach its consumer.", "basic.deliver",
            _second_lost),
     Lie.of("body-repeated", "Every message has the body of the first.", DELIVER, _body_of_last),
@@ -124,6 +168,8 @@ DELIVERIES = (
            header_lost("x-first-death-queue", "x-first-death-reason", "x-first-death-exchange")),
     Lie.of("last-death-lost", "A dead letter does not say where it died last.", DELIVER,
            header_lost("x-last-death-queue", "x-last-death-reason", "x-last-death-exchange")),
+    Lie.of("last-death-invented", "A dead letter names a last death though the broker has no such header.", DELIVER,
+           _last_death_invented),
     Lie.of("delivery-count-lost", "A message does not say how often it came before.", DELIVER,
            header_lost("x-delivery-count", "x-acquired-count")),
     Lie.of("delivery-count-wrong", "A message says that it came once more than it has.", DELIVER,
@@ -132,6 +178,10 @@ DELIVERIES = (
            _number(lambda offset: offset + 1, "x-stream-offset")),
     Lie.of("correlation-id-changed", "A message has another correlation id.", DELIVER,
            _property("correlation_id", lambda name: name[::-1] + "?")),
+    Lie.of("replies-swapped", "Two replies come with each other's body.", "basic.deliver", _replies_swapped),
+    Lie.of("correlation-id-of-last-request", "Every reply has the correlation id of the caller's last request.",
+           "basic.publish basic.deliver",
+           _claimed),
     Lie.of("delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),
     Lie.of("reply-invented", "A request is answered though nobody serves it.", "basic.consume basic.publish",
            _reply_invented),

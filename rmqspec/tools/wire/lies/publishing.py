@@ -15,6 +15,7 @@ from rmqspec.tools.wire.said import Said
 __all__ = ["PUBLISHING", "flipped"]
 
 PUBLISH = "basic.publish"
+OWN = 2000  # a channel that no client opens
 NOWHERE = "a queue that nobody has"
 
 
@@ -72,11 +73,42 @@ def _committed(said: Said, talk: Talk) -> Told:
     return said
 
 
+def _no_empty_words(said: Said, _: Talk) -> Told:
+    key = said.method.routing_key
+    words = ".".join(word for word in key.split(".") if word)
+    return said if words == key else said.but(routing_key=words)
+
+
+def _history(said: Said, talk: Talk) -> Told:
+    """Messages are remembered, and sent to each queue that is bound, on a channel that the client does not know."""
+    if said.channel == OWN:
+        return None  # what the broker says there
+    if said.name == "basic.publish":
+        talk.memory.setdefault(said.method.exchange, []).append(said)
+        return said
+    if said.name != "queue.bind" or not (past := talk.memory.get(said.method.exchange)):
+        return said
+    if not talk.memory.get(OWN):
+        talk.memory[OWN] = True
+        talk.to_broker(Said(OWN, spec.Channel.Open()))
+    for message in past:
+        publish = spec.Basic.Publish(exchange="", routing_key=said.method.queue)
+        talk.to_broker(Said(OWN, publish, message.properties, message.body))
+    return said
+
+
 PUBLISHING = (
+    Lie.of("history-delivered", "A queue that is bound gets messages from before.",
+           "basic.publish queue.bind channel.open-ok channel.close",
+           _history),
+    Lie.of("key-in-lower-case", "The case of a routing key does not count.", PUBLISH,
+           lambda said, _: said if said.method.routing_key.islower() or not said.method.routing_key
+           else said.but(routing_key=said.method.routing_key.lower())),
     Lie.of("message-lost", "A message goes nowhere, and is confirmed.", PUBLISH, _sent_astray),
     Lie.of("second-message-lost", "Every second message goes nowhere, and is confirmed.", PUBLISH, _second_lost),
     Lie.of("exchange-ignored", "A message goes to the queue that has its key as name.", PUBLISH, _to_queue),
     Lie.of("key-lost", "The routing key of a message is empty.", PUBLISH, changed(routing_key="")),
+    Lie.of("empty-words-dropped", "An empty word of a routing key does not count.", PUBLISH, _no_empty_words),
     Lie.of("mandatory-lost", "What cannot be routed is dropped though it is mandatory.", PUBLISH,
            changed(mandatory=False)),
     Lie.of("mandatory-always", "What cannot be routed comes back though it is not mandatory.", PUBLISH,
