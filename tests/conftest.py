@@ -142,6 +142,47 @@ def subscribe_without_ack(patience):
     return partial(UnackedConsumer, patience)
 
 
+class ConfirmLog:
+    """A channel in confirm mode, and what the broker says of its publishes. pika's blocking channel keeps that to itself.
+
+    Attributes:
+        channel: Publish on it.
+        methods: What came, in its order: "Basic.Ack", "Basic.Nack", "Basic.Return".
+        acked: The numbers of the publishes that were acked; the first publish of a channel is number 1.
+        nacked: Of those that were nacked.
+    """
+
+    def __init__(self, patience, connection):
+        self.channel, self._patience = connection.channel(), patience
+        self.methods, self.acked, self.nacked = [], [], []
+        self.channel._impl.confirm_delivery(self._on_confirm)
+        self.channel._impl.add_on_return_callback(lambda *returned: self.methods.append(returned[1].NAME))
+
+    def wait_for(self, count):
+        """Returns when so many publishes were acked or nacked."""
+        deadline = time.monotonic() + self._patience
+        while len(self.acked) + len(self.nacked) < count:
+            if time.monotonic() > deadline:
+                said = f"acked: {self.acked}, nacked: {self.nacked}"
+                pytest.fail(f"{count} confirm(s) expected within {self._patience:g} s, came: {said}")
+            self.channel.connection.process_data_events(time_limit=1)
+
+    def _on_confirm(self, frame):
+        method = frame.method
+        self.methods.append(method.NAME)
+        settled = self.acked if isinstance(method, pika.spec.Basic.Ack) else self.nacked
+        earlier = range(1, method.delivery_tag) if method.multiple else ()
+        settled += [number for number in earlier if number not in {*self.acked, *self.nacked}]
+        settled.append(method.delivery_tag)
+        self.channel.connection.call_later(0, lambda: None)  # an event: `process_data_events` returns
+
+
+@pytest.fixture
+def confirm_log(patience):
+    """What the broker says of each publish: `confirm_log(connection)`; see `ConfirmLog`."""
+    return partial(ConfirmLog, patience)
+
+
 @pytest.fixture
 def get_without_ack():
     """`basic.get` of a message that must be there: `get_without_ack(channel, "orders")` is its tag and its body."""
