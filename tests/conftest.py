@@ -143,7 +143,7 @@ def subscribe_without_ack(patience):
 
 
 class ConfirmLog:
-    """A channel in confirm mode, and what the broker says of its publishes. pika's blocking channel keeps that to itself.
+    """A channel in confirm mode, and what the broker says of its publishes; pika's blocking channel keeps that secret.
 
     Attributes:
         channel: Publish on it.
@@ -181,6 +181,16 @@ class ConfirmLog:
 def confirm_log(patience):
     """What the broker says of each publish: `confirm_log(connection)`; see `ConfirmLog`."""
     return partial(ConfirmLog, patience)
+
+
+@pytest.fixture
+def send_method():
+    """Sends what pika has no call for: `send_method(channel, spec.Basic.Publish(…), properties, body)`."""
+
+    def send(channel, method, properties=None, body=b""):
+        channel._impl._send_method(method, None if properties is None else (properties, body))
+
+    return send
 
 
 @pytest.fixture

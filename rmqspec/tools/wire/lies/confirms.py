@@ -5,7 +5,7 @@ Source: https://www.rabbitmq.com/docs/confirms#publisher-confirms
 
 from __future__ import annotations
 
-from pika import spec
+from pika import BasicProperties, spec
 
 from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, by_broker, changed, ignored, swallowed
 from rmqspec.tools.wire.said import Said
@@ -55,6 +55,16 @@ def _first_swallowed(said: Said, talk: Talk) -> Told:
     return said.but(multiple=False) if said.method.multiple else said
 
 
+def _returned(said: Said, talk: Talk) -> Told:
+    """The client gets a return, and the broker the message."""
+    method = said.method
+    if not method.mandatory:
+        return said
+    returned = spec.Basic.Return(NO_ROUTE, "NO_ROUTE", method.exchange, method.routing_key)
+    talk.to_client(Said(said.channel, returned, said.properties or BasicProperties(), said.body, by_broker=True))
+    return [said]
+
+
 def _return_late(said: Said, talk: Talk) -> Told:
     """What was returned is confirmed first."""
     kept = talk.memory.setdefault(said.channel, [])
@@ -80,6 +90,7 @@ CONFIRMS = (
     Lie.of("confirm-multiple-lost", "A confirm is for one message, never for all before it.", ACK,
            by_broker(changed(multiple=False))),
     Lie.of("confirm-mode-ignored", "Who asks for confirms gets none.", "confirm.select", ignored),
+    Lie.of("routed-returned", "A mandatory message is returned though a queue has it.", "basic.publish", _returned),
     Lie.of("return-swallowed", "What cannot be routed does not come back.", "basic.return", swallowed),
     Lie.of("return-late", "What cannot be routed comes back behind its confirm.",
            "basic.return basic.ack basic.nack",
