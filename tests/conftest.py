@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -23,7 +24,8 @@ from pika.exceptions import (
 )
 
 from rmqspec.client import Connection, Publisher
-from rmqspec.tools.broker.endpoint import random_login
+from rmqspec.tools.broker.endpoint import Endpoint, random_login
+from rmqspec.tools.wire import Proxy
 
 # For what one has minutes for: `--hypothesis-profile=thorough`.
 settings.register_profile("thorough", max_examples=300, stateful_step_count=50, deadline=None)
@@ -245,6 +247,31 @@ def cut():
             connection.process_data_events()
 
     return die
+
+
+@pytest.fixture
+def proxy(url):
+    """Stands in the way to this test's vhost, and harms the connections that lead through it: `proxy.half_open()`."""
+    broker = Endpoint.parse(url)
+    with Proxy(broker.host, broker.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied_connection(proxy, url, patience):
+    """A connection through `proxy` without heartbeats: it does not notice what is done to it until it is used."""
+    connection = Connection(pika.URLParameters(f"{proxy.url(url)}?heartbeat=0"))
+    connection.patience = patience
+    yield connection
+    proxy.cut()
+    with suppress(AMQPConnectionError):
+        connection.close()
+
+
+@pytest.fixture
+def agreed_heartbeat():
+    """The heartbeat interval that a connection of pika uses, in seconds; it has no public name for it."""
+    return lambda connection: connection._impl.params.heartbeat
 
 
 class Refusal(NamedTuple):

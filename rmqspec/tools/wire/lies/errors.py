@@ -89,4 +89,8 @@ ERRORS = (
     Lie.of("vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
     Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
+    Lie.of("heartbeat-longer", "A broker sends heartbeats later than was agreed.", "connection.tune-ok",
+           lambda said, _: said.but(heartbeat=30 * said.method.heartbeat) if said.method.heartbeat else said),
+    Lie.of("heartbeat-forced", "A broker expects a heartbeat each second from a client that has agreed on none.",
+           "connection.tune-ok", lambda said, _: said if said.method.heartbeat else said.but(heartbeat=1)),
 )  # fmt: skip
