@@ -307,6 +307,22 @@ def refusal(connection):
 
 
 @pytest.fixture
+def closed_connection():
+    """The error with which the broker closes a connection: `closed_connection(connection, lambda channel: …)`."""
+
+    def make(connection, mistake):
+        mistake(connection.channel())
+        connection.process_data_events(time_limit=5)
+
+    def of(connection, mistake):
+        with pytest.raises(ConnectionClosedByBroker) as error:
+            make(connection, mistake)
+        return error.value
+
+    return of
+
+
+@pytest.fixture
 def lookup(refusal):
     """Asks by a passive declare whether something "exists" or is "missing": `lookup("queue", "work")`."""
 

@@ -8,7 +8,7 @@ Reference: PUB-01, PUB-03
 """
 
 import pytest
-from pika import BasicProperties, exceptions, spec
+from pika import BasicProperties, spec
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -42,19 +42,18 @@ class TestImmediatePublish:
 
     @behaviour("PUB-03")
     @lie("connection-code-changed")
-    def test_closes_the_connection_with_540(self, connect, send_method, channel, drain):
+    def test_closes_the_connection_with_540(self, connect, send_method, closed_connection, channel, drain):
         """RabbitMQ dropped the flag in version 3.0: an old client that still sets it loses all of its channels."""
         connection = connect()
-        publisher = connection.channel()
         sibling = connection.channel()
-
         publish = spec.Basic.Publish(exchange="amq.direct", routing_key="order", immediate=True)
-        send_method(publisher, publish, BasicProperties(), b"lost")
-        with pytest.raises(exceptions.ConnectionClosedByBroker) as error:
-            connection.process_data_events(time_limit=10)
 
-        assert error.value.reply_code == 540
-        assert error.value.reply_text == "NOT_IMPLEMENTED - immediate=true"
+        said = closed_connection(
+            connection, lambda publisher: send_method(publisher, publish, BasicProperties(), b"lost")
+        )
+
+        assert said.reply_code == 540
+        assert said.reply_text == "NOT_IMPLEMENTED - immediate=true"
         assert sibling.is_closed
         channel.basic_publish("amq.direct", "order", b"kept, on another connection")
         assert drain("orders") == [b"kept, on another connection"]
