@@ -45,6 +45,22 @@ def _the_other_scope(said: Said, _: Talk) -> Told:
     return said.but(global_qos=not said.method.global_qos) if said.method.prefetch_count else said
 
 
+def _unacked_settled(said: Said, talk: Talk) -> Told:
+    """Deliveries of the connection are noted, and all acked by a purge; what their consumers say later is not told."""
+    tags = talk.memory.setdefault("tags", {})
+    if said.name == "queue.purge":
+        unacked = [place for place, settled in tags.items() if not settled]
+        for channel, tag in unacked:
+            tags[channel, tag] = True
+            talk.to_broker(Said(channel, spec.Basic.Ack(tag)))
+        return [said] if unacked else said
+    if said.name in {"basic.deliver", "basic.get-ok"}:
+        tags[said.channel, said.method.delivery_tag] = False
+    elif not said.by_broker and tags.get((said.channel, said.method.delivery_tag)):
+        return None
+    return said
+
+
 CONSUMING = (
     Lie.of("prefetch-ignored", "A consumer is sent all there is.", "basic.qos", changed(prefetch_count=0)),
     Lie.of("prefetch-one-more", "A consumer is sent one more than it may hold.", "basic.qos", _one_more),
@@ -79,6 +95,8 @@ CONSUMING = (
            by_client(changed(multiple=True))),
     Lie.of("nack-multiple-lost", "A nack is for one message, never for all before it.", "basic.nack",
            by_client(changed(multiple=False))),
+    Lie.of("purge-takes-unacked", "A purge deletes what consumers have not acknowledged, too.",
+           "queue.purge basic.deliver basic.get-ok basic.ack basic.nack basic.reject", _unacked_settled),
     Lie.of("recover-ignored", "What a channel wants again does not come.", "basic.recover", ignored),
     Lie.of("look-at-empty", "A queue says that it is empty.", "basic.get", ignored),
 )  # fmt: skip

@@ -41,6 +41,19 @@ def _queue_anew(said: Said, talk: Talk) -> Told:
     return [said]
 
 
+def _missing_refused(said: Said, talk: Talk) -> Told:
+    """Known are the exchanges that this connection has declared."""
+    name = said.method.exchange
+    known = talk.memory.setdefault("known", set())
+    if said.name == "exchange.declare":
+        known.add(name)
+        return said
+    if name in known:
+        known.discard(name)
+        return said
+    return said.but(exchange="amq.direct")  # which no client may delete: 403
+
+
 def _answers_swapped(said: Said, talk: Talk) -> Told:
     """Of two questions that were asked at once the second is answered first."""
     asked = talk.memory.setdefault(said.channel, [])
@@ -139,6 +152,8 @@ DECLARATIONS = (
            "exchange.declare", _exchange_anew),
     Lie.of("exchange-look-declares", "Who looks for an exchange makes one.", "exchange.declare", _not_passive),
     Lie.of("exchange-delete-ignored", "A deleted exchange is still there.", "exchange.delete", ignored),
+    Lie.of("deleting-the-missing-refused", "To delete an exchange that is not there is an error.",
+           "exchange.declare exchange.delete", _missing_refused),
     Lie.of("exchange-deleted-in-use", "An exchange is deleted though it is bound.", "exchange.delete",
            changed(if_unused=False)),
 )  # fmt: skip
