@@ -306,6 +306,34 @@ def refusal(connection):
     return of
 
 
+class HeadersExchange:
+    """The headers exchange `parcels`, for specs about which binding matches which message."""
+
+    name = "parcels"
+
+    def __init__(self, channel):
+        self._channel = channel
+        channel.exchange_declare(self.name, "headers", durable=True)
+
+    def bind(self, *arguments):
+        """The name of a new queue, bound once for each of these tables: `bind({"x-match": "any", "shop": "Ada"})`."""
+        queue = self._channel.queue_declare("", exclusive=True).method.queue
+        for table in arguments:
+            self._channel.queue_bind(queue, self.name, arguments=table)
+        return queue
+
+    def publish(self, **headers):
+        """Publishes a message for each body: `publish(urgent={"speed": "high"})`."""
+        for body, table in headers.items():
+            self._channel.basic_publish(self.name, "", body.encode(), pika.BasicProperties(headers=table))
+
+
+@pytest.fixture
+def parcels(channel):
+    """A headers exchange; see `HeadersExchange`."""
+    return HeadersExchange(channel)
+
+
 @pytest.fixture
 def closed_connection():
     """The error with which the broker closes a connection: `closed_connection(connection, lambda channel: …)`."""
@@ -334,6 +362,20 @@ def lookup(refusal):
         return "missing" if said.code else "exists"
 
     return passive_declare
+
+
+@pytest.fixture
+def is_routed(channel):
+    """Publishes the routing key as body, mandatory; False if it was returned: `is_routed("shop", "paid")`."""
+
+    def publish(exchange, key):
+        try:
+            channel.basic_publish(exchange, key, key.encode(), mandatory=True)
+        except UnroutableError:
+            return False
+        return True
+
+    return publish
 
 
 @pytest.fixture

@@ -57,6 +57,25 @@ def _to_queue(said: Said, _: Talk) -> Told:
     return said.but(exchange="") if said.method.exchange else said
 
 
+def _key_counts(said: Said, talk: Talk) -> Told:
+    """In a headers exchange that this connection has declared only messages without a key find their queues."""
+    if said.name == "exchange.declare":
+        if said.method.type == "headers":
+            talk.memory[said.method.exchange] = True
+        return said
+    return _sent_astray(said, talk) if said.method.routing_key and said.method.exchange in talk.memory else said
+
+
+def _to_alternate(said: Said, talk: Talk) -> Told:
+    """Of exchanges that this connection has declared with an alternate."""
+    if said.name == "exchange.declare":
+        if alternate := (said.method.arguments or {}).get("alternate-exchange"):
+            talk.memory[said.method.exchange] = alternate
+        return said
+    alternate = talk.memory.get(said.method.exchange)
+    return said.but(exchange=alternate) if alternate else said
+
+
 def _priority_reversed(said: Said, _: Talk) -> Told:
     priority = getattr(said.properties, "priority", None)
     return said if priority is None else said.having(priority=max(0, 10 - priority))
@@ -76,6 +95,10 @@ PUBLISHING = (
     Lie.of("message-lost", "A message goes nowhere, and is confirmed.", PUBLISH, _sent_astray),
     Lie.of("second-message-lost", "Every second message goes nowhere, and is confirmed.", PUBLISH, _second_lost),
     Lie.of("exchange-ignored", "A message goes to the queue that has its key as name.", PUBLISH, _to_queue),
+    Lie.of("key-counts-in-headers", "A headers exchange routes only messages with an empty routing key.",
+           "exchange.declare basic.publish", _key_counts),
+    Lie.of("alternate-gets-all", "Every message goes to the alternate exchange, also if a binding matches.",
+           "exchange.declare basic.publish", _to_alternate),
     Lie.of("key-lost", "The routing key of a message is empty.", PUBLISH, changed(routing_key="")),
     Lie.of("mandatory-lost", "What cannot be routed is dropped though it is mandatory.", PUBLISH,
            changed(mandatory=False)),
