@@ -196,6 +196,23 @@ def send_method():
 
 
 @pytest.fixture
+def cancelled_consumers():
+    """Which consumer tags of a channel the broker has cancelled so far: `cancelled_consumers(channel)()`."""
+
+    def listen(channel):
+        tags = []
+        channel.add_on_cancel_callback(lambda frame: tags.append(frame.method.consumer_tag))
+
+        def so_far():
+            channel.connection.process_data_events(time_limit=0)
+            return tags
+
+        return so_far
+
+    return listen
+
+
+@pytest.fixture
 def get_without_ack():
     """`basic.get` of a message that must be there: `get_without_ack(channel, "orders")` is its tag and its body."""
 
@@ -346,6 +363,21 @@ def closed_connection():
         with pytest.raises(ConnectionClosedByBroker) as error:
             make(connection, mistake)
         return error.value
+
+    return of
+
+
+@pytest.fixture
+def closed_channel(patience):
+    """The error with which the broker closes a channel by itself: `closed_channel(channel)`. It waits for it."""
+
+    def of(channel):
+        deadline = time.monotonic() + patience
+        while channel.is_open:
+            if time.monotonic() > deadline:
+                pytest.fail(f"the broker was expected to close a channel within {patience:g} s")
+            channel.connection.process_data_events(time_limit=0.01)  # a close does not end a longer wait
+        return channel._closing_reason
 
     return of
 

@@ -45,6 +45,21 @@ def _the_other_scope(said: Said, _: Talk) -> Told:
     return said.but(global_qos=not said.method.global_qos) if said.method.prefetch_count else said
 
 
+def _cancel_requeues(said: Said, _: Talk) -> Told:
+    return said if said.by_broker else [said, Said(said.channel, spec.Basic.RecoverAsync(requeue=True))]
+
+
+def _late_ack(said: Said, talk: Talk) -> Told:
+    """After the broker has cancelled a consumer, its channel's acks are for tags that it has not given."""
+    if said.by_broker:
+        if said.name == "basic.cancel":
+            talk.memory[said.channel] = True
+        return said
+    if said.name == "basic.cancel" or said.channel not in talk.memory:
+        return said
+    return said.but(delivery_tag=said.method.delivery_tag + 1000)
+
+
 def _unacked_settled(said: Said, talk: Talk) -> Told:
     """Deliveries of the connection are noted, and all acked by a purge; what their consumers say later is not told."""
     tags = talk.memory.setdefault("tags", {})
@@ -81,6 +96,10 @@ CONSUMING = (
            changed(consumer_tag="")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
     Lie.of("cancel-ignored", "A consumer that was cancelled gets messages.", "basic.cancel", by_client(ignored)),
+    Lie.of("cancel-requeues", "What a consumer has not acknowledged goes back when it cancels.", "basic.cancel",
+           _cancel_requeues),
+    Lie.of("late-ack-refused", "An ack for a message of a deleted queue is an error.", "basic.cancel basic.ack",
+           _late_ack),
     Lie.of("requeue-discards", "What is given back is gone.", NACKS,
            by_client(lambda said, talk: _discarded(said, talk) if said.method.requeue else said)),
     Lie.of("discard-requeues", "What is rejected comes again.", NACKS,
