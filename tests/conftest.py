@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -210,6 +210,63 @@ def cancelled_consumers():
         return so_far
 
     return listen
+
+
+class AlarmListener:
+    """A connection that publishes, and what the broker notifies it of while there are alarms.
+
+    Attributes:
+        notifications: The reason of each `connection.blocked`, and "unblocked" for each `connection.unblocked`.
+    """
+
+    def __init__(self, patience, connection):
+        self.connection, self.channel = connection, connection.channel()
+        self.notifications = []
+        self._patience = patience
+        connection.add_on_connection_blocked_callback(lambda _, frame: self.notifications.append(frame.method.reason))
+        connection.add_on_connection_unblocked_callback(lambda *_: self.notifications.append("unblocked"))
+
+    def publish(self, body):
+        self.channel.basic_publish("", "work", body)
+
+    def wait_for(self, count):
+        """The notifications, once so many have come; fewer if they do not come in time."""
+        deadline = time.monotonic() + self._patience
+        while len(self.notifications) < count and time.monotonic() < deadline:
+            self.connection.process_data_events(time_limit=1)  # returns with the first event
+        return self.notifications
+
+    def notifications_so_far(self):
+        """All that the broker has sent until now: an answer comes after them."""
+        self.channel.queue_declare("work", passive=True)
+        self.connection.process_data_events(time_limit=0)
+        return self.notifications
+
+
+@pytest.fixture
+def alarm_listener(patience):
+    """Listens for notifications of alarms: `alarm_listener(connect())`; see `AlarmListener`."""
+    return partial(AlarmListener, patience)
+
+
+@pytest.fixture(scope="module")
+def alarm(disposable_broker):
+    """Raises an alarm of the disposable broker for the length of a block: `with alarm("disk"):`."""
+    commands = {
+        "memory": ("set_vm_memory_high_watermark", "0", "0.4"),
+        "disk": ("set_disk_free_limit", "100000GB", "50MB"),
+    }
+
+    @contextmanager
+    def raised(resource):
+        command, short, enough = commands[resource]
+        disposable_broker.control(command, short)
+        try:
+            yield
+        finally:
+            disposable_broker.control(command, enough)
+
+    return raised
 
 
 @pytest.fixture
