@@ -25,7 +25,8 @@ from pika.exceptions import (
 )
 
 from rmqspec.client import Connection, Publisher, connect
-from rmqspec.tools.broker.endpoint import random_login
+from rmqspec.tools.broker.endpoint import Endpoint, random_login
+from rmqspec.tools.wire import Proxy
 
 # For what one has minutes for: `--hypothesis-profile=thorough`.
 settings.register_profile("thorough", max_examples=300, stateful_step_count=50, deadline=None)
@@ -146,6 +147,131 @@ def subscribe_without_ack(wait_limit):
     return partial(UnackedConsumer, wait_limit)
 
 
+class ConfirmLog:
+    """A channel in confirm mode, and what the broker says of its publishes; pika's blocking channel keeps that secret.
+
+    Attributes:
+        channel: Publish on it.
+        methods: What came, in its order: "Basic.Ack", "Basic.Nack", "Basic.Return".
+        acked: The numbers of the publishes that were acked; the first publish of a channel is number 1.
+        nacked: Of those that were nacked.
+    """
+
+    def __init__(self, patience, connection):
+        self.channel, self._patience = connection.channel(), patience
+        self.methods, self.acked, self.nacked = [], [], []
+        self.channel._impl.confirm_delivery(self._on_confirm)
+        self.channel._impl.add_on_return_callback(lambda *returned: self.methods.append(returned[1].NAME))
+
+    def wait_for(self, count):
+        """Returns when so many publishes were acked or nacked."""
+        deadline = time.monotonic() + self._patience
+        while len(self.acked) + len(self.nacked) < count:
+            if time.monotonic() > deadline:
+                said = f"acked: {self.acked}, nacked: {self.nacked}"
+                pytest.fail(f"{count} confirm(s) expected within {self._patience:g} s, came: {said}")
+            self.channel.connection.process_data_events(time_limit=1)
+
+    def _on_confirm(self, frame):
+        method = frame.method
+        self.methods.append(method.NAME)
+        settled = self.acked if isinstance(method, pika.spec.Basic.Ack) else self.nacked
+        earlier = range(1, method.delivery_tag) if method.multiple else ()
+        settled += [number for number in earlier if number not in {*self.acked, *self.nacked}]
+        settled.append(method.delivery_tag)
+        self.channel.connection.call_later(0, lambda: None)  # an event: `process_data_events` returns
+
+
+@pytest.fixture
+def confirm_log(patience):
+    """What the broker says of each publish: `confirm_log(connection)`; see `ConfirmLog`."""
+    return partial(ConfirmLog, patience)
+
+
+@pytest.fixture
+def send_method():
+    """Sends what pika has no call for: `send_method(channel, spec.Basic.Publish(…), properties, body)`."""
+
+    def send(channel, method, properties=None, body=b""):
+        channel._impl._send_method(method, None if properties is None else (properties, body))
+
+    return send
+
+
+@pytest.fixture
+def cancelled_consumers():
+    """Which consumer tags of a channel the broker has cancelled so far: `cancelled_consumers(channel)()`."""
+
+    def listen(channel):
+        tags = []
+        channel.add_on_cancel_callback(lambda frame: tags.append(frame.method.consumer_tag))
+
+        def so_far():
+            channel.connection.process_data_events(time_limit=0)
+            return tags
+
+        return so_far
+
+    return listen
+
+
+class AlarmListener:
+    """A connection that publishes, and what the broker notifies it of while there are alarms.
+
+    Attributes:
+        notifications: The reason of each `connection.blocked`, and "unblocked" for each `connection.unblocked`.
+    """
+
+    def __init__(self, patience, connection):
+        self.connection, self.channel = connection, connection.channel()
+        self.notifications = []
+        self._patience = patience
+        connection.add_on_connection_blocked_callback(lambda _, frame: self.notifications.append(frame.method.reason))
+        connection.add_on_connection_unblocked_callback(lambda *_: self.notifications.append("unblocked"))
+
+    def publish(self, body):
+        self.channel.basic_publish("", "work", body)
+
+    def wait_for(self, count):
+        """The notifications, once so many have come; fewer if they do not come in time."""
+        deadline = time.monotonic() + self._patience
+        while len(self.notifications) < count and time.monotonic() < deadline:
+            self.connection.process_data_events(time_limit=1)  # returns with the first event
+        return self.notifications
+
+    def notifications_so_far(self):
+        """All that the broker has sent until now: an answer comes after them."""
+        self.channel.queue_declare("work", passive=True)
+        self.connection.process_data_events(time_limit=0)
+        return self.notifications
+
+
+@pytest.fixture
+def alarm_listener(patience):
+    """Listens for notifications of alarms: `alarm_listener(connect())`; see `AlarmListener`."""
+    return partial(AlarmListener, patience)
+
+
+@pytest.fixture(scope="module")
+def alarm(disposable_broker):
+    """Raises an alarm of the disposable broker for the length of a block: `with alarm("disk"):`."""
+    commands = {
+        "memory": ("set_vm_memory_high_watermark", "0", "0.4"),
+        "disk": ("set_disk_free_limit", "100000GB", "50MB"),
+    }
+
+    @contextmanager
+    def raised(resource):
+        command, short, enough = commands[resource]
+        disposable_broker.control(command, short)
+        try:
+            yield
+        finally:
+            disposable_broker.control(command, enough)
+
+    return raised
+
+
 @pytest.fixture
 def get_without_ack():
     """`basic.get` of a message that must be there: `get_without_ack(channel, "orders")` is its tag and its body."""
@@ -200,6 +326,31 @@ def cut():
     return die
 
 
+@pytest.fixture
+def proxy(url):
+    """Stands in the way to this test's vhost, and harms the connections that lead through it: `proxy.half_open()`."""
+    broker = Endpoint.parse(url)
+    with Proxy(broker.host, broker.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied_connection(proxy, url, patience):
+    """A connection through `proxy` without heartbeats: it does not notice what is done to it until it is used."""
+    connection = Connection(pika.URLParameters(f"{proxy.url(url)}?heartbeat=0"))
+    connection.patience = patience
+    yield connection
+    proxy.cut()
+    with suppress(AMQPConnectionError):
+        connection.close()
+
+
+@pytest.fixture
+def agreed_heartbeat():
+    """The heartbeat interval that a connection of pika uses, in seconds; it has no public name for it."""
+    return lambda connection: connection._impl.params.heartbeat
+
+
 class Refusal(NamedTuple):
     """How the broker answered a mistake.
 
@@ -232,6 +383,65 @@ def refusal(connection):
     return of
 
 
+class HeadersExchange:
+    """The headers exchange `parcels`, for specs about which binding matches which message."""
+
+    name = "parcels"
+
+    def __init__(self, channel):
+        self._channel = channel
+        channel.exchange_declare(self.name, "headers", durable=True)
+
+    def bind(self, *arguments):
+        """The name of a new queue, bound once for each of these tables: `bind({"x-match": "any", "shop": "Ada"})`."""
+        queue = self._channel.queue_declare("", exclusive=True).method.queue
+        for table in arguments:
+            self._channel.queue_bind(queue, self.name, arguments=table)
+        return queue
+
+    def publish(self, **headers):
+        """Publishes a message for each body: `publish(urgent={"speed": "high"})`."""
+        for body, table in headers.items():
+            self._channel.basic_publish(self.name, "", body.encode(), pika.BasicProperties(headers=table))
+
+
+@pytest.fixture
+def parcels(channel):
+    """A headers exchange; see `HeadersExchange`."""
+    return HeadersExchange(channel)
+
+
+@pytest.fixture
+def closed_connection():
+    """The error with which the broker closes a connection: `closed_connection(connection, lambda channel: …)`."""
+
+    def make(connection, mistake):
+        mistake(connection.channel())
+        connection.process_data_events(time_limit=5)
+
+    def of(connection, mistake):
+        with pytest.raises(ConnectionClosedByBroker) as error:
+            make(connection, mistake)
+        return error.value
+
+    return of
+
+
+@pytest.fixture
+def closed_channel(patience):
+    """The error with which the broker closes a channel by itself: `closed_channel(channel)`. It waits for it."""
+
+    def of(channel):
+        deadline = time.monotonic() + patience
+        while channel.is_open:
+            if time.monotonic() > deadline:
+                pytest.fail(f"the broker was expected to close a channel within {patience:g} s")
+            channel.connection.process_data_events(time_limit=0.01)  # a close does not end a longer wait
+        return channel._closing_reason
+
+    return of
+
+
 @pytest.fixture
 def lookup(refusal):
     """Asks by a passive declare whether something "exists" or is "missing": `lookup("queue", "work")`."""
@@ -244,6 +454,20 @@ def lookup(refusal):
         return "missing" if said.code else "exists"
 
     return passive_declare
+
+
+@pytest.fixture
+def is_routed(channel):
+    """Publishes the routing key as body, mandatory; False if it was returned: `is_routed("shop", "paid")`."""
+
+    def publish(exchange, key):
+        try:
+            channel.basic_publish(exchange, key, key.encode(), mandatory=True)
+        except UnroutableError:
+            return False
+        return True
+
+    return publish
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
-"""Deleting: by hand, on condition, and by itself.
+"""Deleting: by a client, under a condition, and automatically.
 
-Deletion asks no questions: a queue goes with its messages, an exchange with its bindings, and who deletes what is not
-there hears that it is done. Whoever tidies up can set a condition. Some things delete themselves when the last who used
-them has gone: an auto-delete queue after its last consumer, an auto-delete exchange after its last binding. To purge is
-less than to delete: the queue stays, and so does what a consumer has in its hands.
+Deletion does not ask for confirmation: a queue is deleted with its messages, an exchange with its bindings, and to
+delete something that does not exist is no error. A client may set a condition: `if_unused`, `if_empty`. Auto-delete
+queues and exchanges delete themselves, a queue when its last consumer is gone and an exchange when its last binding is
+gone. To purge a queue is less: the queue stays, and so do the messages that are unacked.
 
-Everything in the order system is there to stay; what an operator throws away, `rmqspec dead-letters purge` counts.
+Nothing in the order system is temporary. What an operator removes with `rmqspec dead-letters purge` is counted.
 
 Spec: https://www.rabbitmq.com/docs/queues#temporary-queues
 Code: rmqspec/orders/dead_letters.py, rmqspec/orders/topology.py
+Reference: QDEL-01…06, XDECL-11…13, QAUTO-01…03, XAUTO-01…02
 """
 
 import pytest
@@ -22,135 +23,157 @@ lie = pytest.mark.lie
 
 @pytest.fixture
 def queue(channel):
+    """A queue with three messages."""
     channel.queue_declare("work", durable=True)
+    for body in (b"1", b"2", b"3"):
+        channel.basic_publish("", "work", body)
     return "work"
 
 
-@pytest.fixture
-def held(connection, channel, queue):
-    """The channel of a consumer that holds the first of three messages."""
-    for body in (b"held", b"first", b"second"):
-        channel.basic_publish("", queue, body)
-    holder = connection.channel()
-    holder.basic_get(queue)
-    return holder
+class TestQueueDelete:
+    """RabbitMQ: `queue.delete`."""
 
+    @behaviour("QDEL-01", "QDEL-02")
+    @lie("deleted-count-wrong")
+    def test_returns_the_count_of_deleted_ready_messages_and_0_if_the_queue_is_missing(self, channel, queue, lookup):
+        """To delete a missing queue is no error, so two programs may clean up at the same time."""
+        first = channel.queue_delete(queue).method
+        second = channel.queue_delete(queue).method
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
+        assert first.message_count == 3
+        assert second.message_count == 0
+        assert lookup("queue", queue) == "missing"
 
     @behaviour("QDEL-03", "CHAN-03")
-    @pytest.mark.parametrize(("condition", "words"), [("if_unused", "in use"), ("if_empty", "not empty")])
-    @lie("queue-look-declares")
-    def test_deletes_no_queue_that_is_needed(self, queue, held, refusal, lookup, condition, words):
-        """Who tidies up says so: without these conditions a queue goes with all that it holds."""
-        if condition == "if_unused":
-            held.basic_consume(queue, lambda *_: None)
+    @lie("queue-deleted-full")
+    def test_with_if_empty_closes_the_channel_with_406_while_messages_are_ready(self, queue, refusal, lookup):
+        """A cleanup job sets the condition; without it the queue is deleted with all its messages."""
+        said = refusal(lambda careful: careful.queue_delete(queue, if_empty=True))
 
-        said = refusal(lambda careless: careless.queue_delete(queue, **{condition: True}))
-
-        assert (said.code, said.closed, words in said.text) == (406, "channel", True)
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "not empty" in said.text
         assert lookup("queue", queue) == "exists"
 
-    @behaviour("QDEL-04", "CHAN-04")
-    @pytest.mark.parametrize("condition", ["if_unused", "if_empty"])
-    @lie("queue-delete-ignored")
-    def test_knows_no_conditions_for_a_quorum_queue(self, channel, refusal, condition):
-        """It is not refused but not implemented, and that costs the whole connection: tidy up in another way."""
-        channel.queue_declare("agreed", durable=True, arguments={"x-queue-type": "quorum"})
+    @behaviour("QDEL-03", "CHAN-03")
+    @lie("queue-deleted-in-use")
+    def test_with_if_unused_closes_the_channel_with_406_while_it_has_a_consumer(
+        self, connection, queue, refusal, lookup
+    ):
+        """Otherwise the consumer would lose its subscription."""
+        connection.channel().basic_consume(queue, lambda *_: None)
 
-        said = refusal(lambda careless: careless.queue_delete("agreed", **{condition: True}))
+        said = refusal(lambda careful: careful.queue_delete(queue, if_unused=True))
 
-        assert (said.code, said.closed, said.text[:15]) == (540, "connection", "NOT_IMPLEMENTED")
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "in use" in said.text
+        assert lookup("queue", queue) == "exists"
 
-    @behaviour("QDEL-01", "QDEL-02", "XDECL-11")
-    @lie("deleted-count-wrong")
-    def test_says_how_much_it_deleted(self, channel, queue, held, refusal):
-        """Nothing is as good as gone: to delete what is not there is no error, so two may tidy up at once."""
-        counts = [channel.queue_delete(queue).method.message_count for _ in range(2)]
 
-        assert counts == [2, 0]
-        assert refusal(lambda careless: careless.exchange_delete("nowhere")).closed == "nothing"
+class TestQueuePurge:
+    """RabbitMQ: `queue.purge`."""
 
     @behaviour("QDEL-06")
-    @lie("purged-count-wrong")
-    def test_purges_what_waits_and_not_what_is_held(self, channel, queue, held, eventually, drain):
-        """What a consumer has in hand is its own until it says what became of it, and may come back."""
-        purged = channel.queue_purge(queue).method.message_count
-        held.basic_nack(1)
-        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, 1)
+    @lie("purge-takes-unacked")
+    def test_deletes_ready_messages_and_leaves_unacked_ones(self, connection, channel, queue, receive):
+        """A consumer may still requeue its unacked message, so a queue need not stay empty after a purge."""
+        holder = connection.channel()
+        method, _, _ = holder.basic_get(queue)
 
-        assert (purged, drain(queue)) == (2, [b"held"])
+        purged = channel.queue_purge(queue).method
 
-    @behaviour("XDECL-12", "XDECL-13", "CHAN-03")
+        assert purged.message_count == 2
+        holder.basic_nack(method.delivery_tag, requeue=True)
+        (delivery,) = receive(queue)
+        assert delivery.body == b"1"
+
+
+class TestExchangeDelete:
+    """RabbitMQ: `exchange.delete`."""
+
+    @behaviour("XDECL-13")
+    @lie("exchange-delete-ignored")
+    def test_deletes_the_bindings_too(self, channel, bound_queue, drain):
+        """An exchange that is declared again under the same name has no bindings: its messages are dropped."""
+        channel.exchange_declare("post", "direct", durable=True)
+        queue = bound_queue("post", "order")
+        channel.basic_publish("post", "order", b"before")
+
+        channel.exchange_delete("post")
+        channel.exchange_declare("post", "direct", durable=True)
+
+        channel.basic_publish("post", "order", b"after")
+        assert drain(queue) == [b"before"]
+
+    @behaviour("XDECL-12", "CHAN-03")
     @lie("exchange-deleted-in-use")
-    def test_deletes_an_exchange_with_its_bindings(self, channel, bound_queue, refusal, lookup, drain):
-        """A namesake begins anew: who deletes and declares has to bind again, or nothing arrives."""
+    def test_with_if_unused_closes_the_channel_with_406_while_it_has_a_binding(
+        self, channel, bound_queue, refusal, lookup
+    ):
+        """Without a binding the same call deletes it."""
         channel.exchange_declare("post", "direct", durable=True)
         queue = bound_queue("post", "order")
 
-        said = refusal(lambda careless: careless.exchange_delete("post", if_unused=True))
-        channel.exchange_delete("post")
-        channel.exchange_declare("post", "direct", durable=True)
-        channel.basic_publish("post", "order", b"lost")
-        channel.exchange_delete("post", if_unused=True)
+        said = refusal(lambda careful: careful.exchange_delete("post", if_unused=True))
 
-        assert (said.code, said.closed, "in use" in said.text) == (406, "channel", True)
-        assert (drain(queue), lookup("exchange", "post")) == ([], "missing")
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "in use" in said.text
+        channel.queue_unbind(queue, "post", "order")
+        channel.exchange_delete("post", if_unused=True)
+        assert lookup("exchange", "post") == "missing"
+
+
+class TestAutoDeleteQueue:
+    """RabbitMQ: a queue that was declared with `auto_delete`."""
 
     @behaviour("QAUTO-01", "QAUTO-02", "QAUTO-03")
+    @lie("queue-auto-delete-lost")
     @pytest.mark.parametrize(
         "leave",
         [lambda reader: reader.basic_cancel("me"), lambda reader: reader.close()],
-        ids=["cancelled", "channel_closed"],
+        ids=["consumer_cancelled", "channel_closed"],
     )
-    @lie("queue-auto-delete-lost")
-    def test_deletes_a_queue_after_its_last_consumer(self, connection, channel, lookup, leave):
-        """It is made for whoever reads it: it waits for the first, and goes with the last; a get is no reader."""
+    def test_auto_delete_happens_when_the_last_consumer_is_gone(self, connection, channel, lookup, leave):
+        """It waits for its first consumer, and a `basic.get` is none; then it lives as long as anybody consumes."""
         channel.queue_declare("passing", durable=True, auto_delete=True)
         channel.basic_get("passing")
-        seen, readers = [lookup("queue", "passing")], [connection.channel() for _ in range(2)]
-        for reader in readers:
-            reader.basic_consume("passing", lambda *_: None, consumer_tag="me")
+        before_any_consumer = lookup("queue", "passing")
+        first = connection.channel()
+        last = connection.channel()
+        first.basic_consume("passing", lambda *_: None, consumer_tag="me")
+        last.basic_consume("passing", lambda *_: None, consumer_tag="me")
 
-        for reader in readers:
-            leave(reader)
-            seen.append(lookup("queue", "passing"))
+        leave(first)
+        after_the_first = lookup("queue", "passing")
+        leave(last)
+        after_the_last = lookup("queue", "passing")
 
-        assert seen == ["exists", "exists", "missing"]
-
-    @behaviour("XAUTO-01", "XAUTO-02")
-    @lie("exchange-auto-delete-lost")
-    def test_deletes_an_exchange_after_its_last_binding(self, channel, bound_queue, lookup):
-        """Programs that come and go leave nothing behind where they met."""
-        channel.exchange_declare("passing", "fanout", durable=True, auto_delete=True)
-        seen = [lookup("exchange", "passing")]
-        first, last = bound_queue("passing"), bound_queue("passing")
-
-        for leave in (lambda: channel.queue_unbind(first, "passing", ""), lambda: channel.queue_delete(last)):
-            leave()
-            seen.append(lookup("exchange", "passing"))
-
-        assert seen == ["exists", "exists", "missing"]
+        assert before_any_consumer == "exists"
+        assert after_the_first == "exists"
+        assert after_the_last == "missing"
 
 
-class TestDeadLetters:
-    """What our code adds: what is thrown away is counted, and nothing goes by mistake."""
+class TestDeadLettersPurge:
+    """Our command `rmqspec dead-letters purge`."""
 
     @lie("purged-count-wrong")
-    def test_purge_only_what_waits(self, source, orders, connection, receive):
-        """An operator purges while a colleague replays: what he has in hand is not gone under his hands."""
-        for body in (b"in hand", b"waits", b"waits too"):
+    def test_returns_the_count_and_leaves_unacked_messages(self, source, orders, connection, receive):
+        """An operator purges while a colleague replays: the message that is being replayed stays."""
+        for body in (b"unacked", b"ready", b"ready too"):
             orders.channel.basic_publish("", FAILED, body)
         colleague = connection.channel()
         colleague.basic_get(FAILED)
 
-        assert purge(source) == 2
+        purged = purge(source)
 
+        assert purged == 2
         colleague.close()
-        assert [kept.body for kept in receive(FAILED)] == [b"in hand"]
+        (delivery,) = receive(FAILED)
+        assert delivery.body == b"unacked"
 
     @lie("purged-count-wrong")
-    def test_purge_nothing_where_nothing_failed(self, source):
-        """Not even the queue need be there: it is declared, as by every part of the order system."""
+    def test_returns_0_if_the_queue_does_not_exist_yet(self, source):
+        """It declares the queue, as every part of the order system does, and is no error on a new broker."""
         assert purge(source) == 0

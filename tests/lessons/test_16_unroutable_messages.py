@@ -1,18 +1,19 @@
-"""Unroutable messages: what becomes of a message that no queue is bound for.
+"""Unroutable messages: what happens to a message that no queue is bound for.
 
-An exchange copies a message to the queues that are bound for it, and there may be none: a key with a typo, a consumer
-that was never started. By default the broker drops such a message in silence, and even confirms it. With the flag
-`mandatory` it returns it to its publisher first. An exchange that does not exist is another thing: that is an error,
-and it costs the channel.
+An exchange copies a message to the queues whose bindings match, and there may be none: the routing key has a typo, or
+the consumer that declares the queue was never started. By default the broker drops such a message without an error,
+and in confirm mode it even acks it. A publisher that sets the flag `mandatory` gets the message returned first, by
+`basic.return`. A missing exchange is another thing: that is an error, and it closes the channel.
 
-Our publisher publishes everything as mandatory, and the future of a returned message raises.
+Our publisher publishes every message as mandatory, and the future of a returned message raises `Returned`.
 
 Spec: https://www.rabbitmq.com/docs/publishers#unroutable
 Code: rmqspec/client/publisher.py, rmqspec/client/errors.py
+Reference: PUB-01…03, CONFIRM-05, CONFIRM-06, XDECL-15
 """
 
 import pytest
-from pika import BasicProperties, exceptions, spec
+from pika import BasicProperties, exceptions
 
 from rmqspec.client import Publisher
 from rmqspec.client.errors import ChannelClosed, Returned
@@ -23,133 +24,112 @@ lie = pytest.mark.lie
 
 @pytest.fixture(autouse=True)
 def orders_queue(channel):
-    """Bound for the key `order`, and for nothing else."""
+    """Bound for the routing key `order`, and for no other."""
     channel.queue_declare("orders", durable=True)
     channel.queue_bind("orders", "amq.direct", "order")
 
 
-class Log:
-    """What the broker says to a channel in confirm mode, in its order; pika's blocking channel sorts it by kind."""
-
-    def __init__(self, connection):
-        self._connection, self.channel, self.said = connection, connection.channel(), []
-        self.channel._impl.confirm_delivery(lambda frame: self.said.append(frame.method.NAME))
-        self.channel._impl.add_on_return_callback(lambda *returned: self.said.append(returned[1].NAME))
-
-    def after_an_ack(self):
-        """All that was said up to the first answer."""
-        self._connection._flush_output(lambda: "Basic.Ack" in self.said)
-        return self.said
-
-
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
+class TestMandatoryPublish:
+    """RabbitMQ: an unroutable message that was published with `mandatory`."""
 
     @behaviour("PUB-01")
-    @lie("return-text-lost")
-    def test_returns_a_mandatory_message_whole(self, channel):
-        """All that it takes to publish it again elsewhere comes back, so the publisher need not keep a copy."""
+    @lie("returned-body-lost")
+    def test_is_returned_complete_with_312_no_route(self, channel):
+        """The return has all that it takes to publish the message elsewhere, so the publisher need not keep a copy."""
         properties = BasicProperties(message_id="7", headers={"shop": "Ada"})
 
         with pytest.raises(exceptions.UnroutableError) as error:
             channel.basic_publish("amq.direct", "oder", b"two mice", properties, mandatory=True)
 
         (returned,) = error.value.messages
-        assert (returned.method.reply_code, returned.method.reply_text) == (312, "NO_ROUTE")
-        assert (returned.method.exchange, returned.method.routing_key) == ("amq.direct", "oder")
-        assert (returned.body, returned.properties) == (b"two mice", properties)
+        assert returned.method.reply_code == 312
+        assert returned.method.reply_text == "NO_ROUTE"
+        assert returned.method.exchange == "amq.direct"
+        assert returned.method.routing_key == "oder"
+        assert returned.properties == properties
+        assert returned.body == b"two mice"
 
     @behaviour("PUB-01")
-    @lie("mandatory-lost")
-    def test_returns_and_keeps_the_channel(self, channel, connection, drain):
-        """A return is news about one message, not an error: the next one is published on the same channel."""
+    @lie("second-message-lost")
+    def test_leaves_the_channel_open_when_it_is_returned(self, channel, drain):
+        """A return reports one message and is no error: the next one can be published on the same channel."""
         with pytest.raises(exceptions.UnroutableError):
             channel.basic_publish("amq.direct", "oder", b"returned", mandatory=True)
 
-        channel.basic_publish("amq.direct", "order", b"taken", mandatory=True)
+        channel.basic_publish("amq.direct", "order", b"routed", mandatory=True)
 
-        assert (channel.is_open, connection.is_open, drain("orders")) == (True, True, [b"taken"])
+        assert channel.is_open
+        assert drain("orders") == [b"routed"]
 
     @behaviour("CONFIRM-06")
     @lie("return-late")
-    def test_returns_a_message_before_the_ack(self, connection):
-        """Who has the ack and no return knows for certain: had there been a return, it would have come first."""
-        log = Log(connection)
+    def test_is_returned_before_it_is_acked(self, connection, confirm_log):
+        """With the ack here and no return before it, the publisher knows for certain that the message was routed."""
+        log = confirm_log(connection)
 
         log.channel.basic_publish("amq.direct", "oder", b"", mandatory=True)
+        log.wait_for(1)
 
-        assert log.after_an_ack() == ["Basic.Return", "Basic.Ack"]
+        assert log.methods == ["Basic.Return", "Basic.Ack"]
+
+
+class TestPublishWithoutMandatory:
+    """RabbitMQ: an unroutable message that was published without the flag, which is the default."""
 
     @behaviour("PUB-02", "CONFIRM-05")
     @lie("mandatory-always")
-    def test_drops_the_rest_in_silence(self, connection, channel, drain):
-        """The default of the protocol: a typo in a key, and every message is gone with a confirm for each."""
-        log = Log(connection)
+    def test_is_dropped_and_acked_without_a_return(self, connection, confirm_log, channel, drain):
+        """With a typo in a routing key every message is lost, and the publisher gets an ack for each."""
+        log = confirm_log(connection)
 
         log.channel.basic_publish("amq.direct", "oder", b"lost")
+        log.wait_for(1)
 
-        assert log.after_an_ack() == ["Basic.Ack"]
+        assert log.methods == ["Basic.Ack"]
         channel.basic_publish("amq.direct", "order", b"kept")
         assert drain("orders") == [b"kept"]
 
-    @behaviour("PUB-01")
-    @lie("binding-key-lost")
-    def test_returns_nothing_that_is_taken(self, connection, drain):
-        """One queue is enough, so the flag costs nothing while all is well."""
-        log = Log(connection)
 
-        log.channel.basic_publish("amq.direct", "order", b"two mice", mandatory=True)
-
-        assert (log.after_an_ack(), drain("orders")) == (["Basic.Ack"], [b"two mice"])
+class TestPublishToAMissingExchange:
+    """RabbitMQ: a publish to an exchange that does not exist."""
 
     @behaviour("XDECL-15")
     @lie("code-404-changed")
-    def test_refuses_a_missing_exchange(self, channel, connection, drain):
-        """No message but the address is wrong: what else was under way on that channel is lost with it."""
-        probe = connection.channel()
-        probe.confirm_delivery()
+    def test_closes_the_channel_with_404(self, refusal, channel, drain):
+        """Not only this message is lost, but also every other one that is still unconfirmed on the channel."""
 
-        with pytest.raises(exceptions.ChannelClosedByBroker, match="NOT_FOUND - no exchange 'oders'") as error:
-            probe.basic_publish("oders", "order", b"lost")
+        def publish(careless):
+            careless.confirm_delivery()
+            careless.basic_publish("oders", "order", b"lost")
 
-        assert (error.value.reply_code, probe.is_closed, connection.is_open) == (404, True, True)
-        channel.basic_publish("amq.direct", "order", b"kept")
-        assert drain("orders") == [b"kept"]
+        said = refusal(publish)
 
-    @behaviour("PUB-03")
-    @lie("connection-code-changed")
-    def test_hangs_up_over_immediate(self, channel, connect, drain):
-        """The flag asked for a consumer that is ready. RabbitMQ dropped it long ago, and takes it for a hard error."""
-        connection = connect()
-        probe, sibling = connection.channel(), connection.channel()
-        publish = spec.Basic.Publish(exchange="amq.direct", routing_key="order", immediate=True)
-
-        probe._impl._send_method(publish, (BasicProperties(), b"lost"))
-        with pytest.raises(exceptions.ConnectionClosedByBroker, match="NOT_IMPLEMENTED - immediate=true") as error:
-            connection.process_data_events(time_limit=10)
-
-        assert (error.value.reply_code, connection.is_closed, sibling.is_closed) == (540, True, True)
-        channel.basic_publish("amq.direct", "order", b"kept, on another connection")
-        assert drain("orders") == [b"kept, on another connection"]
+        assert said.code == 404
+        assert said.closed == "channel"
+        assert "NOT_FOUND - no exchange 'oders'" in said.text
+        channel.basic_publish("amq.direct", "order", b"kept, on another channel")
+        assert drain("orders") == [b"kept, on another channel"]
 
 
 class TestPublisher:
-    """What our publisher adds: nothing vanishes unless that was asked for."""
+    """Our publisher: no message is dropped unless the caller permits it."""
 
-    @lie("return-text-lost")
-    def test_raises_what_was_returned(self, source):
-        """The message comes along with the error: the caller keeps it, mends the key, or gives it up."""
+    @lie("return-code-changed")
+    def test_raises_returned_with_the_message_and_312_no_route(self, source):
+        """The error carries the message: the caller keeps it, corrects the routing key, or gives it up."""
         with Publisher(source) as publisher:
             future = publisher.publish("amq.direct", "oder", b"two mice")
 
         with pytest.raises(Returned, match="no queue is bound for it") as error:
             future.result(10)
-        assert (error.value.reply_code, error.value.reply_text) == (312, "NO_ROUTE")
-        assert (error.value.message.routing_key, error.value.message.body) == ("oder", b"two mice")
+        assert error.value.reply_code == 312
+        assert error.value.reply_text == "NO_ROUTE"
+        assert error.value.message.routing_key == "oder"
+        assert error.value.message.body == b"two mice"
 
     @lie("return-address-lost")
-    def test_confirms_a_return_s_neighbours(self, source, drain):
-        """A return bears no number, and a hundred messages with one and the same body may be under way."""
+    def test_matches_each_return_to_its_publish_among_equal_bodies(self, source, drain):
+        """basic.return carries no delivery tag, and a hundred messages with the same body may be unconfirmed."""
         keys = ["order", "oder", "order", "order", "oder"] * 20
 
         with Publisher(source) as publisher:
@@ -159,23 +139,25 @@ class TestPublisher:
         assert [type(error) for error in errors] == [type(None) if key == "order" else Returned for key in keys]
         assert drain("orders") == [b"two mice"] * 60
 
-    @lie("binding-key-lost")
-    def test_confirms_what_may_vanish(self, source, drain):
-        """For news that only matters to those who listen; there, nobody listening is no error."""
+    @lie("mandatory-always")
+    def test_confirms_unroutable_messages_without_mandatory(self, source, drain):
+        """For news that matters only to present listeners: if no queue is bound, that is no error."""
         with Publisher(source) as publisher:
             dropped = publisher.publish("amq.direct", "oder", b"news", mandatory=False)
-            taken = publisher.publish("amq.direct", "order", b"two mice", mandatory=False)
+            routed = publisher.publish("amq.direct", "order", b"two mice", mandatory=False)
 
-        assert (dropped.result(10).message.body, taken.result(10).message.body) == (b"news", b"two mice")
+        assert dropped.exception(10) is None
+        assert routed.exception(10) is None
         assert drain("orders") == [b"two mice"]
 
     @lie("code-404-changed")
-    def test_survives_a_missing_exchange(self, source, drain):
-        """The broker closes the channel for it. Only the message that was at fault may pay for that."""
+    def test_publishes_again_after_a_missing_exchange_closed_its_channel(self, source, drain):
+        """The broker closes the channel; only the message with the wrong exchange may fail because of it."""
         with Publisher(source) as publisher:
             with pytest.raises(ChannelClosed, match="no exchange 'oders'") as error:
                 publisher.publish("oders", "order", b"lost").result(10)
             after = publisher.publish("amq.direct", "order", b"kept")
 
-        assert (error.value.reply_code, after.result(10).message.body) == (404, b"kept")
+        assert error.value.reply_code == 404
+        assert after.exception(10) is None
         assert drain("orders") == [b"kept"]

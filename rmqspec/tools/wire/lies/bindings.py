@@ -66,6 +66,21 @@ def _without_x(said: Said, _: Talk) -> Told:
     return said.but(arguments=arguments | {"x-match": match.removesuffix("-with-x")})
 
 
+def _with_x(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    match = str(arguments.get("x-match", "all"))
+    lists_x = any(key.startswith("x-") and key != "x-match" for key in arguments)
+    if not lists_x or match not in {"all", "any"}:
+        return said
+    return said.but(arguments=arguments | {"x-match": f"{match}-with-x"})
+
+
+def _void_compared(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    voids = {key: "void" for key, value in arguments.items() if value is None}
+    return said.but(arguments=arguments | voids) if voids else said
+
+
 def _values_lost(said: Said, _: Talk) -> Told:
     """A value of a headers binding is void, which matches any."""
     arguments = said.method.arguments or {}
@@ -127,7 +142,8 @@ BINDINGS = (
     Lie.of("all-as-any", "One header that fits is enough.", BIND, _match("all", "any")),
     Lie.of("any-as-all", "Every header must fit.", BIND, _match("any", "all")),
     Lie.of("x-headers-count", "Headers that begin with x- are compared though they should not be.", BIND,
-           _match("all", "all-with-x")),
+           _with_x),
+    Lie.of("void-criterion-compared", "A criterion without a value is compared like any other.", BIND, _void_compared),
     Lie.of("x-headers-do-not-count", "Headers that begin with x- are not compared.", BIND,
            _without_x),
     Lie.of("x-match-lost", "How a headers binding matches is not noted.", BIND, argument_lost("x-match")),

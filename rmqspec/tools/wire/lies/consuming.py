@@ -72,6 +72,37 @@ def _from_now_on(said: Said, _: Talk) -> Told:
     return [Said(said.channel, spec.Queue.Purge(queue=said.method.queue, nowait=True)), said]
 
 
+def _cancel_requeues(said: Said, _: Talk) -> Told:
+    return said if said.by_broker else [said, Said(said.channel, spec.Basic.RecoverAsync(requeue=True))]
+
+
+def _late_ack(said: Said, talk: Talk) -> Told:
+    """After the broker has cancelled a consumer, its channel's acks are for tags that it has not given."""
+    if said.by_broker:
+        if said.name == "basic.cancel":
+            talk.memory[said.channel] = True
+        return said
+    if said.name == "basic.cancel" or said.channel not in talk.memory:
+        return said
+    return said.but(delivery_tag=said.method.delivery_tag + 1000)
+
+
+def _unacked_settled(said: Said, talk: Talk) -> Told:
+    """Deliveries of the connection are noted, and all acked by a purge; what their consumers say later is not told."""
+    tags = talk.memory.setdefault("tags", {})
+    if said.name == "queue.purge":
+        unacked = [place for place, settled in tags.items() if not settled]
+        for channel, tag in unacked:
+            tags[channel, tag] = True
+            talk.to_broker(Said(channel, spec.Basic.Ack(tag)))
+        return [said] if unacked else said
+    if said.name in {"basic.deliver", "basic.get-ok"}:
+        tags[said.channel, said.method.delivery_tag] = False
+    elif not said.by_broker and tags.get((said.channel, said.method.delivery_tag)):
+        return None
+    return said
+
+
 CONSUMING = (
     Lie.of("consumer-from-now-on", "A consumer gets only messages that are published after it has started.", CONSUME,
            _from_now_on),
@@ -98,6 +129,10 @@ CONSUMING = (
            changed(consumer_tag="")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
     Lie.of("cancel-ignored", "A consumer that was cancelled gets messages.", "basic.cancel", by_client(ignored)),
+    Lie.of("cancel-requeues", "What a consumer has not acknowledged goes back when it cancels.", "basic.cancel",
+           _cancel_requeues),
+    Lie.of("late-ack-refused", "An ack for a message of a deleted queue is an error.", "basic.cancel basic.ack",
+           _late_ack),
     Lie.of("requeue-discards", "What is given back is gone.", NACKS,
            by_client(lambda said, talk: _discarded(said, talk) if said.method.requeue else said)),
     Lie.of("discard-requeues", "What is rejected comes again.", NACKS,
@@ -112,6 +147,8 @@ CONSUMING = (
            by_client(changed(multiple=True))),
     Lie.of("nack-multiple-lost", "A nack is for one message, never for all before it.", "basic.nack",
            by_client(changed(multiple=False))),
+    Lie.of("purge-takes-unacked", "A purge deletes what consumers have not acknowledged, too.",
+           "queue.purge basic.deliver basic.get-ok basic.ack basic.nack basic.reject", _unacked_settled),
     Lie.of("recover-ignored", "What a channel wants again does not come.", "basic.recover", ignored),
     Lie.of("look-at-empty", "A queue says that it is empty.", "basic.get", ignored),
 )  # fmt: skip

@@ -5,6 +5,8 @@ Source: https://www.rabbitmq.com/docs/queues#optional-arguments, https://www.rab
 
 from __future__ import annotations
 
+from pika import spec
+
 from rmqspec.tools.wire.lies.lie import Lie, Talk, Tell, Told, argument_lost, changed, ignored
 from rmqspec.tools.wire.said import Said
 
@@ -24,6 +26,35 @@ def _type(old: str, new: str) -> Tell:
 
 def _not_passive(said: Said, _: Talk) -> Told:
     return said.but(passive=False) if said.method.passive else said
+
+
+def _exchange_anew(said: Said, talk: Talk) -> Told:
+    method = said.method
+    if method.passive or str(method.exchange).startswith("amq."):
+        return said
+    talk.to_broker(Said(said.channel, spec.Exchange.Delete(exchange=method.exchange, nowait=True)))
+    return [said]
+
+
+def _queue_anew(said: Said, talk: Talk) -> Told:
+    method = said.method
+    if method.passive or not method.queue:
+        return said
+    talk.to_broker(Said(said.channel, spec.Queue.Delete(queue=method.queue, nowait=True)))
+    return [said]
+
+
+def _missing_refused(said: Said, talk: Talk) -> Told:
+    """Known are the exchanges that this connection has declared."""
+    name = said.method.exchange
+    known = talk.memory.setdefault("known", set())
+    if said.name == "exchange.declare":
+        known.add(name)
+        return said
+    if name in known:
+        known.discard(name)
+        return said
+    return said.but(exchange="amq.direct")  # which no client may delete: 403
 
 
 def _answers_swapped(said: Said, talk: Talk) -> Told:
@@ -105,6 +136,10 @@ DECLARATIONS = (
            changed(exclusive=False)),
     Lie.of("queue-auto-delete-lost", "A queue outlives its last consumer.", "queue.declare",
            changed(auto_delete=False)),
+    Lie.of("queue-declared-anew", "A declaration makes a queue anew, without its messages.", "queue.declare",
+           _queue_anew),
+    Lie.of("exclusive-queue-auto-deleted", "An exclusive queue is deleted with its last consumer.", "queue.declare",
+           lambda said, _: said.but(auto_delete=True) if said.method.exclusive and not said.method.passive else said),
     Lie.of("queue-look-declares", "Who looks for a queue makes one.", "queue.declare", _not_passive),
     Lie.of("queue-not-made", "A queue is not made.", "queue.declare",
            lambda said, talk: said if said.method.passive else ignored(said, talk)),
@@ -135,8 +170,12 @@ DECLARATIONS = (
            changed(auto_delete=False)),
     Lie.of("exchange-internal-lost", "An internal exchange takes what clients publish.", "exchange.declare",
            changed(internal=False)),
+    Lie.of("exchange-declared-anew", "A declaration makes an exchange anew, without its bindings.",
+           "exchange.declare", _exchange_anew),
     Lie.of("exchange-look-declares", "Who looks for an exchange makes one.", "exchange.declare", _not_passive),
     Lie.of("exchange-delete-ignored", "A deleted exchange is still there.", "exchange.delete", ignored),
+    Lie.of("deleting-the-missing-refused", "To delete an exchange that is not there is an error.",
+           "exchange.declare exchange.delete", _missing_refused),
     Lie.of("exchange-deleted-in-use", "An exchange is deleted though it is bound.", "exchange.delete",
            changed(if_unused=False)),
 )  # fmt: skip

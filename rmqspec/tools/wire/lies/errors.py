@@ -49,6 +49,19 @@ def _hidden(code: int) -> Tell:
     return tell
 
 
+def _capable(capability: str) -> Tell:
+    """The client says that it understands this, whatever it has said."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        properties = said.method.client_properties or {}
+        capabilities = properties.get("capabilities") or {}
+        if capabilities.get(capability):
+            return said
+        return said.but(client_properties=properties | {"capabilities": capabilities | {capability: True}})
+
+    return tell
+
+
 def _connection_closed(said: Said, _: Talk) -> Told:
     if not said.by_broker:
         return said
@@ -80,6 +93,10 @@ ERRORS = (
            _connection_closed),
     Lie.of("cancel-swallowed", "A consumer is not told that its queue is gone.", "basic.cancel",
            by_broker(swallowed)),
+    Lie.of("cancel-capability-assumed", "A broker sends basic.cancel to clients that have not asked for it.",
+           "connection.start-ok", _capable("consumer_cancel_notify")),
+    Lie.of("blocked-capability-assumed", "A broker sends connection.blocked to clients that have not asked for it.",
+           "connection.start-ok", _capable("connection.blocked")),
     Lie.of("block-swallowed", "A publisher is not told that the broker takes nothing in.", "connection.blocked",
            swallowed),
     Lie.of("block-reason-lost", "A publisher is not told why the broker takes nothing in.", "connection.blocked",
@@ -89,4 +106,8 @@ ERRORS = (
     Lie.of("vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
     Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
+    Lie.of("heartbeat-longer", "A broker sends heartbeats later than was agreed.", "connection.tune-ok",
+           lambda said, _: said.but(heartbeat=30 * said.method.heartbeat) if said.method.heartbeat else said),
+    Lie.of("heartbeat-forced", "A broker expects a heartbeat each second from a client that has agreed on none.",
+           "connection.tune-ok", lambda said, _: said if said.method.heartbeat else said.but(heartbeat=1)),
 )  # fmt: skip

@@ -58,6 +58,47 @@ def _to_queue(said: Said, _: Talk) -> Told:
     return said.but(exchange="") if said.method.exchange else said
 
 
+def _key_counts(said: Said, talk: Talk) -> Told:
+    """In a headers exchange that this connection has declared only messages without a key find their queues."""
+    if said.name == "exchange.declare":
+        if said.method.type == "headers":
+            talk.memory[said.method.exchange] = True
+        return said
+    return _sent_astray(said, talk) if said.method.routing_key and said.method.exchange in talk.memory else said
+
+
+def _to_alternate(said: Said, talk: Talk) -> Told:
+    """Of exchanges that this connection has declared with an alternate."""
+    if said.name == "exchange.declare":
+        if alternate := (said.method.arguments or {}).get("alternate-exchange"):
+            talk.memory[said.method.exchange] = alternate
+        return said
+    alternate = talk.memory.get(said.method.exchange)
+    return said.but(exchange=alternate) if alternate else said
+
+
+def _twice(said: Said, _: Talk) -> Told:
+    """The broker confirms both copies, and the client hears of one."""
+    if said.name == "basic.publish":
+        return [said, said]
+    if not said.by_broker:
+        return said
+    tag = said.method.delivery_tag
+    second = said.method.multiple or tag % 2 == 0
+    return said.but(delivery_tag=tag // 2) if second and tag > 1 else None
+
+
+def _rekeyed(said: Said, talk: Talk) -> Told:
+    """A message goes straight to the exchange that this connection has last bound, under the key of the binding."""
+    if said.name == "exchange.bind":
+        talk.memory[said.method.source] = said.method.destination, said.method.routing_key
+        return said
+    if said.method.exchange not in talk.memory:
+        return said
+    destination, key = talk.memory[said.method.exchange]
+    return said.but(exchange=destination, routing_key=key)
+
+
 def _priority_reversed(said: Said, _: Talk) -> Told:
     priority = getattr(said.properties, "priority", None)
     return said if priority is None else said.having(priority=max(0, 10 - priority))
@@ -107,6 +148,13 @@ PUBLISHING = (
     Lie.of("message-lost", "A message goes nowhere, and is confirmed.", PUBLISH, _sent_astray),
     Lie.of("second-message-lost", "Every second message goes nowhere, and is confirmed.", PUBLISH, _second_lost),
     Lie.of("exchange-ignored", "A message goes to the queue that has its key as name.", PUBLISH, _to_queue),
+    Lie.of("key-counts-in-headers", "A headers exchange routes only messages with an empty routing key.",
+           "exchange.declare basic.publish", _key_counts),
+    Lie.of("alternate-gets-all", "Every message goes to the alternate exchange, also if a binding matches.",
+           "exchange.declare basic.publish", _to_alternate),
+    Lie.of("published-twice", "A queue gets two copies of a message.", "basic.publish basic.ack basic.nack", _twice),
+    Lie.of("exchange-binding-key-replaces", "A message takes the key of the binding between two exchanges.",
+           "exchange.bind basic.publish", _rekeyed),
     Lie.of("key-lost", "The routing key of a message is empty.", PUBLISH, changed(routing_key="")),
     Lie.of("empty-words-dropped", "An empty word of a routing key does not count.", PUBLISH, _no_empty_words),
     Lie.of("mandatory-lost", "What cannot be routed is dropped though it is mandatory.", PUBLISH,
