@@ -155,6 +155,12 @@ def get_without_ack():
 
 
 @pytest.fixture
+def message_count(channel):
+    """How many messages of a queue are ready for delivery, by a passive declare: `message_count("orders")`."""
+    return lambda queue: channel.queue_declare(queue, passive=True).method.message_count
+
+
+@pytest.fixture
 def run_until_it_ends(patience):
     """Runs a service that ends by itself, and stops it when time is up: `run_until_it_ends(Worker(url))`."""
 

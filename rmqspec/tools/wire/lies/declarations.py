@@ -51,6 +51,15 @@ def _ttl_doubled(said: Said, _: Talk) -> Told:
     return said.but(arguments=arguments | {"x-message-ttl": ttl * 100 + 60_000}) if isinstance(ttl, int) else said
 
 
+def _priorities_always(said: Said, _: Talk) -> Told:
+    """A quorum queue becomes a classic one for it: before 4.0 no other has priorities."""
+    arguments = said.method.arguments or {}
+    if said.method.passive or arguments.get("x-max-priority") or arguments.get("x-queue-type") == "stream":
+        return said
+    kept = {key: value for key, value in arguments.items() if key != "x-queue-type"}
+    return said.but(arguments=kept | {"x-max-priority": 10})
+
+
 def _lost(name: str, what: str, *keys: str) -> Lie:
     return Lie.of(name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
 
@@ -67,6 +76,8 @@ DECLARATIONS = (
     _lost("byte-limit-lost", "How many bytes a queue may hold", "x-max-length-bytes"),
     _lost("overflow-lost", "What a full queue does", "x-overflow"),
     _lost("priority-levels-lost", "That a queue has priorities", "x-max-priority"),
+    Lie.of("priorities-always", "A queue that was declared without priorities has them.", "queue.declare",
+           _priorities_always),
     _lost("queue-type-lost", "The type of a queue", "x-queue-type"),
     _lost("queue-mode-lost", "The mode of a queue", "x-queue-mode"),
     _lost("queue-version-lost", "The storage version of a queue", "x-queue-version"),

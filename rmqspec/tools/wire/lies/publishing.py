@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pika import DeliveryMode, spec
 
-from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, changed, header_lost, ignored, property_lost
+from rmqspec.tools.wire.lies.lie import Lie, Talk, Tell, Told, changed, header_lost, ignored, property_lost
 from rmqspec.tools.wire.said import Said
 
 __all__ = ["PUBLISHING", "flipped"]
@@ -62,6 +62,22 @@ def _priority_reversed(said: Said, _: Talk) -> Told:
     return said if priority is None else said.having(priority=max(0, 10 - priority))
 
 
+def _priority_assumed(priority: int) -> Tell:
+    """A message without a priority has this one."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        missing = getattr(said.properties, "priority", None) is None
+        return said.having(priority=priority) if missing else said
+
+    return tell
+
+
+def _excess_priority_lost(said: Said, _: Talk) -> Told:
+    """More than the 32 levels that a quorum queue has."""
+    priority = getattr(said.properties, "priority", None)
+    return said.having(priority=None) if priority is not None and priority > 31 else said
+
+
 def _committed(said: Said, talk: Talk) -> Told:
     """The client hears that it was rolled back."""
     if said.name == "tx.rollback":
@@ -85,6 +101,9 @@ PUBLISHING = (
     Lie.of("made-persistent", "A transient message is persistent.", PUBLISH, _persistent),
     Lie.of("priority-lost", "The priority of a message is not seen.", PUBLISH, property_lost("priority")),
     Lie.of("priority-reversed", "What is urgent comes last.", PUBLISH, _priority_reversed),
+    Lie.of("missing-priority-0", "A message without a priority has 0.", PUBLISH, _priority_assumed(0)),
+    Lie.of("missing-priority-4", "A message without a priority has 4.", PUBLISH, _priority_assumed(4)),
+    Lie.of("excess-priority-lost", "A priority above the maximum counts as none.", PUBLISH, _excess_priority_lost),
     Lie.of("expiration-lost", "A message does not expire.", PUBLISH, property_lost("expiration")),
     Lie.of("body-falsified", "A bit of the body is another.", PUBLISH, flipped),
     Lie.of("body-cut", "The last byte of the body is missing.", PUBLISH,
