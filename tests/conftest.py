@@ -143,6 +143,19 @@ def subscribe_without_ack(patience):
 
 
 @pytest.fixture
+def new_consumer(connection, subscribe_without_ack):
+    """Subscribes without ack on a channel of its own: `new_consumer("work", prefetch=1, priority=10).wait_for(1)`."""
+
+    def subscribe(queue, prefetch=0, priority=None):
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=prefetch)
+        arguments = None if priority is None else {"x-priority": priority}
+        return subscribe_without_ack(channel, queue, arguments=arguments)
+
+    return subscribe
+
+
+@pytest.fixture
 def get_without_ack():
     """`basic.get` of a message that must be there: `get_without_ack(channel, "orders")` is its tag and its body."""
 

@@ -45,6 +45,10 @@ def _the_other_scope(said: Said, _: Talk) -> Told:
     return said.but(global_qos=not said.method.global_qos) if said.method.prefetch_count else said
 
 
+def _cancel_requeues(said: Said, _: Talk) -> Told:
+    return [Said(said.channel, spec.Basic.Nack(0, multiple=True, requeue=True)), said]
+
+
 CONSUMING = (
     Lie.of("prefetch-ignored", "A consumer is sent all there is.", "basic.qos", changed(prefetch_count=0)),
     Lie.of("prefetch-one-more", "A consumer is sent one more than it may hold.", "basic.qos", _one_more),
@@ -65,6 +69,8 @@ CONSUMING = (
            changed(consumer_tag="")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
     Lie.of("cancel-ignored", "A consumer that was cancelled gets messages.", "basic.cancel", by_client(ignored)),
+    Lie.of("cancel-requeues", "A cancelled consumer loses the messages that it has not acknowledged.", "basic.cancel",
+           by_client(_cancel_requeues)),
     Lie.of("requeue-discards", "What is given back is gone.", NACKS,
            by_client(lambda said, talk: _discarded(said, talk) if said.method.requeue else said)),
     Lie.of("discard-requeues", "What is rejected comes again.", NACKS,

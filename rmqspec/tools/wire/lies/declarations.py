@@ -60,6 +60,13 @@ def _priorities_always(said: Said, _: Talk) -> Told:
     return said.but(arguments=kept | {"x-max-priority": 10})
 
 
+def _single_active_always(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    if said.method.passive or "x-single-active-consumer" in arguments or arguments.get("x-queue-type") == "stream":
+        return said
+    return said.but(arguments=arguments | {"x-single-active-consumer": True})
+
+
 def _lost(name: str, what: str, *keys: str) -> Lie:
     return Lie.of(name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
 
@@ -82,6 +89,8 @@ DECLARATIONS = (
     _lost("queue-mode-lost", "The mode of a queue", "x-queue-mode"),
     _lost("queue-version-lost", "The storage version of a queue", "x-queue-version"),
     _lost("single-active-consumer-lost", "That a queue has one active consumer", "x-single-active-consumer"),
+    Lie.of("single-active-consumer-always", "A queue has one active consumer though nobody declared that.",
+           "queue.declare", _single_active_always),
     _lost("delivery-limit-lost", "How often a message may come back", "x-delivery-limit"),
     _lost("stream-age-lost", "How old what a stream holds may be", "x-max-age"),
     _lost("segment-size-lost", "How large a segment of a stream is", "x-stream-max-segment-size-bytes"),
