@@ -168,6 +168,30 @@ def get_without_ack():
 
 
 @pytest.fixture
+def requeue_until_dead(connection, receive):
+    """Requeues each delivery of a queue's message until it arrives in `dead`: `requeue_until_dead("work")`.
+
+    Returns the header `x-delivery-count` of each delivery, and the reason of the dead letter. The 22nd delivery is
+    rejected without requeue: if the broker does not end it before, the reason is `rejected`.
+    """
+
+    def requeue(queue, method="basic_reject"):
+        consumer = connection.channel()
+        counts = []
+
+        def on_delivery(channel, deliver, properties, _body):
+            counts.append((properties.headers or {}).get("x-delivery-count"))
+            getattr(channel, method)(deliver.delivery_tag, requeue=len(counts) < 22)
+
+        consumer.basic_consume(queue, on_delivery)
+        (dead,) = receive("dead")
+        consumer.close()
+        return counts, dead.died_of
+
+    return requeue
+
+
+@pytest.fixture
 def message_count(channel):
     """How many messages of a queue are ready for delivery, by a passive declare: `message_count("orders")`."""
     return lambda queue: channel.queue_declare(queue, passive=True).method.message_count

@@ -45,6 +45,11 @@ def _the_other_scope(said: Said, _: Talk) -> Told:
     return said.but(global_qos=not said.method.global_qos) if said.method.prefetch_count else said
 
 
+def _as_reject(said: Said, _: Talk) -> Told:
+    method = said.method
+    return said if method.multiple else Said(said.channel, spec.Basic.Reject(method.delivery_tag, method.requeue))
+
+
 def _cancel_requeues(said: Said, _: Talk) -> Told:
     return [Said(said.channel, spec.Basic.Nack(0, multiple=True, requeue=True)), said]
 
@@ -75,6 +80,7 @@ CONSUMING = (
            by_client(lambda said, talk: _discarded(said, talk) if said.method.requeue else said)),
     Lie.of("discard-requeues", "What is rejected comes again.", NACKS,
            by_client(lambda said, talk: said if said.method.requeue else _requeued(said, talk))),
+    Lie.of("nack-as-reject", "A nack of one message counts as a reject.", "basic.nack", by_client(_as_reject)),
     Lie.of("nack-acknowledges", "What is rejected is done.", NACKS, by_client(_acknowledged)),
     Lie.of("ack-swallowed", "What is acknowledged is kept.", "basic.ack", by_client(swallowed)),
     Lie.of("ack-requeues", "What is acknowledged comes again.", "basic.ack", by_client(_requeued)),

@@ -67,6 +67,18 @@ def _single_active_always(said: Said, _: Talk) -> Told:
     return said.but(arguments=arguments | {"x-single-active-consumer": True})
 
 
+def _delivery_limit_assumed(limit: int) -> Tell:
+    """A quorum queue without a delivery limit has this one."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        arguments = said.method.arguments or {}
+        if arguments.get("x-queue-type") != "quorum" or "x-delivery-limit" in arguments:
+            return said
+        return said.but(arguments=arguments | {"x-delivery-limit": limit})
+
+    return tell
+
+
 def _lost(name: str, what: str, *keys: str) -> Lie:
     return Lie.of(name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
 
@@ -92,6 +104,10 @@ DECLARATIONS = (
     Lie.of("single-active-consumer-always", "A queue has one active consumer though nobody declared that.",
            "queue.declare", _single_active_always),
     _lost("delivery-limit-lost", "How often a message may come back", "x-delivery-limit"),
+    Lie.of("delivery-limit-always", "A quorum queue has a delivery limit of 20 though nobody declared it.",
+           "queue.declare", _delivery_limit_assumed(20)),
+    Lie.of("delivery-limit-never", "A quorum queue has no delivery limit of its own.", "queue.declare",
+           _delivery_limit_assumed(-1)),
     _lost("stream-age-lost", "How old what a stream holds may be", "x-max-age"),
     _lost("segment-size-lost", "How large a segment of a stream is", "x-stream-max-segment-size-bytes"),
     _lost("leader-locator-lost", "Where the leader of a queue is to be", "x-queue-leader-locator"),
