@@ -51,6 +51,12 @@ def _ttl_doubled(said: Said, _: Talk) -> Told:
     return said.but(arguments=arguments | {"x-message-ttl": ttl * 100 + 60_000}) if isinstance(ttl, int) else said
 
 
+def _ttl_one(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    ttl = arguments.get("x-message-ttl")
+    return said.but(arguments=arguments | {"x-message-ttl": 1}) if isinstance(ttl, int) and ttl > 1 else said
+
+
 def _priorities_always(said: Said, _: Talk) -> Told:
     """A quorum queue becomes a classic one for it: before 4.0 no other has priorities."""
     arguments = said.method.arguments or {}
@@ -89,6 +95,8 @@ DECLARATIONS = (
     _lost("dead-letter-strategy-lost", "That dead letters go at least once", "x-dead-letter-strategy"),
     _lost("message-ttl-lost", "How long a queue keeps messages", "x-message-ttl"),
     Lie.of("message-ttl-longer", "A queue keeps messages longer than was declared.", "queue.declare", _ttl_doubled),
+    Lie.of("message-ttl-shorter", "A queue keeps messages for a millisecond, whatever was declared.",
+           "queue.declare", _ttl_one),
     _lost("queue-expiry-lost", "How long a queue lives unused", "x-expires"),
     _lost("length-limit-lost", "How many messages a queue may hold", "x-max-length"),
     Lie.of("length-limit-halved", "A queue holds half of the messages it may.", "queue.declare", _limit_halved),
