@@ -66,6 +66,14 @@ def _priorities_always(said: Said, _: Talk) -> Told:
     return said.but(arguments=kept | {"x-max-priority": 10})
 
 
+def _stream_as_queue(said: Said, talk: Talk) -> Told:
+    """No reader may then say where it begins."""
+    if said.name == "basic.consume":
+        return argument_lost("x-stream-offset")(said, talk)
+    is_stream = (said.method.arguments or {}).get("x-queue-type") == "stream"
+    return argument_lost("x-queue-type")(said, talk) if is_stream else said
+
+
 def _single_active_always(said: Said, _: Talk) -> Told:
     arguments = said.method.arguments or {}
     if said.method.passive or "x-single-active-consumer" in arguments or arguments.get("x-queue-type") == "stream":
@@ -106,6 +114,8 @@ DECLARATIONS = (
     Lie.of("priorities-always", "A queue that was declared without priorities has them.", "queue.declare",
            _priorities_always),
     _lost("queue-type-lost", "The type of a queue", "x-queue-type"),
+    Lie.of("stream-as-queue", "A stream loses what was read and acknowledged, as a queue does.",
+           "queue.declare basic.consume", _stream_as_queue),
     _lost("queue-mode-lost", "The mode of a queue", "x-queue-mode"),
     _lost("queue-version-lost", "The storage version of a queue", "x-queue-version"),
     _lost("single-active-consumer-lost", "That a queue has one active consumer", "x-single-active-consumer"),
