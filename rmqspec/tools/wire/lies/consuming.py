@@ -92,7 +92,7 @@ CONSUMING = (
            by_client(lambda said, talk: _discarded(said, talk) if said.method.requeue else said)),
     Lie.of("discard-requeues", "What is rejected comes again.", NACKS,
            by_client(lambda said, talk: said if said.method.requeue else _requeued(said, talk))),
-    Lie.of("nack-swallowed", "What is nacked stays with its consumer.", "basic.nack", by_client(swallowed)),
+    Lie.of("nack-swallowed", "What is rejected or nacked stays with its consumer.", NACKS, by_client(swallowed)),
     Lie.of("nack-as-reject", "A nack of one message counts as a reject.", "basic.nack", by_client(_as_reject)),
     Lie.of("nack-acknowledges", "What is rejected is done.", NACKS, by_client(_acknowledged)),
     Lie.of("ack-swallowed", "What is acknowledged is kept.", "basic.ack", by_client(swallowed)),

@@ -78,6 +78,11 @@ def _excess_priority_lost(said: Said, _: Talk) -> Told:
     return said.having(priority=None) if priority is not None and priority > 31 else said
 
 
+def _expiration_short(said: Said, _: Talk) -> Told:
+    expiration = getattr(said.properties, "expiration", None)
+    return said if expiration in {None, "1"} else said.having(expiration="1")
+
+
 def _committed(said: Said, talk: Talk) -> Told:
     """The client hears that it was rolled back."""
     if said.name == "tx.rollback":
@@ -105,6 +110,8 @@ PUBLISHING = (
     Lie.of("missing-priority-4", "A message without a priority has 4.", PUBLISH, _priority_assumed(4)),
     Lie.of("excess-priority-lost", "A priority above the maximum counts as none.", PUBLISH, _excess_priority_lost),
     Lie.of("expiration-lost", "A message does not expire.", PUBLISH, property_lost("expiration")),
+    Lie.of("expiration-shorter", "A message expires after a millisecond, whatever its expiration.", PUBLISH,
+           _expiration_short),
     Lie.of("body-falsified", "A bit of the body is another.", PUBLISH, flipped),
     Lie.of("body-cut", "The last byte of the body is missing.", PUBLISH,
            lambda said, _: said.having(body=said.body[:-1]) if said.body else said),
