@@ -255,16 +255,19 @@ class Refusal(NamedTuple):
 
 @pytest.fixture
 def refusal(connection):
-    """How the broker refuses an operation, on a channel of its own: `refusal(lambda channel: …)` is a `Refusal`."""
+    """How the broker refuses an operation, on a channel of its own: `refusal(lambda channel: …)` is a `Refusal`.
 
-    def of(mistake):
+    The channel is one of the test's connection, or of another: `refusal(operation, on=connect_as(who))`.
+    """
+
+    def of(mistake, on=connection):
         try:
-            with connection.channel() as careless:
+            with on.channel() as careless:
                 mistake(careless)
         except ConnectionClosedByBroker as error:
             return Refusal(error.reply_code, error.reply_text, "connection")
         except ChannelClosedByBroker as error:
-            connection.channel().close()  # the connection serves on
+            on.channel().close()  # the connection serves on
             return Refusal(error.reply_code, error.reply_text, "channel")
         return Refusal()
 
