@@ -93,6 +93,25 @@ def _committed(said: Said, talk: Talk) -> Told:
     return said
 
 
+def _routed_at_commit(said: Said, talk: Talk) -> Told:
+    """What is published in a transaction is kept here until its end."""
+    kept = talk.memory
+    if said.name == "tx.select":
+        kept.setdefault(said.channel, [])
+    elif said.name == "basic.publish" and said.channel in kept:
+        kept[said.channel].append(said)
+        return None
+    elif said.name == "tx.commit" and kept.get(said.channel):
+        return [*kept.pop(said.channel), said]
+    elif said.name in {"tx.rollback", "channel.open"}:
+        kept.pop(said.channel, None)
+    return said
+
+
+def _rollback_requeues(said: Said, _: Talk) -> Told:
+    return [said, Said(said.channel, spec.Basic.RecoverAsync(requeue=True))]
+
+
 PUBLISHING = (
     Lie.of("message-lost", "A message goes nowhere, and is confirmed.", PUBLISH, _sent_astray),
     Lie.of("second-message-lost", "Every second message goes nowhere, and is confirmed.", PUBLISH, _second_lost),
@@ -129,5 +148,9 @@ PUBLISHING = (
     Lie.of("transaction-ignored", "What is in a transaction is done at once.", "tx.select tx.commit tx.rollback",
            ignored),
     Lie.of("commit-lost", "A commit does nothing.", "tx.commit", ignored),
+    Lie.of("routed-at-commit", "What is published in a transaction is not routed before the commit.",
+           "channel.open tx.select tx.commit tx.rollback basic.publish", _routed_at_commit),
+    Lie.of("rollback-requeues", "A rollback gives unacked messages back to their queue.", "tx.rollback",
+           _rollback_requeues),
     Lie.of("rollback-commits", "A rollback commits.", "tx.rollback tx.commit-ok", _committed),
 )  # fmt: skip
