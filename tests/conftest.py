@@ -1,6 +1,8 @@
 """What specs need beside the plugin's fixtures: consumers that ack nothing, refusals, users; and the command line."""
 
+import ast
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +21,8 @@ from pika.exceptions import (
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
     NackError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
     UnroutableError,
 )
 
@@ -272,6 +276,30 @@ def refusal(connection):
         return Refusal()
 
     return of
+
+
+@pytest.fixture
+def connection_refusal(connect_as):
+    """How the broker refuses to open a connection: `connection_refusal(user(read=".*"))` is a `Refusal`."""
+
+    def of(*whom_and_where):
+        try:
+            connect_as(*whom_and_where)
+        except (ProbableAuthenticationError, ProbableAccessDeniedError) as error:
+            # During the handshake pika hands on the broker's words as text: ConnectionClosedByBroker: (403) 'ACCESS_…'
+            code, text = re.search(r"\((\d+)\) (.*)", str(error)).groups()
+            return Refusal(int(code), ast.literal_eval(text), "connection")
+        return Refusal()
+
+    return of
+
+
+@pytest.fixture
+def another_vhost(vhosts):
+    """The name of a second vhost."""
+    name = vhosts.take()
+    yield name
+    vhosts.give_back(name)
 
 
 @pytest.fixture

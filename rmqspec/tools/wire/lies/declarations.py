@@ -23,6 +23,10 @@ def _not_passive(said: Said, _: Talk) -> Told:
     return said.but(passive=False) if said.method.passive else said
 
 
+def _exchange_missing(said: Said, _: Talk) -> Told:
+    return said.but(exchange=f"no {said.method.exchange}"[:255]) if said.method.passive else said
+
+
 def _answers_swapped(said: Said, talk: Talk) -> Told:
     """Of two questions that were asked at once the second is answered first."""
     asked = talk.memory.setdefault(said.channel, [])
@@ -168,6 +172,7 @@ DECLARATIONS = (
     Lie.of("exchange-internal-lost", "An internal exchange takes what clients publish.", "exchange.declare",
            changed(internal=False)),
     Lie.of("exchange-look-declares", "Who looks for an exchange makes one.", "exchange.declare", _not_passive),
+    Lie.of("exchange-missing", "Who looks for an exchange finds none.", "exchange.declare", _exchange_missing),
     Lie.of("exchange-delete-ignored", "A deleted exchange is still there.", "exchange.delete", ignored),
     Lie.of("exchange-deleted-in-use", "An exchange is deleted though it is bound.", "exchange.delete",
            changed(if_unused=False)),
