@@ -1,7 +1,9 @@
 """What specs need beside the plugin's fixtures: consumers that ack nothing, refusals, users; and the command line."""
 
+import ast
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +23,8 @@ from pika.exceptions import (
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
     NackError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
     UnroutableError,
 )
 
@@ -273,6 +277,19 @@ def alarm(disposable_broker):
 
 
 @pytest.fixture
+def new_consumer(connection, subscribe_without_ack):
+    """Subscribes without ack on a channel of its own: `new_consumer("work", prefetch=1, priority=10).wait_for(1)`."""
+
+    def subscribe(queue, prefetch=0, priority=None):
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=prefetch)
+        arguments = None if priority is None else {"x-priority": priority}
+        return subscribe_without_ack(channel, queue, arguments=arguments)
+
+    return subscribe
+
+
+@pytest.fixture
 def get_without_ack():
     """`basic.get` of a message that must be there: `get_without_ack(channel, "orders")` is its tag and its body."""
 
@@ -282,6 +299,36 @@ def get_without_ack():
         return method.delivery_tag, body
 
     return fetch
+
+
+@pytest.fixture
+def requeue_until_dead(connection, receive):
+    """Requeues each delivery of a queue's message until it arrives in `dead`: `requeue_until_dead("work")`.
+
+    Returns the header `x-delivery-count` of each delivery, and the reason of the dead letter. The 22nd delivery is
+    rejected without requeue: if the broker does not end it before, the reason is `rejected`.
+    """
+
+    def requeue(queue, method="basic_reject"):
+        consumer = connection.channel()
+        counts = []
+
+        def on_delivery(channel, deliver, properties, _body):
+            counts.append((properties.headers or {}).get("x-delivery-count"))
+            getattr(channel, method)(deliver.delivery_tag, requeue=len(counts) < 22)
+
+        consumer.basic_consume(queue, on_delivery)
+        (dead,) = receive("dead")
+        consumer.close()
+        return counts, dead.died_of
+
+    return requeue
+
+
+@pytest.fixture
+def message_count(channel):
+    """How many messages of a queue are ready for delivery, by a passive declare: `message_count("orders")`."""
+    return lambda queue: channel.queue_declare(queue, passive=True).method.message_count
 
 
 @pytest.fixture
@@ -367,16 +414,19 @@ class Refusal(NamedTuple):
 
 @pytest.fixture
 def refusal(connection):
-    """How the broker refuses an operation, on a channel of its own: `refusal(lambda channel: …)` is a `Refusal`."""
+    """How the broker refuses an operation, on a channel of its own: `refusal(lambda channel: …)` is a `Refusal`.
 
-    def of(mistake):
+    The channel is one of the test's connection, or of another: `refusal(operation, on=connect_as(who))`.
+    """
+
+    def of(mistake, on=connection):
         try:
-            with connection.channel() as careless:
+            with on.channel() as careless:
                 mistake(careless)
         except ConnectionClosedByBroker as error:
             return Refusal(error.reply_code, error.reply_text, "connection")
         except ChannelClosedByBroker as error:
-            connection.channel().close()  # the connection serves on
+            on.channel().close()  # the connection serves on
             return Refusal(error.reply_code, error.reply_text, "channel")
         return Refusal()
 
@@ -440,6 +490,30 @@ def closed_channel(patience):
         return channel._closing_reason
 
     return of
+
+
+@pytest.fixture
+def connection_refusal(connect_as):
+    """How the broker refuses to open a connection: `connection_refusal(user(read=".*"))` is a `Refusal`."""
+
+    def of(*whom_and_where):
+        try:
+            connect_as(*whom_and_where)
+        except (ProbableAuthenticationError, ProbableAccessDeniedError) as error:
+            # During the handshake pika hands on the broker's words as text: ConnectionClosedByBroker: (403) 'ACCESS_…'
+            code, text = re.search(r"\((\d+)\) (.*)", str(error)).groups()
+            return Refusal(int(code), ast.literal_eval(text), "connection")
+        return Refusal()
+
+    return of
+
+
+@pytest.fixture
+def another_vhost(vhosts):
+    """The name of a second vhost."""
+    name = vhosts.take()
+    yield name
+    vhosts.give_back(name)
 
 
 @pytest.fixture

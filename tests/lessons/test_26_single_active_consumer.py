@@ -1,262 +1,197 @@
-"""Single active consumer and consumer priority: one works while the others stand by, and who is asked first.
+"""Single active consumer: one consumer gets all messages, the others wait to replace it.
 
-Several consumers of a queue share its messages, and so they lose their order. A queue with a single active consumer
-gives all of them to the one that came first; the others are registered and wait, and the broker itself calls the next
-one when the first has gone: a hot standby without elections. Consumer priority is the softer wish: who stands higher
-is asked first, and the others get what is too much. Our worker shares orders, so it needs neither; a consumer of ours
-that keeps an account, where the order of messages counts, would have the first.
+Several consumers of a queue share its messages, so the messages are no longer processed in order. A queue that was
+declared with `x-single-active-consumer` delivers to one consumer only, the first that subscribed. The others are
+registered and get nothing. When the active consumer goes, the broker activates the next one: a hot standby without an
+election among the clients.
 
-Spec: https://www.rabbitmq.com/docs/consumers
+Consumer priority is a softer rule, set by each consumer with `x-priority`: a consumer with a higher priority gets
+messages first, and the others get those that exceed its prefetch. Our worker may share orders with others, so it needs
+neither of them. A consumer that must process messages in order would need the first.
+
+Spec: https://www.rabbitmq.com/docs/consumers#single-active-consumer
 Code: rmqspec/client/consumer.py
+Reference: SAC-01…08, CPRIO-01…05
 """
 
 import threading
 from contextlib import ExitStack
 
 import pytest
-from pika import exceptions
 
 from rmqspec.client import Consumer, Outcome
-from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
-types = pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-
-quorum_since_4 = pytest.param("quorum", marks=pytest.mark.rabbitmq(since="4.0"))
-quorum_before_4 = pytest.param("quorum", marks=pytest.mark.rabbitmq(before="4.0"))
+on_both_queue_types = pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 
 SINGLE = {"x-single-active-consumer": True}
 
 
 @pytest.fixture
-def declare(channel):
-    """Declares `work` of this type, and returns what publishes to it: `publish = declare("quorum", **SINGLE)`."""
+def queue(channel):
+    """Declares `work` of this type: `queue("quorum", **SINGLE)` returns its name."""
 
-    def make(queue_type="classic", **arguments):
-        channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type, **arguments})
-        return lambda *bodies: [channel.basic_publish("", "work", body) for body in bodies]
+    def declare(queue_type="classic", **arguments):
+        channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type} | arguments)
+        return "work"
 
-    return make
+    return declare
 
 
 @pytest.fixture
-def join(connection, subscribe_without_ack):
-    """Subscribes to `work` on a channel of its own, with a priority if one is given: `join(10).wait_for(1)`."""
+def publish(channel):
+    """Publishes to a queue: `publish("work", b"1", b"2")`."""
 
-    def subscribe(priority=None, prefetch=0):
-        channel = connection.channel()
-        channel.basic_qos(prefetch_count=prefetch)
-        return subscribe_without_ack(channel, "work", arguments=None if priority is None else {"x-priority": priority})
+    def each(queue, *bodies):
+        for body in bodies:
+            channel.basic_publish("", queue, body)
 
-    return subscribe
+    return each
 
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
+class TestSingleActiveConsumer:
+    """RabbitMQ: the active consumer of a queue with `x-single-active-consumer`."""
 
-    @types
     @behaviour("SAC-01")
     @lie("single-active-consumer-lost")
-    def test_gives_all_to_the_first_consumer(self, declare, join, queue_type):
-        """Two workers at once on the same account would make its sums a matter of luck."""
-        publish = declare(queue_type, **SINGLE)
-        active, standby = join(), join()
+    @on_both_queue_types
+    def test_receives_all_messages_while_standby_consumers_get_none(
+        self, connection, channel, subscribe_without_ack, queue_type
+    ):
+        """Two consumers that update the same account at once could overwrite each other's result."""
+        arguments = {"x-single-active-consumer": True, "x-queue-type": queue_type}
+        channel.queue_declare("work", durable=True, arguments=arguments)
+        active = subscribe_without_ack(connection.channel(), "work")
+        standby = subscribe_without_ack(connection.channel(), "work")
 
-        publish(b"1", b"2", b"3")
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "work", body)
 
-        assert (active.wait_for(3), standby.bodies) == ([b"1", b"2", b"3"], [])
+        assert active.wait_for(3) == [b"1", b"2", b"3"]
+        assert standby.bodies == []
 
-    @types
     @behaviour("SAC-02", "ORDER-04")
-    @lie("single-active-consumer-lost")
-    def test_hands_all_over_when_one_ends(self, declare, join, queue_type):
-        """The next in line begins where the other had acknowledged: nothing is missing, and the order is kept."""
-        publish = declare(queue_type, **SINGLE)
-        active, second, third = join(), join(), join()
-        publish(b"1", b"2", b"3")
+    @lie("standby-never-served")
+    @on_both_queue_types
+    def test_passes_its_unacked_messages_in_order_to_the_next_when_its_channel_closes(
+        self, queue, publish, new_consumer, queue_type
+    ):
+        """The next consumer continues where the other had acknowledged: none is missing, and the order is kept."""
+        work = queue(queue_type, **SINGLE)
+        active = new_consumer(work)
+        second = new_consumer(work)
+        third = new_consumer(work)
+        publish(work, b"1", b"2", b"3")
         active.wait_for(3)
         active.channel.basic_ack(active.tags[0])
 
         active.channel.close()
 
-        assert (second.wait_for(2), third.bodies) == ([b"2", b"3"], [])
+        assert second.wait_for(2) == [b"2", b"3"]
+        assert third.bodies == []
 
-    @types
     @behaviour("SAC-02", "SAC-03")
-    @lie("cancel-ignored")
-    def test_leaves_what_a_cancelled_one_has(self, declare, join, queue_type):
-        """A trap: until it has acknowledged that, two are at work at once; close the channel to give all back."""
-        publish = declare(queue_type, **SINGLE)
-        active, standby = join(), join()
-        publish(b"1")
+    @lie("cancel-loses-unacked")
+    @on_both_queue_types
+    def test_keeps_its_unacked_messages_after_basic_cancel_while_the_next_becomes_active(
+        self, queue, publish, new_consumer, queue_type
+    ):
+        """Until they are acknowledged two consumers work at once. Closing the channel instead requeues them."""
+        work = queue(queue_type, **SINGLE)
+        active = new_consumer(work)
+        standby = new_consumer(work)
+        publish(work, b"1")
         active.wait_for(1)
 
         active.channel.basic_cancel(active.consumer_tag)
-        publish(b"2")
-        standby.wait_for(1)
+        publish(work, b"2")
+
+        assert standby.wait_for(1) == [b"2"]
         active.channel.basic_ack(active.tags[0])
         active.channel.close()
-        publish(b"3")
+        publish(work, b"3")
+        assert standby.wait_for(2) == [b"2", b"3"]
+        assert active.bodies == [b"1"]
 
-        assert (active.bodies, standby.wait_for(2)) == ([b"1"], [b"2", b"3"])
 
-    @pytest.fixture
-    def overtaken(self, declare, join):
-        """One consumer has held a message and acknowledged it, while another came that stands higher."""
+class TestConsumerPriority:
+    """RabbitMQ: the argument `x-priority` of `basic.consume`, on a queue without a single active consumer."""
 
-        def make(queue_type):
-            publish = declare(queue_type, **SINGLE)
-            active = join(priority=1, prefetch=1)
-            publish(b"1")
-            active.wait_for(1)
-            higher = join(priority=10, prefetch=1)
-            publish(b"2")
-            active.channel.basic_ack(active.tags[0])
-            return active, higher
-
-        return make
-
-    @behaviour("SAC-06")
-    @pytest.mark.parametrize("queue_type", ["classic", quorum_before_4])
-    @lie("single-active-consumer-lost")
-    def test_keeps_the_active_whoever_comes(self, overtaken, queue_type):
-        """A priority does not choose the active one here: the node that you prefer has to be started first."""
-        active, higher = overtaken(queue_type)
-
-        assert (active.wait_for(2), higher.bodies) == ([b"1", b"2"], [])
-
-    @behaviour("SAC-06")
-    @pytest.mark.rabbitmq(since="4.0")
-    @lie("consumer-priority-lost")
-    def test_yields_to_a_higher_after_an_ack(self, overtaken):
-        """The preferred node takes over when it is back, and not in the middle of what the other has in hand."""
-        active, higher = overtaken("quorum")
-
-        assert (higher.wait_for(1), active.bodies) == ([b"2"], [b"1"])
-
-    @behaviour("SAC-06", "CPRIO-04")
-    @pytest.mark.parametrize("queue_type", ["classic", quorum_since_4])
-    @lie("consumer-priority-lost")
-    def test_calls_the_highest_that_waits(self, declare, join, queue_type):
-        """Where the active one has gone, the line is one of priorities, and of arrival only among equals."""
-        publish = declare(queue_type, **SINGLE)
-        active, early, higher = join(priority=10), join(priority=1), join(priority=5)
-
-        active.channel.close()
-        publish(b"1")
-
-        assert (higher.wait_for(1), early.bodies, active.bodies) == ([b"1"], [], [])
-
-    @behaviour("SAC-04", "SAC-08", "CHAN-03")
-    @pytest.mark.parametrize(
-        "arguments",
-        [{"x-single-active-consumer": "true"}, {"x-single-active-consumer": 1}, {"x-queue-type": "stream", **SINGLE}],
-        ids=["word", "number", "stream"],
-    )
-    @lie("single-active-consumer-lost")
-    def test_refuses_half_a_single_consumer(self, connection, declare, arguments):
-        """Taken for a no, or ignored on a stream, it would be missed only when two consumers are at work."""
-        careless = connection.channel()
-
-        with pytest.raises(exceptions.ChannelClosedByBroker, match="x-single-active-consumer") as error:
-            careless.queue_declare("work", durable=True, arguments=arguments)
-
-        assert (error.value.reply_code, careless.is_closed, connection.is_open) == (406, True, True)
-        declare(**SINGLE)
-
-    @behaviour("SAC-05")
-    def test_refuses_to_be_single_by_policy(self, broker, vhost):
-        """Switched on while several are at work, it would have to stop all but one in the middle of that."""
-        broker.management.set_policy(vhost, "short", "^work$", {"max-length": 10})
-
-        with pytest.raises(ManagementError, match=r"single-active-consumer.*not recognised") as error:
-            broker.management.set_policy(vhost, "single", "^work$", {"single-active-consumer": True})
-
-        assert error.value.status == 400
-
-    @behaviour("SAC-07", "CHAN-03")
-    @lie("single-active-consumer-lost")
-    def test_refuses_a_get_beside_the_active(self, connection, declare, join):
-        """Who takes a message by hand would be a second consumer, of whom the queue knows nothing."""
-        publish = declare("quorum", **SINGLE)
-        publish(b"1")
-        careless = connection.channel()
-
-        with pytest.raises(exceptions.ChannelClosedByBroker, match="with single active consumer") as error:
-            careless.basic_get("work")
-
-        assert (error.value.reply_code, careless.is_closed, connection.is_open) == (405, True, True)
-        assert join().wait_for(1) == [b"1"]
-
-    @types
     @behaviour("CPRIO-01", "CPRIO-04")
     @lie("consumer-priority-lost")
-    def test_asks_first_who_stands_higher(self, declare, join, queue_type):
-        """The near one gets all that it has room for, the far one only what is too much, and all when it is alone."""
-        publish = declare(queue_type)
-        far, near = join(), join(priority=10, prefetch=2)
-        publish(b"1", b"2", b"3")
-        first = [*near.wait_for(2)], [*far.wait_for(1)]
+    @on_both_queue_types
+    def test_serves_the_highest_first_and_others_only_when_its_prefetch_is_full(
+        self, queue, publish, connection, new_consumer, subscribe_without_ack, queue_type
+    ):
+        """A consumer near the broker does all it can, and a remote one only what is left, or all if it is alone."""
+        work = queue(queue_type)
+        remote = new_consumer(work)
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=2)
+        near = subscribe_without_ack(channel, work, arguments={"x-priority": 10})
 
-        near.channel.basic_cancel(near.consumer_tag)
-        publish(b"4")
+        publish(work, b"1", b"2", b"3")
 
-        assert (first, far.wait_for(2)) == (([b"1", b"2"], [b"3"]), [b"3", b"4"])
+        assert near.wait_for(2) == [b"1", b"2"]
+        assert remote.wait_for(1) == [b"3"]
+        channel.basic_cancel(near.consumer_tag)
+        publish(work, b"4")
+        assert remote.wait_for(2) == [b"3", b"4"]
 
     @behaviour("CPRIO-02")
     @lie("consumer-priority-lost")
-    def test_takes_turns_among_equals(self, declare, join):
-        """Nothing said means zero, and who wants to be asked last says less than that."""
-        publish = declare()
-        unsaid, zero, last = join(), join(priority=0), join(priority=-1)
+    def test_is_0_by_default_and_equal_priorities_are_served_round_robin(self, queue, publish, new_consumer):
+        """To prefer all other consumers to one, give that one a negative priority; the others need no change."""
+        work = queue()
+        default = new_consumer(work)
+        zero = new_consumer(work, priority=0)
+        negative = new_consumer(work, priority=-1)
 
-        publish(b"1", b"2", b"3", b"4")
+        publish(work, b"1", b"2", b"3", b"4")
 
-        assert (unsaid.wait_for(2), zero.wait_for(2), last.bodies) == ([b"1", b"3"], [b"2", b"4"], [])
-
-    @behaviour("CPRIO-03", "CPRIO-05", "CHAN-03")
-    @pytest.mark.parametrize(("queue_type", "priority"), [("classic", "high"), ("stream", 10)])
-    @lie("consumer-priority-lost")
-    def test_refuses_a_vain_priority(self, connection, declare, join, queue_type, priority):
-        """A word is no number, and readers of a stream do not compete: nobody would be asked before another."""
-        declare(queue_type)
-        careless = connection.channel()
-        careless.basic_qos(prefetch_count=1)
-
-        with pytest.raises(exceptions.ChannelClosedByBroker, match="x-priority") as error:
-            careless.basic_consume("work", print, arguments={"x-priority": priority})
-
-        assert (error.value.reply_code, careless.is_closed, connection.is_open) == (406, True, True)
-        assert join(prefetch=1).channel.is_open
+        assert default.wait_for(2) == [b"1", b"3"]
+        assert zero.wait_for(2) == [b"2", b"4"]
+        assert negative.bodies == []
 
 
 class TestConsumer:
-    """What our consumer adds."""
+    """Our consumer: its arguments are those of `basic.consume`."""
 
     @pytest.fixture
     def start(self, url):
-        """Starts a consumer of `work` in a thread, and returns it and the list of what it takes."""
+        """Runs a consumer of `work` in a thread until the end, and returns it and the list of bodies that it gets."""
         with ExitStack() as ends:
 
             def run(**options):
-                took = []
-                consumer = Consumer(url, "work", lambda delivery: took.append(delivery.body) or Outcome.ACK, **options)
+                bodies = []
+
+                def handle(delivery):
+                    bodies.append(delivery.body)
+                    return Outcome.ACK
+
+                def end():
+                    consumer.stop()
+                    thread.join()
+
+                consumer = Consumer(url, "work", handle, **options)
                 thread = threading.Thread(target=consumer.run)
                 thread.start()
-                ends.callback(lambda: (consumer.stop(), thread.join()))
-                return consumer, took
+                ends.callback(end)
+                return consumer, bodies
 
             yield run
 
     @behaviour("CPRIO-01")
-    @lie("consumer-count-wrong")
-    def test_is_asked_first_if_told_so(self, channel, declare, start, eventually):
-        """The far one is a reserve: it has nothing to do as long as the near one keeps up."""
-        publish = declare()
-        (far, _), (_, near) = start(prefetch=10), start(prefetch=10, arguments={"x-priority": 10})
-        eventually(lambda: channel.queue_declare("work", passive=True).method.consumer_count, 2)
+    @lie("consumer-priority-lost")
+    def test_with_x_priority_10_gets_all_messages_before_one_without(self, channel, queue, publish, start, eventually):
+        """The other consumer is a reserve: it has nothing to do as long as the preferred one keeps up."""
+        work = queue()
+        reserve, _ = start(prefetch=10)
+        _, preferred = start(prefetch=10, arguments={"x-priority": 10})
+        eventually(lambda: channel.queue_declare(work, passive=True).method.consumer_count, 2)
 
-        publish(b"1", b"2", b"3")
+        publish(work, b"1", b"2", b"3")
 
-        eventually(lambda: (near, far.outcomes), ([b"1", b"2", b"3"], {}))
+        eventually(lambda: preferred, [b"1", b"2", b"3"])
+        assert reserve.outcomes == {}

@@ -1,204 +1,164 @@
-"""Security: who may do what, and where.
+"""Permissions: which user may do what, and with which names.
 
-A broker is shared: the shop, the warehouse and the people who try something out use the same one. A vhost gives each
-its own names. Within it a user has three permissions, each a regular expression over the names of queues and
-exchanges: configure to create and delete, write to put something in, read to take something out. For the order system
-that means a producer that can publish orders and never read one, and a worker that can read them and never delete the
-queue. What a stolen password is good for is decided here, before it is stolen.
+A broker is shared by several teams and programs. A vhost gives each its own names. Within a vhost a user has three
+permissions, each a regular expression over the names of queues and exchanges: *configure* to declare and delete,
+*write* to publish, *read* to consume. In an order system a publisher can then send orders and not read them, and a
+worker can read orders and not delete their queue. This limits what a stolen password is good for.
+
+A topic permission also limits the routing keys at one exchange.
 
 Spec: https://www.rabbitmq.com/docs/access-control
 Code: rmqspec/tools/broker/management.py, rmqspec/client/refusal.py
+Reference: PERM-01…08, TOPICPERM-01…04, PUB-08
 """
 
-from operator import methodcaller as call
-
 import pytest
-from pika import BasicProperties, exceptions
+from pika import BasicProperties
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
 
-OPERATIONS = {
-    "declare_queue": ("configure", call("queue_declare", "fresh", durable=True)),
-    "delete_queue": ("configure", call("queue_delete", "ours")),
-    "declare_exchange": ("configure", call("exchange_declare", "fresh", "topic", durable=True)),
-    "delete_exchange": ("configure", call("exchange_delete", "team")),
-    "publish": ("write", call("basic_publish", "team", "", b"")),
-    "get": ("read", call("basic_get", "ours")),
-    "consume": ("read", call("basic_consume", "ours", print)),
-    "purge": ("read", call("queue_purge", "ours")),
-}
-DEAD_LETTERS = call("queue_declare", "mine", durable=True, arguments={"x-dead-letter-exchange": "team"})
-ALTERNATE = call("exchange_declare", "mine", durable=True, arguments={"alternate-exchange": "team"})
 ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
+@pytest.fixture(autouse=True)
+def names(channel):
+    """The queue `ours` and the exchanges `team` and `company`."""
+    channel.queue_declare("ours", durable=True)
+    channel.exchange_declare("team", "topic", durable=True)
+    channel.exchange_declare("company", "topic", durable=True)
+
+
 @pytest.fixture
-def acting(user, connect_as):
-    """A channel in confirm mode of a new user with these permissions: `acting(write="^orders$")`."""
+def connect_with(user, connect_as):
+    """Opens a connection of a new user with these permissions: `connect_with(write="^orders$")`."""
+    return lambda **permissions: connect_as(user(**permissions))
 
-    def make(**permissions):
-        channel = connect_as(user(**permissions)).channel()
+
+def publish(exchange, routing_key, **properties):
+    """A publish whose confirm is awaited, so that a refusal is seen: `publish("team", "order.new")(channel)`."""
+
+    def operation(channel):
         channel.confirm_delivery()
-        return channel
+        channel.basic_publish(exchange, routing_key, b"", BasicProperties(**properties))
 
-    return make
-
-
-def refused(operation, channel, code=403, words="ACCESS_REFUSED"):
-    """The broker closes this channel for the operation, and nothing else."""
-    with pytest.raises(exceptions.ChannelClosedByBroker, match=words) as error:
-        operation(channel)
-    return (error.value.reply_code, channel.is_closed, channel.connection.channel().is_open) == (code, True, True)
+    return operation
 
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
+OPERATIONS = {
+    "declare": ("configure", lambda channel: channel.queue_declare("fresh", durable=True)),
+    "publish": ("write", publish("team", "")),
+    "consume": ("read", lambda channel: channel.basic_consume("ours", print)),
+}
 
-    @pytest.fixture(autouse=True)
-    def names(self, channel):
-        channel.queue_declare("ours", durable=True)
-        for exchange in ("team", "company"):
-            channel.exchange_declare(exchange, "topic", durable=True)
+BINDINGS = {
+    "queue": ("ours", lambda channel: channel.queue_bind("ours", "team", "a")),
+    "exchange": ("company", lambda channel: channel.exchange_bind("company", "team", "a")),
+}
 
-    @behaviour("PERM-01", "QDEL-07", "CHAN-03")
+
+class TestPermissions:
+    """RabbitMQ: the three permissions of a user in a vhost."""
+
+    @behaviour("PERM-01", "CHAN-03")
+    @lie("refusal-hidden", cases=("declare", "consume"))
+    @lie("code-403-changed", cases="publish")
     @pytest.mark.parametrize("operation", OPERATIONS)
-    @lie("code-403-changed")
-    def test_asks_one_permission_for_an_operation(self, acting, operation):
-        """Two of three are not enough, and one is: whoever gives all three to be safe has given away the queue."""
-        needed, act = OPERATIONS[operation]
+    def test_are_configure_to_declare_write_to_publish_and_read_to_consume(self, connect_with, refusal, operation):
+        """The other two do not help, and nothing else is needed: to give all three, to be safe, gives too much."""
+        needed, operate = OPERATIONS[operation]
         others = {permission: ".*" for permission in ALL if permission != needed}
 
-        assert refused(act, acting(**others))
-        act(acting(**{needed: ".*"}))
+        said = refusal(operate, on=connect_with(**others))
+
+        assert said.code == 403
+        assert said.closed == "channel"
+        assert "ACCESS_REFUSED" in said.text
+        assert refusal(operate, on=connect_with(**{needed: ".*"})).code == 0
 
     @behaviour("PERM-01")
     @lie("refusal-hidden")
-    def test_compares_names_with_the_expression(self, acting):
-        """It is searched for anywhere in the name: without ^ and $ `ours` allows `yours` as well."""
-        loose, strict = acting(configure="ours"), acting(configure="^ours$")
+    def test_are_regular_expressions_that_match_anywhere_in_a_name(self, connect_with, refusal):
+        """Without ^ and $ the permission `ours` also allows the name `yours`."""
+        loose = connect_with(configure="ours")
+        strict = connect_with(configure="^ours$")
 
-        loose.queue_declare("yours", durable=True)
-        assert refused(call("queue_declare", "yours", durable=True), strict)
+        loose.channel().queue_declare("yours", durable=True)
+        said = refusal(lambda channel: channel.queue_declare("yours", durable=True), on=strict)
+
+        assert said.code == 403
+        assert said.closed == "channel"
 
     @behaviour("PERM-02", "CHAN-03")
-    @pytest.mark.parametrize(
-        ("bind", "target"),
-        [(call("queue_bind", "ours", "team", "a"), "ours"), (call("exchange_bind", "company", "team", "a"), "company")],
-        ids=["queue", "exchange"],
-    )
     @lie("refusal-hidden")
-    def test_asks_for_both_ends_of_a_binding(self, acting, bind, target):
-        """Binding is a way to read what the exchange gets: a permission to create queues must not be one for that."""
-        assert refused(bind, acting(write="^team$", read=f"^{target}$"))
-        assert refused(bind, acting(write=f"^{target}$", read=f"^{target}$"))
+    @pytest.mark.parametrize("binding", BINDINGS)
+    def test_require_read_on_the_source_and_write_on_the_destination_to_bind(self, connect_with, refusal, binding):
+        """A binding is a way to read all that an exchange gets, so a permission to declare queues is not enough."""
+        destination, bind = BINDINGS[binding]
 
-        bind(acting(write=f"^{target}$", read="^team$"))
+        without_read = refusal(bind, on=connect_with(write="^team$", read=f"^{destination}$"))
+        assert without_read.code == 403
+        assert without_read.closed == "channel"
+
+        only_destination = refusal(bind, on=connect_with(write=f"^{destination}$", read=f"^{destination}$"))
+        assert only_destination.code == 403
+        assert only_destination.closed == "channel"
+
+        assert refusal(bind, on=connect_with(write=f"^{destination}$", read="^team$")).code == 0
 
     @behaviour("PERM-03")
     @lie("code-403-changed")
-    def test_knows_the_default_exchange_as_amq_default(self, acting):
-        """A producer writes to the exchange without a name, whatever the queue: one for the queue lets nothing by."""
-        publish = call("basic_publish", "", "ours", b"")
+    def test_call_the_default_exchange_amq_default(self, connect_with, refusal):
+        """To publish directly to a queue is to write to this exchange; a write permission on the queue is no help."""
+        to_the_queue = publish("", "ours")
 
-        assert refused(publish, acting(write="^ours$"), words="exchange 'amq.default'")
-        publish(acting(write="^amq[.]default$"))
+        said = refusal(to_the_queue, on=connect_with(write="^ours$"))
 
-    @behaviour("PERM-04", "DLX-10")
-    @pytest.mark.parametrize("declare", [DEAD_LETTERS, ALTERNATE], ids=["dead_letter_exchange", "alternate_exchange"])
-    @lie("refusal-hidden")
-    def test_asks_for_the_exchange_that_a_declaration_names(self, acting, declare):
-        """Messages leave by it under the broker's name: else one could publish where one may not, by letting die."""
-        assert refused(declare, acting(configure="^mine$", read="^mine$"), words="exchange 'team'")
-        assert refused(declare, acting(configure="^mine$", write="^team$"), words="'mine'")
+        assert said.code == 403
+        assert said.closed == "channel"
+        assert "exchange 'amq.default'" in said.text
+        assert refusal(to_the_queue, on=connect_with(write="^amq[.]default$")).code == 0
 
-        declare(acting(configure="^mine$", write="^team$", read="^mine$"))
 
-    @behaviour("PERM-05")
-    @pytest.mark.rabbitmq(before="4.2")
-    @lie("message-count-wrong")
-    def test_asks_nothing_for_a_look(self, acting):
-        """Before 4.2 whoever is in the vhost may ask how long any queue is."""
-        assert acting(configure="").queue_declare("ours", passive=True).method.message_count == 0
-
-    @behaviour("PERM-05")
-    @pytest.mark.rabbitmq(since="4.3.1")
-    @lie("refusal-hidden")
-    def test_asks_some_permission_for_a_look(self, acting):
-        """Any of the three will do: a monitor that had none has to be given one before the upgrade."""
-        look = call("queue_declare", "ours", passive=True)
-
-        assert refused(look, acting(configure=""))
-        assert [look(acting(**{name: "^ours$"})).method.message_count for name in ALL] == [0, 0, 0]
-
-    @behaviour("PERM-06")
-    @lie("refusal-hidden")
-    def test_asks_configure_on_amq_gen_for_names_of_its_own(self, acting):
-        """The broker chooses the name, and still asks for it: a client that waits for replies needs this one."""
-        declare = call("queue_declare", "", exclusive=True)
-
-        assert refused(declare, acting(write=".*", read=".*"), words="queue 'amq.gen-")
-        assert declare(acting(configure="^amq[.]gen-")).method.queue.startswith("amq.gen-")
-
-    @behaviour("PERM-07")
-    @lie("purge-ignored")
-    def test_asks_anew_on_each_channel(self, broker, vhost, user, connect_as):
-        """An open channel may remember for a while what it was allowed: who takes a permission away closes it too."""
-        who = user(**ALL)
-        connection = connect_as(who)
-        connection.channel().queue_purge("ours")
-
-        broker.management.permit(vhost, who.user, write=".*")
-
-        assert refused(call("queue_purge", "ours"), connection.channel())
+class TestTopicPermission:
+    """RabbitMQ: the permission of a user on routing keys, besides those on names."""
 
     @behaviour("TOPICPERM-01", "TOPICPERM-04", "CHAN-03")
     @lie("topic-as-fanout")
-    def test_limits_topics_at_one_exchange(self, broker, vhost, user, connect_as):
-        """A permission names exchanges, and all teams publish to one: this one looks at the routing key too."""
+    def test_restricts_routing_keys_by_topic_permission_at_one_topic_exchange_only(
+        self, broker, vhost, user, connect_as, refusal
+    ):
+        """Several teams can share an exchange, each with its own routing keys."""
         who = user(**ALL)
         broker.management.permit_topics(vhost, who.user, "team", write="^order[.]", read=".*")
         connection = connect_as(who)
-        inside, outside = connection.channel(), connection.channel()
-        for channel in (inside, outside):
-            channel.confirm_delivery()
 
-        assert refused(call("basic_publish", "team", "payment.new", b""), outside, words="topic 'payment.new'")
-        for exchange, key in (("team", "order.new"), ("company", "payment.new")):
-            inside.basic_publish(exchange, key, b"")
+        said = refusal(publish("team", "payment.new"), on=connection)
 
-    @behaviour("TOPICPERM-02", "TOPICPERM-03")
-    @lie("binding-doubled")
-    def test_limits_patterns_to_the_users_name(self, broker, vhost, user, connect_as):
-        """One rule for a thousand customers, each of whom may listen to what is about him alone."""
-        who = user(**ALL)
-        broker.management.permit_topics(vhost, who.user, "team", write=".*", read="^{username}[.]")
-        connection = connect_as(who)
+        assert said.code == 403
+        assert said.closed == "channel"
+        assert "topic 'payment.new'" in said.text
+        assert refusal(publish("team", "order.new"), on=connection).code == 0
+        assert refusal(publish("company", "payment.new"), on=connection).code == 0
 
-        assert refused(call("queue_bind", "ours", "team", "#"), connection.channel(), words="topic '#'")
-        connection.channel().queue_bind("ours", "team", f"{who.user}.#")
+
+class TestUserId:
+    """RabbitMQ: the property `user_id` of a message."""
 
     @behaviour("PUB-08", "CHAN-03")
-    @lie("delivered-user-id-lost")
-    def test_vouches_for_the_user_id_of_a_message(self, user, connect_as, receive):
-        """Everything else in a message may be made up by its sender; this one a consumer can believe."""
+    @lie("user-id-unchecked")
+    def test_closes_the_channel_with_406_if_it_is_not_the_name_of_the_publishing_user(
+        self, user, connect_as, refusal, receive
+    ):
+        """A publisher can invent every other property; this one a consumer can trust."""
         who = user(**ALL)
-        honest, liar = (connect_as(who).channel() for _ in range(2))
-        liar.confirm_delivery()
-        forged = call("basic_publish", "", "ours", b"", BasicProperties(user_id="boss"))
+        connection = connect_as(who)
 
-        assert refused(forged, liar, code=406, words="PRECONDITION_FAILED - user_id property set to 'boss'")
-        honest.basic_publish("", "ours", b"", BasicProperties(user_id=who.user))
+        said = refusal(publish("", "ours", user_id="boss"), on=connection)
 
-        assert [delivery.properties.user_id for delivery in receive("ours")] == [who.user]
-
-    @behaviour("PUB-08", "PERM-08")
-    @lie("delivered-user-id-lost")
-    def test_lets_an_impersonator_sign_for_others(self, user, connect_as, receive):
-        """A bridge between two brokers republishes what others wrote; the tag says whom one has to trust with it."""
-        bridge = connect_as(user("impersonator", **ALL)).channel()
-        bridge.confirm_delivery()
-
-        bridge.basic_publish("", "ours", b"", BasicProperties(user_id="boss"))
-
-        assert [delivery.properties.user_id for delivery in receive("ours")] == ["boss"]
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "user_id property set to 'boss'" in said.text
+        connection.channel().basic_publish("", "ours", b"", BasicProperties(user_id=who.user))
+        (delivery,) = receive("ours")
+        assert delivery.properties.user_id == who.user

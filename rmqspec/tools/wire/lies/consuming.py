@@ -103,6 +103,24 @@ def _unacked_settled(said: Said, talk: Talk) -> Told:
     return said
 
 
+def _from_first(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    return (
+        said
+        if arguments.get("x-stream-offset") == "first"
+        else said.but(arguments=arguments | {"x-stream-offset": "first"})
+    )
+
+
+def _as_reject(said: Said, _: Talk) -> Told:
+    method = said.method
+    return said if method.multiple else Said(said.channel, spec.Basic.Reject(method.delivery_tag, method.requeue))
+
+
+def _requeued_at_cancel(said: Said, _: Talk) -> Told:
+    return [Said(said.channel, spec.Basic.Nack(0, multiple=True, requeue=True)), said]
+
+
 CONSUMING = (
     Lie.of("consumer-from-now-on", "A consumer gets only messages that are published after it has started.", CONSUME,
            _from_now_on),
@@ -125,6 +143,9 @@ CONSUMING = (
            argument_lost("x-priority")),
     Lie.of("offset-lost", "Where a reader of a stream begins is not noted.", CONSUME,
            argument_lost("x-stream-offset")),
+    Lie.of("stream-read-from-first", "Every reader of a stream begins at its first message.", CONSUME, _from_first),
+    Lie.of("stream-filter-lost", "What a reader of a stream asks for is not noted.", CONSUME,
+           argument_lost("x-stream-filter")),
     Lie.of("consumer-tag-lost", "A consumer gets another tag than it asked for.", CONSUME,
            changed(consumer_tag="")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
@@ -133,10 +154,14 @@ CONSUMING = (
            _cancel_requeues),
     Lie.of("late-ack-refused", "An ack for a message of a deleted queue is an error.", "basic.cancel basic.ack",
            _late_ack),
+    Lie.of("cancel-loses-unacked", "A cancelled consumer loses the messages that it has not acknowledged.",
+           "basic.cancel", by_client(_requeued_at_cancel)),
     Lie.of("requeue-discards", "What is given back is gone.", NACKS,
            by_client(lambda said, talk: _discarded(said, talk) if said.method.requeue else said)),
     Lie.of("discard-requeues", "What is rejected comes again.", NACKS,
            by_client(lambda said, talk: said if said.method.requeue else _requeued(said, talk))),
+    Lie.of("nack-swallowed", "What is rejected or nacked stays with its consumer.", NACKS, by_client(swallowed)),
+    Lie.of("nack-as-reject", "A nack of one message counts as a reject.", "basic.nack", by_client(_as_reject)),
     Lie.of("nack-acknowledges", "What is rejected is done.", NACKS, by_client(_acknowledged)),
     Lie.of("ack-swallowed", "What is acknowledged is kept.", "basic.ack", by_client(swallowed)),
     Lie.of("ack-requeues", "What is acknowledged comes again.", "basic.ack", by_client(_requeued)),

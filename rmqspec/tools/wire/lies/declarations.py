@@ -57,6 +57,10 @@ def _missing_refused(said: Said, talk: Talk) -> Told:
     return said.but(exchange="amq.direct")  # which no client may delete: 403
 
 
+def _exchange_missing(said: Said, _: Talk) -> Told:
+    return said.but(exchange=f"no {said.method.exchange}"[:255]) if said.method.passive else said
+
+
 def _answers_swapped(said: Said, talk: Talk) -> Told:
     """Of two questions that were asked at once the second is answered first."""
     asked = talk.memory.setdefault(said.channel, [])
@@ -83,6 +87,48 @@ def _ttl_doubled(said: Said, _: Talk) -> Told:
     arguments = said.method.arguments or {}
     ttl = arguments.get("x-message-ttl")
     return said.but(arguments=arguments | {"x-message-ttl": ttl * 100 + 60_000}) if isinstance(ttl, int) else said
+
+
+def _ttl_one(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    ttl = arguments.get("x-message-ttl")
+    return said.but(arguments=arguments | {"x-message-ttl": 1}) if isinstance(ttl, int) and ttl > 1 else said
+
+
+def _priorities_always(said: Said, _: Talk) -> Told:
+    """A quorum queue becomes a classic one for it: before 4.0 no other has priorities."""
+    arguments = said.method.arguments or {}
+    if said.method.passive or arguments.get("x-max-priority") or arguments.get("x-queue-type") == "stream":
+        return said
+    kept = {key: value for key, value in arguments.items() if key != "x-queue-type"}
+    return said.but(arguments=kept | {"x-max-priority": 10})
+
+
+def _stream_as_queue(said: Said, talk: Talk) -> Told:
+    """No reader may then say where it begins."""
+    if said.name == "basic.consume":
+        return argument_lost("x-stream-offset")(said, talk)
+    is_stream = (said.method.arguments or {}).get("x-queue-type") == "stream"
+    return argument_lost("x-queue-type")(said, talk) if is_stream else said
+
+
+def _single_active_always(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    if said.method.passive or "x-single-active-consumer" in arguments or arguments.get("x-queue-type") == "stream":
+        return said
+    return said.but(arguments=arguments | {"x-single-active-consumer": True})
+
+
+def _delivery_limit_assumed(limit: int) -> Tell:
+    """A quorum queue without a delivery limit has this one."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        arguments = said.method.arguments or {}
+        if arguments.get("x-queue-type") != "quorum" or "x-delivery-limit" in arguments:
+            return said
+        return said.but(arguments=arguments | {"x-delivery-limit": limit})
+
+    return tell
 
 
 def _lost(name: str, what: str, *keys: str) -> Lie:
@@ -114,17 +160,29 @@ DECLARATIONS = (
     _lost("dead-letter-strategy-lost", "That dead letters go at least once", "x-dead-letter-strategy"),
     _lost("message-ttl-lost", "How long a queue keeps messages", "x-message-ttl"),
     Lie.of("message-ttl-longer", "A queue keeps messages longer than was declared.", "queue.declare", _ttl_doubled),
+    Lie.of("message-ttl-shorter", "A queue keeps messages for a millisecond, whatever was declared.",
+           "queue.declare", _ttl_one),
     _lost("queue-expiry-lost", "How long a queue lives unused", "x-expires"),
     _lost("length-limit-lost", "How many messages a queue may hold", "x-max-length"),
     Lie.of("length-limit-halved", "A queue holds half of the messages it may.", "queue.declare", _limit_halved),
     _lost("byte-limit-lost", "How many bytes a queue may hold", "x-max-length-bytes"),
     _lost("overflow-lost", "What a full queue does", "x-overflow"),
     _lost("priority-levels-lost", "That a queue has priorities", "x-max-priority"),
+    Lie.of("priorities-always", "A queue that was declared without priorities has them.", "queue.declare",
+           _priorities_always),
     _lost("queue-type-lost", "The type of a queue", "x-queue-type"),
+    Lie.of("stream-as-queue", "A stream loses what was read and acknowledged, as a queue does.",
+           "queue.declare basic.consume", _stream_as_queue),
     _lost("queue-mode-lost", "The mode of a queue", "x-queue-mode"),
     _lost("queue-version-lost", "The storage version of a queue", "x-queue-version"),
     _lost("single-active-consumer-lost", "That a queue has one active consumer", "x-single-active-consumer"),
+    Lie.of("single-active-consumer-always", "A queue has one active consumer though nobody declared that.",
+           "queue.declare", _single_active_always),
     _lost("delivery-limit-lost", "How often a message may come back", "x-delivery-limit"),
+    Lie.of("delivery-limit-always", "A quorum queue has a delivery limit of 20 though nobody declared it.",
+           "queue.declare", _delivery_limit_assumed(20)),
+    Lie.of("delivery-limit-never", "A quorum queue has no delivery limit of its own.", "queue.declare",
+           _delivery_limit_assumed(-1)),
     _lost("stream-age-lost", "How old what a stream holds may be", "x-max-age"),
     _lost("segment-size-lost", "How large a segment of a stream is", "x-stream-max-segment-size-bytes"),
     _lost("leader-locator-lost", "Where the leader of a queue is to be", "x-queue-leader-locator"),
@@ -173,6 +231,7 @@ DECLARATIONS = (
     Lie.of("exchange-declared-anew", "A declaration makes an exchange anew, without its bindings.",
            "exchange.declare", _exchange_anew),
     Lie.of("exchange-look-declares", "Who looks for an exchange makes one.", "exchange.declare", _not_passive),
+    Lie.of("exchange-missing", "Who looks for an exchange finds none.", "exchange.declare", _exchange_missing),
     Lie.of("exchange-delete-ignored", "A deleted exchange is still there.", "exchange.delete", ignored),
     Lie.of("deleting-the-missing-refused", "To delete an exchange that is not there is an error.",
            "exchange.declare exchange.delete", _missing_refused),

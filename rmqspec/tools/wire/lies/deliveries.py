@@ -84,6 +84,11 @@ def _second_lost(said: Said, talk: Talk) -> Told:
     return said if talk.memory["count"] % 2 else None
 
 
+def _first_consumer_alone(said: Said, talk: Talk) -> Told:
+    tag = said.method.consumer_tag
+    return said if talk.memory.setdefault("first", tag) == tag else None
+
+
 def _one_more(said: Said, _: Talk) -> Told:
     return said.but(message_count=said.method.message_count + 1)
 
@@ -141,6 +146,8 @@ DELIVERIES = (
     Lie.of("one-consumer-gets-all", "One consumer gets the messages of all others.", "basic.deliver", _to_the_first),
     Lie.of("second-delivery-lost", "Every second message does not reach its consumer.", "basic.deliver",
            _second_lost),
+    Lie.of("standby-never-served", "Only the first consumer of a connection that got a message gets any.",
+           "basic.deliver", _first_consumer_alone),
     Lie.of("body-repeated", "Every message has the body of the first.", DELIVER, _body_of_last),
     Lie.of("delivered-body-falsified", "A bit of the body is another when it comes out.", DELIVER, flipped),
     Lie.of("delivered-key-lost", "A message comes without its routing key.", DELIVER, changed(routing_key="")),

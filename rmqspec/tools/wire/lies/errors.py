@@ -16,7 +16,7 @@ CHANNEL_CLOSE = "channel.close"
 CLOSES = "channel.close connection.close"
 PUBLISH = 60, 40
 REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
-INTERNAL = 541
+NOT_ALLOWED, INTERNAL = 530, 541
 
 
 def _code(old: int, new: int) -> Tell:
@@ -70,6 +70,24 @@ def _connection_closed(said: Said, _: Talk) -> Told:
     return Said(0, close)
 
 
+def _login_named(said: Said, talk: Talk) -> Told:
+    """The user's name is in what the client sent for the login, between two zero bytes."""
+    if said.name == "connection.start-ok":
+        talk.memory["login"] = said.method.response
+        return said
+    if not said.by_broker or said.method.reply_code != REFUSED:
+        return said
+    login = talk.memory.get("login", b"")
+    text = login.decode(errors="replace") if isinstance(login, bytes) else str(login)
+    return said.but(reply_text=f"{said.method.reply_text} {text.split(chr(0))[1:2]}"[:255])
+
+
+def _secret_refused(said: Said, _: Talk) -> Told:
+    if not said.by_broker:
+        return said
+    return Said(0, spec.Connection.Close(NOT_ALLOWED, "NOT_ALLOWED - the secret is refused", 10, 70))
+
+
 ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
 
 ERRORS = (
@@ -104,6 +122,10 @@ ERRORS = (
     Lie.of("unblock-swallowed", "A publisher is not told that the broker takes in again.", "connection.unblocked",
            swallowed),
     Lie.of("vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
+    Lie.of("login-named", "A refused login names the user, so that one can guess who there is.",
+           "connection.start-ok connection.close", _login_named),
+    Lie.of("secret-refused", "A new secret on an open connection is refused.", "connection.update-secret-ok",
+           _secret_refused),
     Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
     Lie.of("heartbeat-longer", "A broker sends heartbeats later than was agreed.", "connection.tune-ok",

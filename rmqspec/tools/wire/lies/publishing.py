@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pika import DeliveryMode, spec
 
-from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, changed, header_lost, ignored, property_lost
+from rmqspec.tools.wire.lies.lie import Lie, Talk, Tell, Told, changed, header_lost, ignored, property_lost
 from rmqspec.tools.wire.said import Said
 
 __all__ = ["PUBLISHING", "flipped"]
@@ -104,6 +104,27 @@ def _priority_reversed(said: Said, _: Talk) -> Told:
     return said if priority is None else said.having(priority=max(0, 10 - priority))
 
 
+def _priority_assumed(priority: int) -> Tell:
+    """A message without a priority has this one."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        missing = getattr(said.properties, "priority", None) is None
+        return said.having(priority=priority) if missing else said
+
+    return tell
+
+
+def _excess_priority_lost(said: Said, _: Talk) -> Told:
+    """More than the 32 levels that a quorum queue has."""
+    priority = getattr(said.properties, "priority", None)
+    return said.having(priority=None) if priority is not None and priority > 31 else said
+
+
+def _expiration_short(said: Said, _: Talk) -> Told:
+    expiration = getattr(said.properties, "expiration", None)
+    return said if expiration in {None, "1"} else said.having(expiration="1")
+
+
 def _committed(said: Said, talk: Talk) -> Told:
     """The client hears that it was rolled back."""
     if said.name == "tx.rollback":
@@ -138,6 +159,25 @@ def _history(said: Said, talk: Talk) -> Told:
     return said
 
 
+def _routed_at_commit(said: Said, talk: Talk) -> Told:
+    """What is published in a transaction is kept here until its end."""
+    kept = talk.memory
+    if said.name == "tx.select":
+        kept.setdefault(said.channel, [])
+    elif said.name == "basic.publish" and said.channel in kept:
+        kept[said.channel].append(said)
+        return None
+    elif said.name == "tx.commit" and kept.get(said.channel):
+        return [*kept.pop(said.channel), said]
+    elif said.name in {"tx.rollback", "channel.open"}:
+        kept.pop(said.channel, None)
+    return said
+
+
+def _rollback_requeues(said: Said, _: Talk) -> Told:
+    return [said, Said(said.channel, spec.Basic.RecoverAsync(requeue=True))]
+
+
 PUBLISHING = (
     Lie.of("history-delivered", "A queue that is bound gets messages from before.",
            "basic.publish queue.bind channel.open-ok channel.close",
@@ -165,7 +205,12 @@ PUBLISHING = (
     Lie.of("made-persistent", "A transient message is persistent.", PUBLISH, _persistent),
     Lie.of("priority-lost", "The priority of a message is not seen.", PUBLISH, property_lost("priority")),
     Lie.of("priority-reversed", "What is urgent comes last.", PUBLISH, _priority_reversed),
+    Lie.of("missing-priority-0", "A message without a priority has 0.", PUBLISH, _priority_assumed(0)),
+    Lie.of("missing-priority-4", "A message without a priority has 4.", PUBLISH, _priority_assumed(4)),
+    Lie.of("excess-priority-lost", "A priority above the maximum counts as none.", PUBLISH, _excess_priority_lost),
     Lie.of("expiration-lost", "A message does not expire.", PUBLISH, property_lost("expiration")),
+    Lie.of("expiration-shorter", "A message expires after a millisecond, whatever its expiration.", PUBLISH,
+           _expiration_short),
     Lie.of("body-falsified", "A bit of the body is another.", PUBLISH, flipped),
     Lie.of("body-cut", "The last byte of the body is missing.", PUBLISH,
            lambda said, _: said.having(body=said.body[:-1]) if said.body else said),
@@ -183,5 +228,9 @@ PUBLISHING = (
     Lie.of("transaction-ignored", "What is in a transaction is done at once.", "tx.select tx.commit tx.rollback",
            ignored),
     Lie.of("commit-lost", "A commit does nothing.", "tx.commit", ignored),
+    Lie.of("routed-at-commit", "What is published in a transaction is not routed before the commit.",
+           "channel.open tx.select tx.commit tx.rollback basic.publish", _routed_at_commit),
+    Lie.of("rollback-requeues", "A rollback gives unacked messages back to their queue.", "tx.rollback",
+           _rollback_requeues),
     Lie.of("rollback-commits", "A rollback commits.", "tx.rollback tx.commit-ok", _committed),
 )  # fmt: skip
