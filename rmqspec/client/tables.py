@@ -25,6 +25,7 @@ from calendar import timegm
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from pika.compat import long
@@ -64,7 +65,7 @@ class Integer(int):
 
 
 class Float(float):
-    """A float that was written in 4 bytes.
+    """A float that was written in 4 bytes, or one that is not finite.
 
     Attributes:
         wire: Its letter and its bytes.
@@ -189,6 +190,11 @@ def _long(wire: bytes) -> int:
     return Integer(value, wire) if SMALLEST <= value <= LARGEST else value
 
 
+def _float(wire: bytes) -> float:
+    value: float = struct.unpack(">d", wire[1:])[0]
+    return value if isfinite(value) else Float(value, wire)
+
+
 def _decimal(wire: bytes) -> Decimal:
     places, value = struct.unpack(">Bi", wire[1:])
     return Decimal((value < 0, tuple(map(int, str(abs(value)))), -places))
@@ -237,7 +243,7 @@ FIXED: Mapping[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"l": (8, _long),
     b"L": _integer(8, signed=True),
     b"f": (4, lambda wire: Float(struct.unpack(">f", wire[1:])[0], wire)),
-    b"d": (8, lambda wire: struct.unpack(">d", wire[1:])[0]),
+    b"d": (8, _float),
     b"D": (5, _decimal),
     b"T": (8, _time),
     b"V": (0, lambda _: None),
@@ -283,6 +289,8 @@ def _of_long(value: int, _: int) -> bytes:
 
 
 def _of_float(value: float, _: int) -> bytes:
+    if not isfinite(value):
+        raise Unrepresentable("a float that is not finite")  # RabbitMQ closes the connection (541)
     return struct.pack(">cd", b"d", value)
 
 

@@ -45,7 +45,8 @@ class TestWriteTable:
         ("value", "words"),
         [
             ({1}, "a header of type set"), ((1,), "a header of type tuple"), (2**63, "an integer of more than 8 bytes"),
-            (Decimal("NaN"), "a decimal that is no number"), ({1: 2}, "a header whose name is of type int"),
+            (float("inf"), "a float that is not finite"), (Decimal("NaN"), "a decimal that is no number"),
+            ({1: 2}, "a header whose name is of type int"),
             (Decimal("1E+999999"), "a decimal of more than 4 bytes or 255 places"),
             (Decimal("1E-256"), "a decimal of more than 4 bytes or 255 places"),
             (datetime(1969, 1, 1, tzinfo=UTC), "a time before 1970"),
