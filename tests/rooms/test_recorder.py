@@ -148,6 +148,14 @@ class TestRecorder:
         assert [event.fields["properties"] for event in recording.events] == [{"headers": {"h": shown}}]
         assert json.loads(json.dumps(shown)) == shown
 
+    def test_shows_names_that_are_no_text(self):
+        """A record is UTF-8, and would not be written with one of them in it."""
+        entries = entry(b"V", b"caf\xe9") + entry(b"V") + entry(b"t\x01") + b"\xffhalf"
+
+        (event,) = heard(publish(b"", headers=read(entries))).events
+
+        assert [*event.fields["properties"]["headers"]] == ["0x636166e9", "h", "0x01687401", "0xff68616c66"]
+
     def test_leaves_out_the_middle_of_much(self):
         """A spec that publishes a million times is drawn by how it begins and ends; what is missing is said."""
         recording = heard(*(method(spec.Basic.Ack(tag)) for tag in range(1, 101)), kept=2)
