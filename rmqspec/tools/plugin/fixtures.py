@@ -90,7 +90,7 @@ def url(broker: Broker, vhost: str, route: Callable[[str], str]) -> str:
 @pytest.fixture
 def source(url: str, wait_limit: float) -> Settings:
     """This test's vhost for our own clients, which wait for the broker's answers no longer than a test does."""
-    return replace(Settings.of(url), answer_timeout=wait_limit)
+    return replace(Settings.of(url), answer_timeout=wait_limit, ca=os.environ.get("RABBITMQ_CA"))
 
 
 @pytest.fixture
