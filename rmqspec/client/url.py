@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pika
 
 from rmqspec.client.errors import InvalidUrl
+from rmqspec.client.tables import write_table
 
 __all__ = ["OF_TLS", "read_url"]
 
@@ -38,9 +39,8 @@ def read_url(url: str) -> tuple[pika.URLParameters, Mapping[str, Any]]:
     """
     address, _, query = url.partition("?")
     parameters = _address(address)
-    if parameters is None or (
-        "@" in url and "@" not in urlsplit(address).netloc
-    ):  # it is behind a ?, / or # in a password
+    # An @ that is not before the host stands behind a ?, a / or a # within the password.
+    if parameters is None or ("@" in url and "@" not in urlsplit(address).netloc):
         raise InvalidUrl(FORM)
     vhost, slash, rest = urlsplit(address).path.removeprefix("/").partition("/")
     if rest.strip("/") or (slash and not vhost):
@@ -89,6 +89,12 @@ def _dict(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _properties(text: str) -> dict[str, Any] | None:
+    value = _dict(text)
+    write_table(value or {})  # Unrepresentable is a ValueError
+    return value
+
+
 def _tls(text: str) -> dict[str, Any] | None:
     options = _dict(text)
     if options is None or any(name not in OF_TLS or not isinstance(options[name], str) for name in options):
@@ -100,7 +106,7 @@ DICT = "a dict as Python writes it"
 PARAMETERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "blocked_connection_timeout": _number(float, 0.001, 1_000_000),
     "channel_max": _number(int, 1, 65_535),
-    "client_properties": (_dict, DICT),
+    "client_properties": (_properties, DICT),
     "connection_attempts": _number(int, 1, 1_000_000),
     "frame_max": _number(int, 4_096, 131_072),
     "heartbeat": _number(int, 0, 65_535),

@@ -199,6 +199,8 @@ class TestUrl:
             ("tcp_options=[1]", "tcp_options in the broker's URL cannot be used: a dict as Python writes it is wanted"),
             ("client_properties={", "client_properties in the broker's URL cannot be used: a dict as Python writes it "
              "is wanted"),
+            ("client_properties={1:{2}}", "client_properties in the broker's URL cannot be used: a dict as Python "
+             "writes it is wanted"),
             ("ssl_options={'cafile':'a'}", "the broker's URL has ssl_options, and no TLS: let it begin with amqps://"),
         ],
     )  # fmt: skip
