@@ -130,7 +130,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         "wrong",
         ["amqp:h", "amqp://u:pa/ss@h", "amqp://[::1", "amqp://h:99999", "http://h", "amqp://u:1/ss@h", "amqp://u:1?s=1@h",
-         "amqp://u@corp:1?ss=1&x=2@h", "amqp://u:pa#ss@h", "amqp://u@h"],
+         "amqp://u:p@corp:1?ss=1&x=2@h", "amqp://u:pa#ss@h", "amqp://u@h"],
     )  # fmt: skip
     def test_tell_how_a_url_is_written_and_nothing_of_it(self, wrong):
         """What is after a slash in a password is taken for a path, and the error would quote the rest as a port."""
