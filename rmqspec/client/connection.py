@@ -41,6 +41,7 @@ class Connection(BlockingConnection):
     unanswered = False
 
     def __init__(self, parameters: pika.connection.Parameters) -> None:
+        # pika means this argument for tests; there is no other way to say what works beneath.
         super().__init__(parameters, _impl_class=Reader)  # type: ignore[arg-type]
 
     def process_data_events(self, time_limit: float | None = 0) -> None:
