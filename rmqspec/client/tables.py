@@ -25,6 +25,7 @@ from calendar import timegm
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -259,6 +260,7 @@ def _write(value: Any, depth: int) -> bytes:
     raise Unrepresentable(f"a header of type {type(value).__name__}")
 
 
+@lru_cache(maxsize=1024)  # the same names come again and again
 def _name(name: object) -> bytes:
     if not isinstance(name, (str, bytes)):
         raise Unrepresentable(f"a header whose name is of type {type(name).__name__}")
