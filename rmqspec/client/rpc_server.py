@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
 from rmqspec.client.message import Message, persistent
+from rmqspec.client.reply_to import is_readable
 from rmqspec.client.rpc import ERROR_HEADER
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
@@ -26,7 +27,8 @@ class RpcServer:
         name: The connection's and the consumer tag.
         prefetch: How many requests the broker may send ahead.
         topology: Declared before consuming, at each connection.
-        without_address: What becomes of a request that says not where its reply should go; by default it is rejected.
+        without_address: What becomes of a request that says not where its reply should go, or says it in a way that the
+            broker cannot read; by default it is rejected.
 
     Attributes:
         answered: How many replies were sent.
@@ -57,7 +59,7 @@ class RpcServer:
 
     def _handle(self, delivery: Delivery) -> Outcome:
         properties = delivery.properties
-        if not properties.reply_to:
+        if not properties.reply_to or not is_readable(properties.reply_to):
             return self._without_address(delivery)
         headers: dict[str, str] = {}
         try:
