@@ -31,6 +31,9 @@ Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 
 from __future__ import annotations
 
+from copy import copy
+from typing import TypeVar
+
 from rmqspec.client.message import Message
 
 __all__ = [
@@ -56,7 +59,11 @@ __all__ = [
     "WindowFull",
     "WrongProcess",
     "WrongThread",
+    "again",
 ]
+
+
+E = TypeVar("E", bound="ClientError")
 
 
 class ClientError(Exception):
@@ -70,6 +77,13 @@ class ClientError(Exception):
     def __init__(self, message: str, reply_code: int = 0, reply_text: str = "") -> None:
         super().__init__(message)
         self.reply_code, self.reply_text = reply_code, reply_text
+
+
+def again(error: E) -> E:
+    """The same error for one more caller: an exception that is raised twice collects the traces of both."""
+    twin = copy(error)
+    twin.__cause__ = error.__cause__
+    return twin
 
 
 class InvalidUrl(ClientError):

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from rmqspec.client.errors import ClientError
+from rmqspec.client.errors import ClientError, again
 
 __all__ = ["Outbox"]
 
@@ -60,7 +60,7 @@ class Outbox(Generic[T]):
         """
         with self._guard:
             if self.ended:
-                raise self.ended
+                raise again(self.ended)
             self._items.append(item)
         if wake:
             self._wake()
