@@ -13,6 +13,9 @@
     ├── Unanswered           the connection stands, and the broker has not answered in time
     ├── ChannelClosed        the broker refused an operation and closed the channel
     ├── ConsumerCancelled    the broker ended a subscription: its queue was deleted
+    ├── StillAtWork          a handler has not finished within the grace after the end
+    ├── WrongProcess         what was opened before a fork is used after it
+    ├── WrongThread          a callback would wait for the thread that runs it
     ├── PublishFailed
     │   ├── Returned         no queue is bound for the message; it came back
     │   ├── Nacked           a queue refused the message
@@ -28,6 +31,9 @@ Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 """
 
 from __future__ import annotations
+
+from copy import copy
+from typing import TypeVar
 
 from rmqspec.client.message import Message
 
@@ -46,13 +52,20 @@ __all__ = [
     "OutcomeUnknown",
     "PublishFailed",
     "Returned",
+    "StillAtWork",
     "TlsRefused",
     "Unanswered",
     "Unencodable",
     "Unreachable",
     "VhostRefused",
     "WindowFull",
+    "WrongProcess",
+    "WrongThread",
+    "again",
 ]
+
+
+E = TypeVar("E", bound="ClientError")
 
 
 class ClientError(Exception):
@@ -66,6 +79,13 @@ class ClientError(Exception):
     def __init__(self, message: str, reply_code: int = 0, reply_text: str = "") -> None:
         super().__init__(message)
         self.reply_code, self.reply_text = reply_code, reply_text
+
+
+def again(error: E) -> E:
+    """The same error for one more caller: an exception that is raised twice collects the traces of both."""
+    twin = copy(error)
+    twin.__cause__ = error.__cause__
+    return twin
 
 
 class InvalidUrl(ClientError):
@@ -106,6 +126,18 @@ class ChannelClosed(ClientError):
 
 class ConsumerCancelled(ClientError):
     """The broker ended a subscription, as it does when the queue is deleted."""
+
+
+class StillAtWork(ClientError):
+    """A handler has not finished in time; its delivery was left unacknowledged, and goes back to its queue."""
+
+
+class WrongProcess(ClientError):
+    """What was opened in another process is used in one that was forked from it: connection and thread are not here."""
+
+
+class WrongThread(ClientError):
+    """A callback waits for what the thread that runs it would have to do: it would wait for ever."""
 
 
 class PublishFailed(ClientError):

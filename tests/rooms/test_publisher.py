@@ -75,6 +75,8 @@ class TestLink:
             def on_lost(self, reason, *, final):
                 self.told = (str(reason), final)
 
+            on_work = id
+
         tenant = Tenant()
 
         with pytest.raises(ClientError, match="ended by a defect"):

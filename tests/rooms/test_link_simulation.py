@@ -1,0 +1,149 @@
+"""The clients' threads, deterministically: the shipped link, publisher, consumer and calls in a simulated world.
+
+hypothesis draws which thread goes on at which line, what befalls the connection and when. What is asked: is every
+message handled, does each call end at its deadline, does each publish end?
+
+To see what it finds, undo a line of the shipped files and run it; MENDS holds such lines, and a test for each.
+
+Code: rmqspec/client/link.py, rmqspec/client/outbox.py, rmqspec/client/consumer.py, rmqspec/client/rpc.py
+"""
+
+import concurrent.futures._base
+import logging
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from rmqspec.client.errors import ClientError
+
+from . import simulated_clients
+from .simulated_broker import Broker
+from .simulated_clients import CHECKS, call, close, consume, faults, publish, worlds
+
+
+@pytest.fixture
+def simulate(monkeypatch):
+    """Runs a function as the main thread of a world, with a broker: `simulate(world, main)`."""
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+
+    def run(world, main):
+        modules = [module for name, module in sys.modules.items() if name.startswith("rmqspec.client")]
+
+        def inside():
+            broker = Broker(world)
+            with world.inside(monkeypatch, [*modules, concurrent.futures._base], open_loop=broker.open_loop):
+                main(broker)
+
+        world.run(inside)
+
+    return run
+
+
+def look(check, simulate, examples, **options):
+    """Has hypothesis look for a world in which the check fails."""
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        **options,
+    )
+    @given(world=worlds, faults=faults, **CHECKS[check])
+    def one(**drawn):
+        check(simulate, **drawn)
+
+    one()
+
+
+class TestConsumer:
+    """`Consumer`: nothing stalls."""
+
+    def test_handles_every_message(self, simulate):
+        """A wake-up lost with its connection stalls it for ever, with messages in the queue and nothing in the log."""
+        look(consume, simulate, 150)
+
+
+class TestRpcClient:
+    """`RpcClient`: each call ends in time."""
+
+    def test_ends_each_call_at_its_deadline(self, simulate):
+        """A caller that gave half a second and waits for ever holds whatever it holds for ever."""
+        look(call, simulate, 150)
+
+
+class TestPublisher:
+    """`Publisher`: each publish ends, and truly."""
+
+    def test_ends_each_publish(self, simulate):
+        """A future that never ends holds its message, its room in the window, and whoever waits for it."""
+        look(publish, simulate, 150)
+
+
+class TestLink:
+    """`Link.close`."""
+
+    def test_closes_within_two_seconds(self, simulate):
+        """A service that is to end must not wait for a broker that is away, or for its own pause."""
+        look(close, simulate, 100)
+
+
+# What one line keeps from happening: the module, the line or two as they are, what they become, who notices.
+WAKES = "self._woken = False\n        self._tenant.on_work()"
+MENDS = {
+    "a wake-up dies with its loop, of a consumer": ("link", WAKES, "self._tenant.on_work()", consume),
+    "a wake-up dies with its loop, of a call": ("link", WAKES, "self._tenant.on_work()", call),
+    "woken is reset too late": ("link", WAKES, "self._tenant.on_work()\n        self._woken = False", consume),
+    "nobody looks when a loop has ended": (
+        "link",
+        "self._loop = loop\n        self._work()",
+        "self._loop = loop",
+        call,
+    ),
+    "nobody looks when a channel opens": (
+        "link",
+        "self._tenant.on_channel(channel, loop)\n            self._work()",
+        "self._tenant.on_channel(channel, loop)",
+        publish,
+    ),
+    "nobody looks in a pause": ("link", "self._bell.clear()\n                self._work()", "self._bell.clear()", call),
+    "a pause is not interrupted": ("link", "self._bell.set()", "pass", close),
+    "a deadline is not kept": ("rpc", "self._deadlines.add(call.deadline, call)", "pass", call),
+    "room is not given back": ("rpc", "self._window.leave(1, len(call.request.body))\n        return", "return", call),
+    "a lost delivery is acknowledged": ("subscription", "word.session is not session", "False", consume),
+}
+
+
+class TestSimulation:
+    """The simulation itself: it finds what it is for."""
+
+    @pytest.mark.parametrize(("module", "mended", "undone", "check"), MENDS.values(), ids=MENDS)
+    def test_finds_an_undone_mend(self, simulate, monkeypatch, module, mended, undone, check):
+        """A simulation that passes whatever the code does would prove nothing."""
+        patch(monkeypatch, sys.modules[f"rmqspec.client.{module}"], mended, undone)
+        begin = time.process_time()  # a busy machine is not the simulation's fault
+
+        with pytest.raises((AssertionError, ClientError)):
+            look(check, simulate, 2_000, phases=[Phase.generate])
+
+        assert time.process_time() - begin < 10
+
+
+def patch(monkeypatch, module, old, new):
+    """Puts a module with one line changed in place of the shipped one, wherever its names are used."""
+    source = Path(module.__file__).read_text()
+    assert source.count(old) == 1
+    patched = types.ModuleType(module.__name__)
+    patched.__file__ = module.__file__
+    monkeypatch.setitem(sys.modules, module.__name__, patched)
+    exec(compile(source.replace(old, new), module.__file__, "exec"), vars(patched))
+    users = [user for name, user in sys.modules.items() if name.startswith("rmqspec.client")]
+    for user in [*users, simulated_clients]:
+        for name in module.__all__:
+            if getattr(user, name, None) is getattr(module, name):
+                monkeypatch.setattr(user, name, getattr(patched, name))
