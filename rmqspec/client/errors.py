@@ -13,6 +13,8 @@
     ├── Unanswered           the connection stands, and the broker has not answered in time
     ├── ChannelClosed        the broker refused an operation and closed the channel
     ├── ConsumerCancelled    the broker ended a subscription: its queue was deleted
+    ├── WrongProcess         what was opened before a fork is used after it
+    ├── WrongThread          a callback would wait for the thread that runs it
     ├── PublishFailed
     │   ├── Returned         no queue is bound for the message; it came back
     │   ├── Nacked           a queue refused the message
@@ -144,6 +146,14 @@ class ConsumerCancelled(ClientError):
     """The broker ended a subscription, as it does when the queue is deleted."""
 
     _permanent = True
+
+
+class WrongProcess(ClientError):
+    """What was opened in another process is used in one that was forked from it: connection and thread are not here."""
+
+
+class WrongThread(ClientError):
+    """A callback waits for what the thread that runs it would have to do: it would wait for ever."""
 
 
 class PublishFailed(ClientError):

@@ -63,7 +63,7 @@ class Publisher:
         self.confirmed: Counter[str] = Counter()
         self._patience, self._resend = patience, resend
         self._window = Window(window, window_bytes)
-        self._outbox = Outbox[Sent](lambda: self._link.soon(self._send))
+        self._outbox = Outbox[Sent](lambda: self._link.wake())
         # From here on: touched by the link's thread alone.
         self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
@@ -100,6 +100,7 @@ class Publisher:
             Unencodable: The protocol cannot carry the message.
             ClientError: The publisher has been closed, or cannot connect any more.
         """
+        self._link.check_process()
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
         sent = Sent(message, self._shape)
         if not self._window.enter(len(body), 0.0):
@@ -145,7 +146,6 @@ class Publisher:
         self._next_tag = self._first_tag = 1
         self._channel, self._loop, self._blocked = channel, loop, ""
         self._shape = (channel.channel_number, loop.body_limit)
-        self._send()
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel: what was sent is sent again, or ends as unknown."""
@@ -170,12 +170,10 @@ class Publisher:
         """An alarm: nothing is sent until it is over, and the window slows the callers down."""
         self._blocked = reason
         self._overdue.restart()
-        if not reason:
-            self._send()
 
-    def _send(self) -> None:
+    def on_work(self) -> None:
+        """Sends what waits, where there is a channel and no alarm."""
         if self._channel is None or self._blocked:
-            self._outbox.rest()
             return
         pieces: list[bytes | memoryview] = []
         size = 0
@@ -210,6 +208,7 @@ class Publisher:
         settled = [sent for t in tags if (sent := self._unanswered.pop(t, None)) is not None]
         if answer.multiple:
             self._first_tag = tag + 1
+        self._link.note_progress()
         settle = self._answer if isinstance(answer, spec.Basic.Ack) else self._refuse
         for sent in settled:
             settle(sent)
