@@ -23,11 +23,9 @@
     │   ├── NotSent          the time was over before the message could be sent
     │   ├── Unencodable      the protocol cannot carry the message; it was not sent
     │   └── WindowFull       too many messages are unanswered; this one was not sent
-    ├── CallFailed
-    │   ├── CallTimedOut     no reply before the deadline
-    │   └── CallRefused      the server replied with an error
-    ├── WrongThread          a callback waits for what only its own thread can do
-    └── WrongProcess         a fork of the process uses its parent's connection
+    └── CallFailed
+        ├── CallTimedOut     no reply before the deadline
+        └── CallRefused      the server replied with an error
 
 Where the broker said why, its own ``reply_code`` and ``reply_text`` are kept. ``permanent`` says whether to try again
 is of no use.
@@ -149,11 +147,21 @@ class ConsumerCancelled(ClientError):
 
 
 class WrongProcess(ClientError):
-    """What was opened in another process is used in one that was forked from it: connection and thread are not here."""
+    """What was opened in another process is used in one that was forked from it: connection and thread are not here.
+
+    Each process opens connections of its own, after the fork.
+    """
+
+    _permanent = True
 
 
 class WrongThread(ClientError):
-    """A callback waits for what the thread that runs it would have to do: it would wait for ever."""
+    """A callback waits for what the thread that runs it would have to do: it would wait for ever.
+
+    What has to wait belongs into another thread.
+    """
+
+    _permanent = True
 
 
 class PublishFailed(ClientError):
@@ -218,21 +226,3 @@ class CallTimedOut(CallFailed):
 
 class CallRefused(CallFailed):
     """The server replied that it could not do what was asked."""
-
-
-class WrongThread(ClientError):
-    """A callback of a future waits for what only the thread that runs it can do: it would wait for ever.
-
-    Callbacks run in the connection's own thread. What has to wait belongs into another one.
-    """
-
-    _permanent = True
-
-
-class WrongProcess(ClientError):
-    """A connection is used in a fork of the process that opened it: the thread that serves it is not there.
-
-    Each process opens connections of its own, after the fork.
-    """
-
-    _permanent = True
