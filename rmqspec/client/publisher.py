@@ -82,6 +82,7 @@ __all__ = ["Publisher"]
 WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or one large one
 AT_EXIT = 5.0  # seconds that a program without close() waits at its end for confirms
 LONGEST = 1_000_000.0  # seconds, of a deadline or of patience
+CLOSED = "the publisher has been closed"
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -133,6 +134,7 @@ class Publisher:
         _check("patience", patience, 0, LONGEST)
         self.confirmed: Counter[str] = Counter()
         self._name, self._patience, self._resend = name, patience, resend
+        self._born, self._closing = process.here(), False
         self._window = Window(window, window_bytes)
         self._outbox = Outbox[Sent](lambda: self._link.wake())
         # From here on: touched by the link's thread alone.
@@ -180,39 +182,32 @@ class Publisher:
             WrongProcess: The publisher was opened in another process.
             ClientError: The publisher has been closed, or cannot connect any more.
         """
-        link = self._link
-        link.check_process()
-        if timeout is not None:
-            return self._publish_until(
-                timeout, Message(exchange, routing_key, body, properties or persistent(), mandatory)
-            )
-        return self._put(Message(exchange, routing_key, body, properties or persistent(), mandatory), self._patience)
-
-    def _publish_until(self, timeout: float, message: Message) -> Sent:
-        _check("timeout", timeout, 0.000_001, LONGEST)
-        begin = time.monotonic()
-        sent = self._put(message, min(self._patience, timeout))
-        deadlines().watch(sent, max(0.0, timeout - (time.monotonic() - begin)), self._at_deadline)
-        return sent
-
-    def _put(self, message: Message, patience: float) -> Sent:
+        if self._born is not process.here():
+            self._link.check_process()
+        deadline = None if timeout is None else _deadline(timeout)
+        message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
         sent = Sent(message, self._shape, self._link)
-        size = len(message.body)
-        if not self._window.enter(size, 0.0):
-            self._wait_for_room(message, patience)
+        if self._closing or not self._window.enter(len(body), 0.0):
+            self._wait_for_room(message, timeout)
         try:
             self._outbox.put(sent)
         except ClientError:
-            self._window.leave(1, size)
+            self._window.leave(1, len(body))
             raise
+        if deadline is not None:
+            deadlines().watch(sent, deadline - time.monotonic(), self._at_deadline)
         return sent
 
-    def _wait_for_room(self, message: Message, patience: float) -> None:
-        size = len(message.body)
+    def _wait_for_room(self, message: Message, timeout: float | None) -> None:
+        size, patience = len(message.body), self._patience if timeout is None else min(self._patience, timeout)
         if self._link.in_thread or deadlines().in_thread:  # in a callback, which would wait for its own thread
             patience, entered = 0.0, self._window.enter_again(size)
         else:
-            entered = self._window.enter(size, patience)
+            entered = not self._closing and self._window.enter(size, patience)
+            if self._closing:
+                if entered:
+                    self._window.leave(1, size)
+                raise ClientError(CLOSED)
         if not entered:
             raise WindowFull(f"no room in the window within {patience:g} s, as {self._hindrance()}", message)
 
@@ -261,9 +256,10 @@ class Publisher:
             return
         self._link.check_waiting("close()")
         if not self._outbox.ended:
+            self._closing = True  # from now on callbacks alone may publish, else others could keep it from its end
             self.flush(timeout)
         _open.discard(self)
-        self._outbox.end(ClientError("the publisher has been closed"))
+        self._outbox.end(ClientError(CLOSED))
         self._link.close()
         self._give_up()
 
@@ -322,8 +318,11 @@ class Publisher:
         pieces: list[bytes | memoryview] = []
         size = 0
         for sent in self._outbox.take():
-            if not self._mark(sent):
+            if (sent.expired or sent.shape is not self._shape) and not self._fits(sent):
                 continue
+            sent.tag = tag = self._next_tag
+            self._unanswered[tag] = sent
+            self._next_tag = tag + 1
             pieces += sent.frames
             size += len(sent.message.body)
             if size >= WRITE_SIZE:
@@ -340,23 +339,22 @@ class Publisher:
                 self._singly, self._single = False, 0
                 return
             self._single -= 1
-            if self._mark(sent):
+            if self._fits(sent):
+                sent.tag = self._next_tag
+                self._unanswered[sent.tag] = sent
+                self._next_tag += 1
                 self._loop.write(sent.frames)
 
-    def _mark(self, sent: Sent) -> bool:
-        """Notes a message as sent with the next tag; false if it has ended meanwhile."""
-        if sent.done():  # at its deadline
-            self._window.leave(1, len(sent.message.body))
-            return False
+    def _fits(self, sent: Sent) -> bool:
+        """Makes one fit the channel; ends one that does not fit, and leaves out one that has ended at its deadline."""
         try:
             sent.reshape(self._shape)
         except Unencodable as error:
             self._finish(sent, error)
             return False
-        sent.tag = self._next_tag
-        self._unanswered[sent.tag] = sent
-        self._next_tag += 1
-        return True
+        if sent.expired:
+            self._finish(sent, None)
+        return not sent.expired
 
     # Answers.
 
@@ -492,6 +490,7 @@ class Publisher:
         return bool(self._unanswered)
 
     def _at_deadline(self, sent: Sent) -> None:
+        sent.expired = True
         here = self._outbox.remove(sent)  # then nobody else sends it or gives its place back
         if here and not sent.tag:
             error: PublishFailed = NotSent(f"not sent before its deadline, as {self._hindrance()}", sent.message)
@@ -539,6 +538,11 @@ def _ended(sent: Sent) -> PublishFailed:
     if sent.tag:
         return OutcomeUnknown("the publisher ended before the broker had answered for", sent.message)
     return NotSent("the publisher ended before it could be sent", sent.message)
+
+
+def _deadline(timeout: float) -> float:
+    _check("timeout", timeout, 0.000_001, LONGEST)
+    return time.monotonic() + timeout
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

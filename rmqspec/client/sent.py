@@ -46,11 +46,13 @@ class Sent(Future[Confirmed]):
     Attributes:
         frames: Encoded where ``publish`` was called, so that its caller hears of what cannot be.
         returned: The broker's word that no queue is bound for it; its ack follows.
+        shape: What they are made for.
         tag: Its delivery tag on the last channel that it was written to; 0 if the broker cannot have it.
+        expired: Whether its deadline is over.
     """
 
     returned: spec.Basic.Return | None = None
-    tag = 0
+    tag, expired = 0, False
     _unseen: Unseen | None = None
 
     def __init__(self, message: Message, shape: tuple[int, int], link: Link | None = None) -> None:
@@ -59,7 +61,7 @@ class Sent(Future[Confirmed]):
         self._result, self._exception = None, None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
-        self.message, self._shape, self._link = message, shape, link
+        self.message, self.shape, self._link = message, shape, link
         self.frames = frames(message, *shape)
 
     def reshape(self, shape: tuple[int, int]) -> None:
@@ -68,8 +70,9 @@ class Sent(Future[Confirmed]):
         Raises:
             Unencodable: Its headers need more than one frame there.
         """
-        if shape != self._shape:
-            self.frames, self._shape = frames(self.message, *shape), shape
+        if shape != self.shape:
+            self.frames = frames(self.message, *shape)
+        self.shape = shape
 
     def cancel(self) -> bool:
         """False: what is handed over cannot be called back."""
