@@ -12,6 +12,8 @@ import pytest
 from rmqspec.client import Publisher
 from rmqspec.client.errors import ClientError, Nacked, WindowFull, WrongThread
 
+from .holding import held
+
 FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
@@ -29,28 +31,16 @@ def in_callback(future, work):
     return outcome
 
 
-@pytest.fixture
-def first(channel):
-    """Publishes a message whose callback is still to come, as the link's thread is held: `first(publisher)`."""
+@pytest.fixture(autouse=True)
+def queue(channel):
     channel.queue_declare("q", durable=True)
-    release = threading.Event()
-
-    def publish(publisher):
-        held = threading.Event()
-        publisher.publish("", "q", b"hold").add_done_callback(lambda _: (held.set(), release.wait(10)))
-        assert held.wait(10)
-        return publisher.publish("", "q", b"first")
-
-    publish.release = release.set
-    yield publish
-    release.set()
 
 
 class TestCallback:
     """What a callback of a publish may do."""
 
     @pytest.mark.parametrize("wait", ["result", "result_with_timeout", "exception", "flush", "close"])
-    def test_raises_instead_of_waiting_for_its_own_thread(self, url, first, wait):
+    def test_raises_instead_of_waiting_for_its_own_thread(self, url, wait):
         """It waited for ever, and with it each message, heartbeat and reconnection of that publisher."""
         publisher = Publisher(url)
         waits = {
@@ -60,34 +50,34 @@ class TestCallback:
             "flush": publisher.flush,
             "close": publisher.close,
         }
-        outcome = in_callback(first(publisher), waits[wait])
-        first.release()
+        with held(publisher):
+            outcome = in_callback(publisher.publish("", "q", b"first"), waits[wait])
 
         with pytest.raises(WrongThread, match="in a callback"):
             outcome.result(10)
         assert publisher.publish("", "q", b"").exception(10) is None
         publisher.close()
 
-    def test_may_ask_for_an_answer_that_is_there(self, url, first):
+    def test_may_ask_for_an_answer_that_is_there(self, url):
         """Nothing waits then."""
         with Publisher(url) as publisher:
-            sent = first(publisher)
-            outcome = in_callback(sent, lambda: sent.result().message.body)
-            first.release()
+            with held(publisher):
+                sent = publisher.publish("", "q", b"first")
+                outcome = in_callback(sent, lambda: sent.result().message.body)
 
             assert outcome.result(10) == b"first"
 
-    def test_may_wait_for_another_publisher(self, url, first):
+    def test_may_wait_for_another_publisher(self, url):
         """That one has a thread of its own."""
         with Publisher(url) as publisher, Publisher(url) as other:
-            outcome = in_callback(first(publisher), lambda: other.publish("", "q", b"other").result(10))
-            first.release()
+            with held(publisher):
+                first = publisher.publish("", "q", b"first")
+                outcome = in_callback(first, lambda: other.publish("", "q", b"other").result(10))
 
             assert outcome.result(10).message.body == b"other"
 
-    def test_takes_the_place_of_its_own_message(self, url, channel):
+    def test_takes_the_place_of_its_own_message(self, url):
         """A chain in which each confirm publishes the next never has more than one message under way."""
-        channel.queue_declare("q", durable=True)
         ended, seen = threading.Event(), []
 
         def publish_next(_):
@@ -98,7 +88,8 @@ class TestCallback:
                 publisher.publish("", "q", b"next").add_done_callback(publish_next)
 
         with Publisher(url, window=1) as publisher:
-            publisher.publish("", "q", b"first").add_done_callback(publish_next)
+            with held(publisher):
+                publisher.publish("", "q", b"first").add_done_callback(publish_next)
 
             assert ended.wait(10)
         assert publisher.confirmed[""] == 10
@@ -117,22 +108,22 @@ class TestCallback:
                     refused.append(error)
 
         with Publisher(url, window=20) as publisher:
-            for number in range(500):
+            for number in range(500):  # a nack that was first leaves its callback to this thread, which may wait
                 publisher.publish("", "full", b"%d" % number).add_done_callback(move)
 
         assert refused == []
         assert len(drain("spare")) == 499
 
     @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), ValueError("a bug")], ids=repr)
-    def test_that_raises_ends_nothing(self, url, first, caplog, error):
+    def test_that_raises_ends_nothing(self, url, caplog, error):
         """`sys.exit()` in there ended the connection's thread, not the program, and later messages waited for ever."""
 
         def fail(_):
             raise error
 
         with Publisher(url) as publisher:
-            first(publisher).add_done_callback(fail)
-            first.release()
+            with held(publisher):
+                publisher.publish("", "q", b"first").add_done_callback(fail)
 
             assert publisher.publish("", "q", b"next").exception(10) is None
         assert [record.levelno for record in caplog.records if "callback of a publish" in record.getMessage()] == [

@@ -25,6 +25,8 @@ from rmqspec.client.errors import (
 from rmqspec.client.sent import Sent
 from rmqspec.tools.wire import Proxy
 
+from .holding import held
+
 
 @pytest.fixture
 def proxy(broker):
@@ -80,15 +82,8 @@ class TestTimeout:
 
     def test_ends_while_a_callback_holds_the_connection_s_thread(self, url):
         """Nothing else is done by that thread meanwhile; a deadline that it had to keep would be kept by nobody."""
-        release = threading.Event()
-
-        with Publisher(url) as publisher:
-            held = threading.Event()
-            publisher.publish("", "q", b"").add_done_callback(lambda _: (held.set(), release.wait(10)))
-            assert held.wait(10)
-
+        with Publisher(url) as publisher, held(publisher):
             error = publisher.publish("", "q", b"late", timeout=0.2).exception(5)
-            release.set()
 
         assert isinstance(error, NotSent)
 
@@ -117,16 +112,11 @@ class TestTimeout:
 
     def test_limits_the_wait_for_room(self, url):
         """A publish that may take half a second must not wait half a minute for the window."""
-        with Publisher(url, window=1) as publisher:
-            release, held = threading.Event(), threading.Event()
-            publisher.publish("", "q", b"").add_done_callback(lambda _: (held.set(), release.wait(10)))
-            assert held.wait(10)
+        with Publisher(url, window=1) as publisher, held(publisher):
+            publisher.publish("", "q", b"")
             begin = time.monotonic()
-            try:
-                with pytest.raises(WindowFull, match=r"within 0\.2 s"):
-                    publisher.publish("", "q", b"", timeout=0.2)
-            finally:
-                release.set()
+            with pytest.raises(WindowFull, match=r"within 0\.2 s"):
+                publisher.publish("", "q", b"", timeout=0.2)
 
         assert time.monotonic() - begin < 2
 
@@ -324,12 +314,9 @@ class TestHeaders:
 
         monkeypatch.setattr(Sent, "reshape", smaller)
         with Publisher(url) as publisher:
-            release, held = threading.Event(), threading.Event()
-            publisher.publish("", "q", b"").add_done_callback(lambda _: (held.set(), release.wait(10)))
-            assert held.wait(10)
-            futures = [publisher.publish("", "q", body) for body in (b"1", b"large headers", b"2")]
-            publisher._shape = (1, 131_064)  # another one, as after a reconnection
-            release.set()
+            with held(publisher):
+                futures = [publisher.publish("", "q", body) for body in (b"1", b"large headers", b"2")]
+                publisher._shape = (1, 131_064)  # another one, as after a reconnection
             errors = [future.exception(10) for future in futures]
 
         assert [type(error) for error in errors] == [type(None), Unencodable, type(None)]

@@ -4,7 +4,6 @@ Code: rmqspec/client/publisher.py, rmqspec/client/suspects.py
 """
 
 import secrets
-import threading
 from collections import Counter
 from contextlib import contextmanager
 
@@ -16,6 +15,8 @@ from rmqspec.client.errors import OutcomeUnknown, PublishRefused, Returned
 from rmqspec.client.message import Message
 from rmqspec.client.sent import Sent
 from rmqspec.client.suspects import suspects
+
+from .holding import held
 
 SHAPE = (1, 131_064)
 
@@ -44,22 +45,10 @@ def channels(monkeypatch):
     return opened
 
 
-@pytest.fixture
-def held(eventually):
-    """Publishes while the link's thread is held, so that all leaves in one write: `held(publisher, messages)`."""
-
-    def publish(publisher, messages):
-        reached, release = threading.Event(), threading.Event()
-        publisher.publish("amq.fanout", "", b"", mandatory=False).add_done_callback(
-            lambda _: (reached.set(), release.wait(10))
-        )
-        assert reached.wait(10)
-        try:
-            return [publisher.publish(*message) for message in messages]
-        finally:
-            release.set()
-
-    return publish
+def publish_together(publisher, messages):
+    """Publishes so that all leaves in one write."""
+    with held(publisher):
+        return [publisher.publish(*message) for message in messages]
 
 
 @contextmanager
@@ -88,13 +77,13 @@ class TestRefusedMessage:
 
     @pytest.mark.parametrize("resend", [False, True], ids=["not_resent", "resent"])
     @pytest.mark.parametrize("cause", REFUSED)
-    def test_ends_with_the_code_and_text_of_the_broker(self, url, drain, channels, held, cause, resend):
+    def test_ends_with_the_code_and_text_of_the_broker(self, url, drain, channels, cause, resend):
         """Told that the outcome is unknown, a caller sends it again; resent by the client, it went on for ever."""
         exchange, properties, code, words = REFUSED[cause]
         bad = exchange, "q", b"bad", BasicProperties(**properties)
 
         with Publisher(url, resend=resend) as publisher:
-            futures = held(publisher, [*map(good, range(20)), bad, *map(good, range(20, 40))])
+            futures = publish_together(publisher, [*map(good, range(20)), bad, *map(good, range(20, 40))])
             assert publisher.flush(10)
 
         error = futures.pop(20).exception(0)
@@ -115,7 +104,7 @@ class TestRefusedMessage:
         assert len(channels) == 2
 
     @pytest.mark.parametrize("resend", [False, True], ids=["not_resent", "resent"])
-    def test_ends_alone_among_many_others_like_it(self, url, drain, channels, held, resend):
+    def test_ends_alone_among_many_others_like_it(self, url, drain, channels, resend):
         """A bug in a loop makes every tenth message bad; each costs a channel, and none a neighbour twice."""
         messages = [
             ("", "q", b"%d" % number, persistent(expiration="soon" if number % 10 == 5 else None))
@@ -123,7 +112,7 @@ class TestRefusedMessage:
         ]
 
         with Publisher(url, resend=resend) as publisher:
-            futures = held(publisher, messages)
+            futures = publish_together(publisher, messages)
             assert publisher.flush(20)
 
         errors = [future.exception(0) for future in futures]
@@ -134,13 +123,13 @@ class TestRefusedMessage:
         assert (len(came), max(came.values()) <= 2) == (90, True)
         assert len(channels) == 11
 
-    def test_is_found_where_the_text_names_nothing(self, url, drain, held, channels, monkeypatch):
+    def test_is_found_where_the_text_names_nothing(self, url, drain, channels, monkeypatch):
         """A broker of another version says it otherwise: then each is sent alone, and the one at fault shows itself."""
         monkeypatch.setattr("rmqspec.client.publisher.suspects", lambda *_: [])
         bad = "", "q", b"bad", persistent(expiration="soon")
 
         with Publisher(url, resend=True) as publisher:
-            futures = held(publisher, [*map(good, range(20)), bad, *map(good, range(20, 40))])
+            futures = publish_together(publisher, [*map(good, range(20)), bad, *map(good, range(20, 40))])
             assert publisher.flush(10)
 
         error = futures.pop(20).exception(0)
@@ -149,12 +138,12 @@ class TestRefusedMessage:
         assert max(Counter(drain("q")).values()) <= 2
         assert len(channels) == 3
 
-    def test_is_not_guessed_where_nothing_may_be_sent_again(self, url, drain, held, monkeypatch):
+    def test_is_not_guessed_where_nothing_may_be_sent_again(self, url, drain, monkeypatch):
         """Any of them may be at fault. Each is told the broker's code, and that it may not be meant."""
         monkeypatch.setattr("rmqspec.client.publisher.suspects", lambda *_: [])
 
         with Publisher(url) as publisher:
-            futures = held(publisher, [good(1), ("", "q", b"bad", persistent(expiration="soon")), good(2)])
+            futures = publish_together(publisher, [good(1), ("", "q", b"bad", persistent(expiration="soon")), good(2)])
             assert publisher.flush(10)
             assert publisher.publish(*good(3)).exception(10) is None
 
@@ -162,7 +151,7 @@ class TestRefusedMessage:
         assert {(type(error), error.reply_code, error.permanent) for error in errors} == {(OutcomeUnknown, 406, False)}
         assert Counter(drain("q")).keys() >= {b"1", b"3"}
 
-    def test_may_be_any_if_its_exchange_was_there_before(self, url, channel, held, drain):
+    def test_may_be_any_if_its_exchange_was_there_before(self, url, channel, drain):
         """An exchange that is deleted has taken some messages, and no text says which was the first that it did not."""
         channel.exchange_declare("passing", "fanout")
         channel.queue_bind("q", "passing")
@@ -170,10 +159,10 @@ class TestRefusedMessage:
         with Publisher(url) as publisher:
             publisher.publish("passing", "", b"taken").result(10)
             channel.exchange_delete("passing")
-            futures = held(publisher, [("passing", "", b"1"), good(2), ("passing", "", b"3"), good(4)])
+            futures = publish_together(publisher, [("passing", "", b"1"), good(2), ("passing", "", b"3"), good(4)])
             assert publisher.flush(10)
             # On the next channel nothing has been confirmed by it: there the first is the one.
-            afterwards = held(publisher, [("passing", "", b"5"), good(6)])
+            afterwards = publish_together(publisher, [("passing", "", b"5"), good(6)])
             assert publisher.flush(10)
 
         errors = [future.exception(0) for future in futures]
@@ -183,20 +172,22 @@ class TestRefusedMessage:
         assert [type(future.exception(0)) for future in afterwards] == [PublishRefused, type(None)]
         assert {b"4", b"6"} <= set(drain("q"))
 
-    def test_leaves_what_was_returned_before_it_returned(self, url, held):
+    def test_leaves_what_was_returned_before_it_returned(self, url):
         """Its return has come, and only the ack that follows is lost: what became of it is known."""
         with Publisher(url, resend=True) as publisher:
-            unroutable, bad = held(publisher, [("", "nobody", b"x"), ("", "q", b"bad", persistent(expiration="soon"))])
+            unroutable, bad = publish_together(
+                publisher, [("", "nobody", b"x"), ("", "q", b"bad", persistent(expiration="soon"))]
+            )
             assert publisher.flush(10)
 
         assert isinstance(bad.exception(0), PublishRefused)
         assert isinstance(unroutable.exception(0), Returned)
 
-    def test_keeps_the_order_of_the_others(self, url, held, drain):
+    def test_keeps_the_order_of_the_others(self, url, drain):
         """What is published while the refused one is looked for must not overtake what was there before."""
         with Publisher(url, resend=False) as publisher:
             bad = "nowhere", "q", b"bad", persistent()
-            held(publisher, [bad, *map(good, range(50))])
+            publish_together(publisher, [bad, *map(good, range(50))])
             for number in range(50, 100):
                 publisher.publish(*good(number))
             assert publisher.flush(10)
@@ -204,7 +195,7 @@ class TestRefusedMessage:
         assert drain("q") == [b"%d" % number for number in range(100)]
 
     @pytest.mark.rabbitmq(since="4.3")
-    def test_ends_where_the_broker_closes_the_connection(self, url, held, drain):
+    def test_ends_where_the_broker_closes_the_connection(self, url, drain):
         """4.3 fails at shortening a text with umlauts, and closes the whole connection with 541 for it.
 
         The text says nothing, so the messages are sent one at a time, and the one that is alone each time is the one.
@@ -212,7 +203,7 @@ class TestRefusedMessage:
         bad = "", "q", b"bad", persistent(expiration="ü" * 120)
 
         with Publisher(url, resend=True) as publisher:
-            futures = held(publisher, [*map(good, range(5)), bad, *map(good, range(5, 10))])
+            futures = publish_together(publisher, [*map(good, range(5)), bad, *map(good, range(5, 10))])
             assert publisher.flush(20)
 
         error = futures.pop(5).exception(0)
@@ -220,10 +211,10 @@ class TestRefusedMessage:
         assert [future.exception(0) for future in futures] == [None] * 10
         assert set(drain("q")) == {b"%d" % number for number in range(10)}
 
-    def test_is_logged_once(self, url, held, caplog):
+    def test_is_logged_once(self, url, caplog):
         """An operator finds in the log which message it was, and what was sent again because of it."""
         with Publisher(url, "shop", resend=True) as publisher:
-            held(publisher, [good(1), ("nowhere", "q", b"bad")])
+            publish_together(publisher, [good(1), ("nowhere", "q", b"bad")])
             assert publisher.flush(10)
 
         lines = [record.getMessage() for record in caplog.records if record.name == "rmqspec.client"]
@@ -236,12 +227,12 @@ class TestTooLarge:
 
     @pytest.mark.rabbitmq(since="4.0")
     @pytest.mark.parametrize("resend", [False, True], ids=["not_resent", "resent"])
-    def test_ends_alone(self, url, channel, held, resend):
+    def test_ends_alone(self, url, channel, resend):
         """Sent again and again, 20 MB each time, it filled the network and ended nobody's wait."""
         channel.queue_declare("q", durable=True)
 
         with Publisher(url, resend=resend) as publisher:
-            futures = held(publisher, [good(1), ("", "q", bytes(17 * 1024 * 1024), persistent()), good(2)])
+            futures = publish_together(publisher, [good(1), ("", "q", bytes(17 * 1024 * 1024), persistent()), good(2)])
             assert publisher.flush(30)
 
         _, large, behind = [future.exception(0) for future in futures]
