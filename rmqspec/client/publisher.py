@@ -4,7 +4,7 @@ A confirm for each message before the next one is sent costs a round trip each. 
 up to a window; each carries a future that ends when the broker has answered for it.
 
 A refusal is not a lost connection. The broker closes a channel for a message that it does not take, and names no tag;
-the messages behind it were not looked at. The one at fault ends with the broker's words (``suspects`` finds it); the
+the messages behind it were not looked at. The one at fault ends with the broker's words (``refusals`` finds it); the
 others are sent one at a time until each has its answer, so that another one at fault harms no neighbour.
 
 Which thread calls what, whether it may block, and under which lock. No lock is held while a callback runs.
@@ -71,10 +71,10 @@ from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.overdue import Overdue
+from rmqspec.client.refusals import judge, refused
 from rmqspec.client.returns import returned_one
 from rmqspec.client.sent import Sent
 from rmqspec.client.settings import Settings
-from rmqspec.client.suspects import refused, suspects
 from rmqspec.client.window import Window
 
 __all__ = ["Publisher"]
@@ -417,61 +417,45 @@ class Publisher:
             _log.warning("%s: %d unanswered messages are sent again", self._name, len(lost))
             self._send_again(lost, singly=self._singly)
         else:
-            _log.warning("%s: of %d unanswered messages the outcome is unknown", self._name, len(lost))
-            for sent in lost:
-                self._finish(sent, _unknown(sent, reason))
+            self._end_unknown(lost, reason, meant=False)
 
     def _after_refusal(self, lost: Sequence[Sent], reason: ClientError, final: bool) -> None:
-        """Ends the message that was refused, and sends the others again as far as that may be done.
-
-        The broker has taken those before it, maybe, and has not looked at those behind it.
-        """
+        """Ends the message that was refused, and sends the others again as far as that may be done."""
         if not lost:
             return
-        first, last = self._range(lost, reason)
-        before, meant, behind = lost[:first], lost[first : last + 1], lost[last + 1 :]
+        before, meant, behind = judge(lost, reason, lambda name: self.confirmed[name] > self._confirmed_before[name])
         if len(meant) == 1 and self._is_sure(reason):
-            (culprit,) = meant
-            self._link.note_progress()
-            error = f"the broker refused it ({reason.reply_text})"
-            _log.warning("%s: %s: %s", self._name, error, culprit.message)
-            self._finish(culprit, PublishRefused(error, culprit.message, reason.reply_code, reason.reply_text))
+            self._end_refused(meant[0], reason)
             meant = []
-        if final:
-            meant, behind = [*meant, *behind], []
         if self._resend and not final:
             again = [*before, *meant, *behind]
         else:
+            self._end_unknown(before, reason, meant=False)
+            self._end_unknown(meant, reason, meant=True)
             again = list(behind)
             for sent in again:
                 sent.tag = 0  # it was written, and thrown away
-            for sent in before:
-                self._finish(sent, _unknown(sent, reason, beside=True))
-            for sent in meant:
-                self._finish(sent, _unknown(sent, reason))
         if again:
-            _log.warning("%s: %d messages beside the refused one are sent again, one at a time", self._name, len(again))
+            _log.warning("%s: after a refusal %d messages are sent one at a time", self._name, len(again))
             self._send_again(again, singly=True)
 
-    def _range(self, lost: Sequence[Sent], reason: ClientError) -> tuple[int, int]:
-        """Between which places the refused one is, both included."""
-        if not isinstance(reason, ChannelClosed):
-            return 0, len(lost) - 1
-        places = suspects(reason.reply_text, lost)
-        if not places:
-            return 0, len(lost) - 1
-        exchange = lost[places[0]].message.exchange
-        # What a message says of itself is refused at its first occurrence. An exchange may have gone in between.
-        gone = reason.reply_code in (403, 404) and self.confirmed[exchange] > self._confirmed_before[exchange]
-        return places[0], places[-1] if gone else places[0]
-
     def _is_sure(self, reason: ClientError) -> bool:
-        """Whether a refusal of a single message is meant for it, and not for the connection that it was on."""
-        return (
-            isinstance(reason, ChannelClosed)
-            or self._singly
-            or (not self._resend and reason.reply_code in PERMANENT_CODES)
-        )
+        """Whether the refusal of a single message is meant for it, and not for the connection that it was on."""
+        if isinstance(reason, ChannelClosed) or self._singly:
+            return True
+        return not self._resend and reason.reply_code in PERMANENT_CODES
+
+    def _end_refused(self, sent: Sent, reason: ClientError) -> None:
+        self._link.note_progress()  # one that is bad is no reason to open the next channel later
+        words = f"the broker refused it ({reason.reply_text})"
+        _log.warning("%s: %s: %s", self._name, words, sent.message)
+        self._finish(sent, PublishRefused(words, sent.message, reason.reply_code, reason.reply_text))
+
+    def _end_unknown(self, lost: Sequence[Sent], reason: ClientError, *, meant: bool) -> None:
+        if lost:
+            _log.warning("%s: of %d unanswered messages the outcome is unknown", self._name, len(lost))
+        for sent in lost:
+            self._finish(sent, _unknown(sent, reason, meant=meant))
 
     def _send_again(self, again: Sequence[Sent], *, singly: bool) -> None:
         if singly:
@@ -522,16 +506,12 @@ def _returned(sent: Sent, method: spec.Basic.Return) -> Returned:
     return Returned("no queue is bound for it; declare the topology first", sent.message, code, text)
 
 
-def _unknown(sent: Sent, reason: ClientError, *, beside: bool = False) -> OutcomeUnknown:
-    """Of a message that was lost with its channel; the broker's code only where it may be meant for this one."""
-    if not refused(reason) or beside:
-        return OutcomeUnknown(f"{reason}; unknown whether it has", sent.message)
-    return OutcomeUnknown(
-        f"{reason}; unknown whether it was this one, and whether it has",
-        sent.message,
-        reason.reply_code,
-        reason.reply_text,
-    )
+def _unknown(sent: Sent, reason: ClientError, *, meant: bool) -> OutcomeUnknown:
+    """Of a message that was lost with its channel; with the broker's code where it may be meant for this one."""
+    if meant:
+        words = f"{reason}; unknown whether that means this one, and whether it has"
+        return OutcomeUnknown(words, sent.message, reason.reply_code, reason.reply_text)
+    return OutcomeUnknown(f"{reason}; unknown whether it has", sent.message)
 
 
 def _ended(sent: Sent) -> PublishFailed:

@@ -1,6 +1,6 @@
 """A message that the broker refuses: it ends with the broker's words, and its neighbours as if it had not been there.
 
-Code: rmqspec/client/publisher.py, rmqspec/client/suspects.py
+Code: rmqspec/client/publisher.py, rmqspec/client/refusals.py
 """
 
 import secrets
@@ -13,8 +13,8 @@ from pika import BasicProperties
 from rmqspec.client import Publisher, persistent
 from rmqspec.client.errors import OutcomeUnknown, PublishRefused, Returned
 from rmqspec.client.message import Message
+from rmqspec.client.refusals import suspects
 from rmqspec.client.sent import Sent
-from rmqspec.client.suspects import suspects
 
 from .holding import held
 
@@ -125,7 +125,7 @@ class TestRefusedMessage:
 
     def test_is_found_where_the_text_names_nothing(self, url, drain, channels, monkeypatch):
         """A broker of another version says it otherwise: then each is sent alone, and the one at fault shows itself."""
-        monkeypatch.setattr("rmqspec.client.publisher.suspects", lambda *_: [])
+        monkeypatch.setattr("rmqspec.client.refusals.suspects", lambda *_: [])
         bad = "", "q", b"bad", persistent(expiration="soon")
 
         with Publisher(url, resend=True) as publisher:
@@ -140,7 +140,7 @@ class TestRefusedMessage:
 
     def test_is_not_guessed_where_nothing_may_be_sent_again(self, url, drain, monkeypatch):
         """Any of them may be at fault. Each is told the broker's code, and that it may not be meant."""
-        monkeypatch.setattr("rmqspec.client.publisher.suspects", lambda *_: [])
+        monkeypatch.setattr("rmqspec.client.refusals.suspects", lambda *_: [])
 
         with Publisher(url) as publisher:
             futures = publish_together(publisher, [good(1), ("", "q", b"bad", persistent(expiration="soon")), good(2)])
@@ -218,8 +218,8 @@ class TestRefusedMessage:
             assert publisher.flush(10)
 
         lines = [record.getMessage() for record in caplog.records if record.name == "rmqspec.client"]
-        assert len([line for line in lines if "the broker refused it" in line and "exchange 'nowhere'" in line]) == 1
-        assert "shop: 1 messages beside the refused one are sent again, one at a time" in lines
+        assert len([line for line in lines if line.startswith("shop: the broker refused it (NOT_FOUND")]) == 1
+        assert "shop: after a refusal 1 messages are sent one at a time" in lines
 
 
 class TestTooLarge:
