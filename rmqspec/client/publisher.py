@@ -50,7 +50,7 @@ from pika.frame import Method
 
 from rmqspec.client import process, unseen
 from rmqspec.client.connection import Loop
-from rmqspec.client.deadlines import deadlines
+from rmqspec.client.deadlines import Deadlines
 from rmqspec.client.errors import (
     PERMANENT_CODES,
     ChannelClosed,
@@ -66,6 +66,7 @@ from rmqspec.client.errors import (
     Unencodable,
     WindowFull,
     WrongProcess,
+    WrongThread,
 )
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
@@ -144,6 +145,7 @@ class Publisher:
         self._singly, self._single = False, 0  # after a refusal: one at a time, so many of those that wait
         self._confirmed_before: Counter[str] = Counter()
         settings = Settings.of(source)
+        self._deadlines = Deadlines[Sent](f"{name} (deadlines)", self._at_deadline)
         self._overdue = Overdue(settings.answer_timeout, self._expire)
         self._link = Link(settings, name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
         self._link.open()
@@ -186,7 +188,7 @@ class Publisher:
             self._link.check_process()
         deadline = None if timeout is None else _deadline(timeout)
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
-        sent = Sent(message, self._shape, self._link)
+        sent = Sent(message, self._shape, self._check_waiting)
         if self._closing or not self._window.enter(len(body), 0.0):
             self._wait_for_room(message, timeout)
         try:
@@ -195,12 +197,12 @@ class Publisher:
             self._window.leave(1, len(body))
             raise
         if deadline is not None:
-            deadlines().watch(sent, deadline - time.monotonic(), self._at_deadline)
+            self._deadlines.add(deadline, sent)
         return sent
 
     def _wait_for_room(self, message: Message, timeout: float | None) -> None:
         size, patience = len(message.body), self._patience if timeout is None else min(self._patience, timeout)
-        if self._link.in_thread or deadlines().in_thread:  # in a callback, which would wait for its own thread
+        if self._link.in_thread or self._deadlines.in_thread:  # in a callback, which would wait for its own thread
             patience, entered = 0.0, self._window.enter_again(size)
         else:
             entered = not self._closing and self._window.enter(size, patience)
@@ -238,8 +240,7 @@ class Publisher:
             WrongThread: It was called in a callback.
             WrongProcess: The publisher was opened in another process.
         """
-        self._link.check_process()
-        self._link.check_waiting("flush()")
+        self._check_waiting("flush()")
         return self._window.empty(timeout)
 
     def close(self, timeout: float = 10.0) -> None:
@@ -254,7 +255,7 @@ class Publisher:
             self._link.check_process()
         except WrongProcess:
             return
-        self._link.check_waiting("close()")
+        self._check_waiting("close()")
         if not self._outbox.ended:
             self._closing = True  # from now on callbacks alone may publish, else others could keep it from its end
             self.flush(timeout)
@@ -262,6 +263,14 @@ class Publisher:
         self._outbox.end(ClientError(CLOSED))
         self._link.close()
         self._give_up()
+        self._deadlines.close()
+
+    def _check_waiting(self, what: str) -> None:
+        """Raises where waiting would be for ever: in a fork, and in a callback, which runs in one of these threads."""
+        self._link.check_process()
+        self._link.check_waiting(what)
+        if self._deadlines.in_thread:
+            raise WrongThread(f"{what} in a callback of an expired message would hold up all other deadlines")
 
     def __enter__(self) -> Publisher:
         return self

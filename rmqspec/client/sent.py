@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pika import spec
 
 from rmqspec.client import process
-from rmqspec.client.deadlines import deadlines
 from rmqspec.client.encoding import frames
-from rmqspec.client.errors import PublishFailed, WrongThread
+from rmqspec.client.errors import PublishFailed
 from rmqspec.client.message import Confirmed, Message
 from rmqspec.client.unseen import Unseen
-
-if TYPE_CHECKING:
-    from rmqspec.client.link import Link
 
 __all__ = ["Sent"]
 
@@ -38,7 +35,7 @@ class Sent(Future[Confirmed]):
     Args:
         message: What is published.
         shape: The number and the body limit of the channel that it is to leave on.
-        link: The one that it leaves on, whose thread must not wait for it.
+        check: Called by whoever waits for it, with the name of the method; raises where that would be for ever.
 
     Raises:
         Unencodable: The protocol cannot carry the message.
@@ -55,13 +52,13 @@ class Sent(Future[Confirmed]):
     tag, expired = 0, False
     _unseen: Unseen | None = None
 
-    def __init__(self, message: Message, shape: tuple[int, int], link: Link | None = None) -> None:
+    def __init__(self, message: Message, shape: tuple[int, int], check: Callable[[str], None] | None = None) -> None:
         # What Future.__init__ does, but for the lock.
         self._condition, self._state = _shared, "PENDING"
         self._result, self._exception = None, None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
-        self.message, self.shape, self._link = message, shape, link
+        self.message, self.shape, self._check_waiting = message, shape, check
         self.frames = frames(message, *shape)
 
     def reshape(self, shape: tuple[int, int]) -> None:
@@ -127,13 +124,8 @@ class Sent(Future[Confirmed]):
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
-        if self._link is not None:
-            self._link.check_process()
-            self._link.check_waiting("result()")
-        if deadlines().in_thread:
-            raise WrongThread(
-                "result() in a callback of a deadline would hold up all other deadlines: let another thread wait"
-            )
+        if self._check_waiting is not None:
+            self._check_waiting("result()")
         settled = threading.Event()
         self.add_done_callback(lambda _: settled.set())
         settled.wait(timeout)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 import pytest
 
 from rmqspec.client import Publisher, persistent
-from rmqspec.client.deadlines import FEW, Deadlines
+from rmqspec.client.deadlines import SWEEP, Deadlines
 from rmqspec.client.errors import (
     InvalidSetting,
     NotSent,
@@ -90,11 +90,11 @@ class TestTimeout:
     def test_changes_nothing_for_what_is_confirmed_in_time(self, url, drain):
         """A confirm and a deadline are two threads; the first of them decides, and only it."""
         with Publisher(url) as publisher:
-            futures = [publisher.publish("", "q", b"%d" % number, timeout=30) for number in range(3 * FEW)]
+            futures = [publisher.publish("", "q", b"%d" % number, timeout=30) for number in range(3 * SWEEP)]
             assert publisher.flush(20)
 
-        assert [future.exception(0) for future in futures] == [None] * (3 * FEW)
-        assert len(drain("q")) == 3 * FEW
+        assert [future.exception(0) for future in futures] == [None] * (3 * SWEEP)
+        assert len(drain("q")) == 3 * SWEEP
 
     def test_ends_each_message_once(self, url, drain):
         """Deadlines at the very time of the confirms: each future ends one way, and its place comes back once."""
@@ -156,32 +156,41 @@ class TestDeadlines:
             if len(order) == 3:
                 ended.set()
 
-        deadlines = Deadlines()
+        deadlines, now = Deadlines("test", expire), time.monotonic()
         for future, seconds in zip(futures, (0.3, 0.2, 0.1), strict=True):
-            deadlines.watch(future, seconds, expire)
+            deadlines.add(now + seconds, future)
 
         assert ended.wait(10)
         assert order == [2, 1, 0]
+        deadlines.close()
 
     def test_goes_on_after_an_error(self):
         """One defect must not take the deadlines of all others along."""
-        ended, deadlines = threading.Event(), Deadlines()
-        first, second = Future(), Future()
+        ended, expired = threading.Event(), []
 
-        deadlines.watch(first, 0.01, lambda _: 1 / 0)
-        deadlines.watch(second, 0.02, lambda _: ended.set())
+        def expire(future):
+            expired.append(future)
+            if len(expired) == 2:
+                ended.set()
+            raise ZeroDivisionError
+
+        deadlines, now = Deadlines("test", expire), time.monotonic()
+        for seconds in (0.01, 0.02):
+            deadlines.add(now + seconds, Future())
 
         assert ended.wait(10)
+        deadlines.close()
 
     def test_keeps_few_of_those_that_have_ended(self):
         """Twenty thousand messages a second with a deadline of a minute are a million of them."""
-        deadlines = Deadlines()
-        for _ in range(5 * FEW):
+        deadlines = Deadlines("test", print)
+        for _ in range(5 * SWEEP):
             future = Future()
-            deadlines.watch(future, 600, lambda _: None)
+            deadlines.add(time.monotonic() + 600, future)
             future.set_result(None)
 
-        assert len(deadlines._heap) <= 2 * FEW
+        assert len(deadlines._heap) <= SWEEP
+        deadlines.close()
 
 
 class TestLog:
