@@ -327,7 +327,7 @@ class Publisher:
         pieces: list[bytes | memoryview] = []
         size = 0
         for sent in self._outbox.take():
-            if (sent.expired or sent.shape is not self._shape) and not self._fits(sent):
+            if sent.shape is not self._shape and not self._fits(sent):
                 continue
             sent.tag = tag = self._next_tag
             self._unanswered[tag] = sent
@@ -355,15 +355,13 @@ class Publisher:
                 self._loop.write(sent.frames)
 
     def _fits(self, sent: Sent) -> bool:
-        """Makes one fit the channel; ends one that does not fit, and leaves out one that has ended at its deadline."""
+        """Makes one fit the channel, and ends one that does not: its headers were made for larger frames."""
         try:
             sent.reshape(self._shape)
         except Unencodable as error:
             self._finish(sent, error)
             return False
-        if sent.expired:
-            self._finish(sent, None)
-        return not sent.expired
+        return True
 
     # Answers.
 
@@ -483,7 +481,6 @@ class Publisher:
         return bool(self._unanswered)
 
     def _at_deadline(self, sent: Sent) -> None:
-        sent.expired = True
         here = self._outbox.remove(sent)  # then nobody else sends it or gives its place back
         if here and not sent.tag:
             error: PublishFailed = NotSent(f"not sent before its deadline, as {self._hindrance()}", sent.message)

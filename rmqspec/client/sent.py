@@ -45,11 +45,10 @@ class Sent(Future[Confirmed]):
         returned: The broker's word that no queue is bound for it; its ack follows.
         shape: What they are made for.
         tag: Its delivery tag on the last channel that it was written to; 0 if the broker cannot have it.
-        expired: Whether its deadline is over.
     """
 
     returned: spec.Basic.Return | None = None
-    tag, expired = 0, False
+    tag = 0
     _unseen: Unseen | None = None
 
     def __init__(self, message: Message, shape: tuple[int, int], check: Callable[[str], None] | None = None) -> None:

@@ -195,19 +195,50 @@ class TestFork:
 
         assert code == 0, words
 
+    def test_finds_no_lock_of_the_parent_s_threads_in_its_futures(self, program, url):
+        """All futures share one lock, and at the moment of the fork some thread may hold it."""
+        code, words = program(
+            url,
+            """
+            import os, signal, sys, threading
+            from rmqspec.client import Publisher, sent
+            holding = threading.Event()
+
+            def hold():
+                with sent._shared:
+                    holding.set()
+                    threading.Event().wait()
+
+            threading.Thread(target=hold, daemon=True).start()
+            holding.wait()
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                with Publisher(os.environ["URL"]) as publisher:
+                    publisher.publish("", "q", b"x").result(10)
+                os._exit(0)
+            os._exit(os.waitpid(child, 0)[1])
+            """,
+        )
+
+        assert (code, words) == (0, "")
+
     def test_leaves_the_publisher_of_the_parent_alone(self, program, url):
         """The child's end must neither flush nor close what is not its own."""
         code, words = program(
             url,
             """
-            import os, sys
+            import os, sys, threading
             from rmqspec.client import Publisher
-            publisher = Publisher(os.environ["URL"])
+            publisher, release = Publisher(os.environ["URL"]), threading.Event()
+            publisher._loop.ioloop.add_callback_threadsafe(release.wait)
+            unanswered = publisher.publish("", "q", b"x")
             child = os.fork()
             if child == 0:
                 sys.exit(0)  # with all that is done at the end of a program
             os.waitpid(child, 0)
-            publisher.publish("", "q", b"x").result(10)
+            release.set()
+            unanswered.result(10)
             """,
         )
 

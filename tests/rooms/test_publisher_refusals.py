@@ -4,6 +4,7 @@ Code: rmqspec/client/publisher.py, rmqspec/client/refusals.py
 """
 
 import secrets
+import threading
 from collections import Counter
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ import pytest
 from pika import BasicProperties
 
 from rmqspec.client import Publisher, persistent
-from rmqspec.client.errors import OutcomeUnknown, PublishRefused, Returned
+from rmqspec.client.errors import NotSent, OutcomeUnknown, PublishRefused, Returned
 from rmqspec.client.message import Message
 from rmqspec.client.refusals import suspects
 from rmqspec.client.sent import Sent
@@ -172,16 +173,64 @@ class TestRefusedMessage:
         assert [type(future.exception(0)) for future in afterwards] == [PublishRefused, type(None)]
         assert {b"4", b"6"} <= set(drain("q"))
 
-    def test_leaves_what_was_returned_before_it_returned(self, url):
+    @pytest.mark.parametrize("resend", [False, True], ids=["not_resent", "resent"])
+    def test_leaves_what_was_returned_before_it_returned(self, url, monkeypatch, resend):
         """Its return has come, and only the ack that follows is lost: what became of it is known."""
-        with Publisher(url, resend=True) as publisher:
-            unroutable, bad = publish_together(
-                publisher, [("", "nobody", b"x"), ("", "q", b"bad", persistent(expiration="soon"))]
-            )
+        answer = Publisher._on_answer
+        monkeypatch.setattr(Publisher, "_on_answer", lambda *_: None)
+        with Publisher(url, resend=resend) as publisher:
+            unroutable = publisher.publish("", "nobody", b"x")
+            monkeypatch.setattr(Publisher, "_on_answer", answer)
+            bad = publisher.publish("", "q", b"bad", persistent(expiration="soon"))
             assert publisher.flush(10)
 
         assert isinstance(bad.exception(0), PublishRefused)
         assert isinstance(unroutable.exception(0), Returned)
+
+    def test_holds_up_nobody_however_many_there_are(self, url):
+        """A channel that brought nothing is opened again after a pause, and these grow; here each brings an end."""
+        bad = "", "q", b"bad", persistent(expiration="soon")
+
+        with Publisher(url) as publisher:
+            futures = publish_together(publisher, [bad] * 15)
+            assert publisher.flush(10)
+
+        assert {type(future.exception(0)) for future in futures} == {PublishRefused}
+
+    def test_lets_what_the_broker_has_thrown_away_end_as_not_sent(self, url, monkeypatch):
+        """What was written behind the refused one is nowhere. If it cannot be sent again in time, that is certain."""
+        on_channel, opened, release = Publisher.on_channel, [], threading.Event()
+
+        def hold_the_second(self, channel, loop):
+            opened.append(channel)
+            if len(opened) == 2:
+                release.wait(10)
+            on_channel(self, channel, loop)
+
+        monkeypatch.setattr(Publisher, "on_channel", hold_the_second)
+        with Publisher(url) as publisher:
+            with held(publisher):
+                publisher.publish("nowhere", "q", b"bad")
+                behind = publisher.publish(*good(1), timeout=0.5)
+            error = behind.exception(10)
+            release.set()
+
+        assert (type(error), len(opened)) == (NotSent, 2)
+
+    def test_is_followed_by_what_was_published_behind_it(self, url, monkeypatch, drain):
+        """What waits already, when the others are to be sent again, must not overtake them."""
+        on_lost = Publisher.on_lost
+
+        def publish_one_more(self, reason, *, final):
+            self.publish(*good(3))
+            on_lost(self, reason, final=final)
+
+        monkeypatch.setattr(Publisher, "on_lost", publish_one_more)
+        with Publisher(url) as publisher:
+            publish_together(publisher, [("nowhere", "q", b"bad"), good(1), good(2)])
+            assert publisher.flush(10)
+
+        assert drain("q") == [b"1", b"2", b"3"]
 
     def test_keeps_the_order_of_the_others(self, url, drain):
         """What is published while the refused one is looked for must not overtake what was there before."""

@@ -83,6 +83,16 @@ class TestReturn:
 
         assert [type(future.exception(0)) for future in (plain, secret)] == [Returned, Returned]
 
+    def test_passes_over_what_cannot_have_come_back(self):
+        """One that was not mandatory, and one with a BCC header more than another."""
+        answer = spec.Basic.Return(312, "NO_ROUTE", "", "q")
+        dropped, mandatory = (Sent(Message("", "q", b"", BasicProperties(), flag), SHAPE) for flag in (False, True))
+        plain = Sent(Message("", "q", b"", BasicProperties(headers={"a": 1})), SHAPE)
+        secret = Sent(Message("", "q", b"", BasicProperties(headers={"a": 2, "BCC": ["x"]})), SHAPE)
+
+        assert returned_one([dropped, mandatory], answer, BasicProperties(), b"") is mandatory
+        assert returned_one([plain, secret], answer, BasicProperties(headers={"a": 2}), b"") is secret
+
     def test_is_never_dropped(self):
         """What a broker between here and there has added to the headers is no reason to call the message confirmed."""
         sent = [
