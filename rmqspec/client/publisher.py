@@ -4,8 +4,8 @@ A confirm for each message before the next one is sent costs a round trip each. 
 up to a window; each carries a future that ends when the broker has answered for it.
 
 A refusal is not a lost connection. The broker closes a channel for a message that it does not take, and names no tag;
-the messages behind it were not looked at. The one at fault ends with the broker's words (``refusals`` finds it); the
-others are sent one at a time until each has its answer, so that another one at fault harms no neighbour.
+the messages behind it were not looked at. The one at fault ends with the broker's words (``refused_messages`` finds
+it); the others are sent one at a time until each has its answer, so that another one at fault harms no neighbour.
 
 Which thread calls what, whether it may block, and under which lock. No lock is held while a callback runs.
 
@@ -72,7 +72,7 @@ from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.overdue import Overdue
-from rmqspec.client.refusals import judge, refused
+from rmqspec.client.refused_messages import judge, refused
 from rmqspec.client.returns import returned_one
 from rmqspec.client.sent import Sent
 from rmqspec.client.settings import Settings
@@ -137,7 +137,6 @@ class Publisher:
         self._name, self._patience, self._resend = name, patience, resend
         self._born, self._closing = process.here(), False
         self._window = Window(window, window_bytes)
-        self._outbox = Outbox[Sent](lambda: self._link.wake())
         # From here on: touched by the link's thread alone.
         self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
@@ -148,6 +147,8 @@ class Publisher:
         self._deadlines = Deadlines[Sent](f"{name} (deadlines)", self._at_deadline)
         self._overdue = Overdue(settings.answer_timeout, self._expire)
         self._link = Link(settings, name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
+        self._outbox = Outbox[Sent](self._link.wake)
+        self._check = self._check_waiting  # bound once, not for each message
         self._link.open()
         _open.add(self)
         process.at_exit(_end_all)
@@ -188,7 +189,7 @@ class Publisher:
             self._link.check_process()
         deadline = None if timeout is None else _deadline(timeout)
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
-        sent = Sent(message, self._shape, self._check_waiting)
+        sent = Sent(message, self._shape, self._check)
         if self._closing or not self._window.enter(len(body), 0.0):
             self._wait_for_room(message, timeout)
         try:

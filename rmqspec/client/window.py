@@ -56,9 +56,9 @@ class Window:
     def enter(self, size: int, timeout: float) -> bool:
         """Takes a place, or returns False when none was free for so many seconds."""
         with self._guard:
-            if not self._queue and self._has_room(size):
-                self._count += 1
-                self._size += size
+            count, held = self._count, self._size + size
+            if not self._queue and (not count or (count < self._count_limit and held <= self._size_limit)):
+                self._count, self._size = count + 1, held
                 return True
             if not timeout:
                 return False

@@ -1,6 +1,6 @@
 """A message that the broker refuses: it ends with the broker's words, and its neighbours as if it had not been there.
 
-Code: rmqspec/client/publisher.py, rmqspec/client/refusals.py
+Code: rmqspec/client/publisher.py, rmqspec/client/refused_messages.py
 """
 
 import secrets
@@ -14,7 +14,7 @@ from pika import BasicProperties
 from rmqspec.client import Publisher, persistent
 from rmqspec.client.errors import NotSent, OutcomeUnknown, PublishRefused, Returned
 from rmqspec.client.message import Message
-from rmqspec.client.refusals import suspects
+from rmqspec.client.refused_messages import suspects
 from rmqspec.client.sent import Sent
 
 from .holding import held
@@ -126,7 +126,7 @@ class TestRefusedMessage:
 
     def test_is_found_where_the_text_names_nothing(self, url, drain, channels, monkeypatch):
         """A broker of another version says it otherwise: then each is sent alone, and the one at fault shows itself."""
-        monkeypatch.setattr("rmqspec.client.refusals.suspects", lambda *_: [])
+        monkeypatch.setattr("rmqspec.client.refused_messages.suspects", lambda *_: [])
         bad = "", "q", b"bad", persistent(expiration="soon")
 
         with Publisher(url, resend=True) as publisher:
@@ -141,7 +141,7 @@ class TestRefusedMessage:
 
     def test_is_not_guessed_where_nothing_may_be_sent_again(self, url, drain, monkeypatch):
         """Any of them may be at fault. Each is told the broker's code, and that it may not be meant."""
-        monkeypatch.setattr("rmqspec.client.refusals.suspects", lambda *_: [])
+        monkeypatch.setattr("rmqspec.client.refused_messages.suspects", lambda *_: [])
 
         with Publisher(url) as publisher:
             futures = publish_together(publisher, [good(1), ("", "q", b"bad", persistent(expiration="soon")), good(2)])

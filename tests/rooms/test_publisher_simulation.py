@@ -3,7 +3,7 @@
 hypothesis draws which thread goes on at which line, what befalls the connection, which messages the broker refuses, and
 which have a deadline. What is asked: does each publish end once, in time, and truly?
 
-Code: rmqspec/client/publisher.py, rmqspec/client/refusals.py, rmqspec/client/sent.py, rmqspec/client/window.py
+Code: rmqspec/client/publisher.py, rmqspec/client/refused_messages.py, rmqspec/client/sent.py, rmqspec/client/window.py
 """
 
 import sys
