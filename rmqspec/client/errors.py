@@ -18,6 +18,7 @@
     │   ├── Nacked           a queue refused the message
     │   ├── OutcomeUnknown   the connection or the time was over before the broker had answered
     │   ├── Unencodable      the protocol cannot carry the message; it was not sent
+    │   ├── Unrepublishable  no copy of a delivery can be published, whatever is left out; it was not sent
     │   └── WindowFull       too many messages are unanswered; this one was not sent
     └── CallFailed
         ├── CallTimedOut     no reply before the deadline
@@ -50,6 +51,7 @@ __all__ = [
     "Unanswered",
     "Unencodable",
     "Unreachable",
+    "Unrepublishable",
     "VhostRefused",
     "WindowFull",
 ]
@@ -137,6 +139,10 @@ class OutcomeUnknown(PublishFailed):
 
 class Unencodable(PublishFailed):
     """A name, a key, a property or the body has no place in AMQP 0-9-1, as a key of more than 255 bytes."""
+
+
+class Unrepublishable(PublishFailed):
+    """No copy of a delivery can be published. The broker can move it: reject it to its dead-letter exchange."""
 
 
 class WindowFull(PublishFailed):
