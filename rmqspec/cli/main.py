@@ -22,6 +22,7 @@ __all__ = ["cli", "main"]
 
 def main() -> None:
     """Runs the command line; what goes wrong is one sentence, and exit code 1."""
+    terminal.escape_unprintable()
     try:
         cli()
     except (BrokerError, ClientError) as error:

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from contextlib import closing
 
 from rmqspec.client import Confirmed, Publisher, Settings, connect, persistent
-from rmqspec.orders.messages import InvalidMessage, Item, Order, parse
-from rmqspec.orders.service import Say, silent
+from rmqspec.orders.messages import InvalidMessage, Item, Order, money, parse
+from rmqspec.orders.service import Say, harmless, silent
 from rmqspec.orders.topology import ORDER_KEY, ORDERS_EXCHANGE, order_system
 
 __all__ = ["Producer", "read_orders", "sample_orders"]
@@ -31,7 +31,7 @@ class Producer:
     def __init__(self, source: str | Settings, say: Say = silent, name: str = "producer") -> None:
         with closing(connect(source, f"{name} topology")) as connection:
             order_system().declare(connection.channel())
-        self._publisher, self._say = Publisher(source, name), say
+        self._publisher, self._say = Publisher(source, name), harmless(say)
 
     def publish(self, order: Order) -> None:
         """Publishes one order and returns when the broker has it.
@@ -40,7 +40,7 @@ class Producer:
             PublishFailed: It did not take it, or whether it did is unknown.
         """
         self.send(order).result()
-        self._say(f"published order {order.order_id} of {order.customer}, {order.total_cents / 100:,.2f}")
+        self._say(f"published order {order.order_id} of {order.customer}, {money(order.total_cents)}")
 
     def send(self, order: Order) -> Future[Confirmed]:
         """Publishes one order and does not wait: the future tells when the broker has it, or why not."""

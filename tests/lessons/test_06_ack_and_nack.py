@@ -216,8 +216,9 @@ class TestWorker:
 
         orders.start(Worker)
 
-        told = [delivery.properties.message_id for delivery in receive("notifications", 2)]
-        assert told == ["00-0001", "00-0001"]
+        first, second = receive("notifications", 2)
+        assert first.properties.message_id == second.properties.message_id is not None
+        assert [parse(Completed, told.body).order_id for told in (first, second)] == ["00-0001", "00-0001"]
 
     def test_keeps_an_order_of_which_it_cannot_tell(self, source, channel, order, receive, to_its_end):
         """An order that nobody hears of is not completed, so it is not acknowledged either."""

@@ -15,7 +15,7 @@ import pytest
 from pika import BasicProperties, exceptions
 
 from rmqspec.client import Outcome
-from rmqspec.orders import Failures, Worker, retry_ladder, sample_orders
+from rmqspec.orders import Completed, Failures, Worker, parse, retry_ladder, sample_orders
 from rmqspec.orders.dead_letters import look
 
 behaviour = pytest.mark.behaviour
@@ -226,7 +226,7 @@ class TestWorker:
         (told,) = receive("notifications")
         orders.halt(worker)
 
-        assert told.properties.message_id == "00-0001"
+        assert parse(Completed, told.body).order_id == "00-0001"
         assert worker.consumer.outcomes == {Outcome.RETRY: 1, Outcome.ACK: 1}
 
     def test_does_other_orders_while_one_waits(self, orders, receive):
@@ -237,7 +237,7 @@ class TestWorker:
         orders.start(lambda source: Worker(source, failures=PASSING, retry=retry_ladder(LONG / 1000)))
 
         (told,) = receive("notifications")
-        assert (told.properties.message_id, orders.depth("orders.retry.60s")) == ("00-0002", 1)
+        assert (parse(Completed, told.body).order_id, orders.depth("orders.retry.60s")) == ("00-0002", 1)
 
     def test_parks_poison_with_its_history(self, url, orders, eventually):
         """Counted in a header of its own: the broker's count starts anew whenever a client sends a message on."""
