@@ -90,7 +90,7 @@ class Consumer:
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._guard = threading.Lock()
-        self._outbox = Outbox[_Word](lambda: self._link.soon(self._send))
+        self._outbox = Outbox[_Word](lambda: self._link.wake())
         # From here on: touched by the link's thread alone.
         self._channel: LoopChannel | None = None
         self._generation, self._acks = 0, Acks()
@@ -111,7 +111,6 @@ class Consumer:
         self._work()
         for helper in helpers:
             helper.join()
-        self._link.soon(self._send)
         self._link.close()
         if self._error:
             raise self._error
@@ -196,7 +195,8 @@ class Consumer:
         words = f"the broker ended the subscription to {self.queue!r}: was the queue deleted?"
         self._fail(ConsumerCancelled(words))
 
-    def _send(self) -> None:
+    def on_work(self) -> None:
+        """Sends what handlers have for the broker; what is for a channel that is lost is dropped."""
         # All in one write: a reply and its ack, or the answers to many deliveries.
         outbox, channel = self._outbox.take(), self._channel
         if channel is None or not channel.is_open:
@@ -215,5 +215,7 @@ class Consumer:
                 nack = Basic.Nack(word.tag, requeue=word.outcome is Outcome.REQUEUE)
                 pieces.append(method_frame(nack, number))
         pieces += [method_frame(Basic.Ack(*ack), number) for ack in self._acks.settle(acked, nacked)]
+        if acked or nacked:
+            self._link.note_progress()
         if pieces:
             self._loop.write(pieces)

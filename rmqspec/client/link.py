@@ -2,7 +2,33 @@
 
 pika's connections belong to one thread. Here that thread is ours: it does all reading and writing, answers heartbeats
 however long a handler takes, and reconnects with growing, random pauses, so that a thousand clients of a broker that
-comes back do not all knock at once. Everybody else hands work over with ``soon``.
+comes back do not all knock at once. Everybody else leaves work in an ``Outbox`` and calls ``wake``.
+
+Which thread calls what, whether it may block, and under which lock:
+
+====================================  ===========  ===================================  =========================
+method                                thread       may block                            lock
+====================================  ===========  ===================================  =========================
+``wake``                              any          no                                   ``_guard``, briefly
+``open``                              any but its  until the first channel or refusal   none
+``close``                             any but its  up to ``GOODBYE`` + 1 s              ``_guard``, briefly
+``check_process``, ``check_waiting``  any          no                                   none
+``state``, ``blocked``                any reads    no                                   none: the link's writes
+``note_progress``                     the link's   no                                   none
+``Tenant.on_…``, hooks                the link's   no: all of the tenant's traffic      none is held while they
+                                                   stands still meanwhile               run
+``_step`` and all that is private     the link's   in ``ioloop.start`` and ``_pause``,  ``_guard`` in ``_use``
+                                                   both of which ``wake`` interrupts    alone
+====================================  ===========  ===================================  =========================
+
+What holds at any moment:
+
+1. The link's thread alone changes ``state``, and only as ``TRANSITIONS`` says.
+2. ``_loop`` changes in ``_use`` alone, under ``_guard``; after each change ``Tenant.on_work`` is called. What was
+   handed to a loop that ended before it looked is therefore looked at again: nothing counts as handed over but
+   what ``on_work`` has taken.
+3. ``_woken`` is true only while a call of ``on_work`` is still to begin. It is reset before that call, never after.
+4. ``Tenant.on_lost`` is called once for each ``on_channel``, and once more, as final, if the link ends by an error.
 
 Source: https://www.rabbitmq.com/docs/connections#lifecycle
 """
@@ -10,29 +36,92 @@ Source: https://www.rabbitmq.com/docs/connections#lifecycle
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from typing import Protocol
 
 from pika.channel import Channel as LoopChannel
-from pika.exceptions import ChannelClosedByClient, ConnectionWrongStateError
-from tenacity import Retrying, retry_if_exception_type, sleep_using_event, stop_when_event_set, wait_random_exponential
+from pika.exceptions import ChannelClosedByClient
 
 from rmqspec.client.connection import Loop, open_loop, refusal, translation
-from rmqspec.client.errors import ClientError, Unreachable
+from rmqspec.client.errors import ClientError, ConnectionLost, Unreachable, WrongProcess, WrongThread
 from rmqspec.client.settings import Settings
 
-__all__ = ["Link", "LoopChannel", "Tenant"]
+__all__ = ["Link", "LoopChannel", "State", "Tenant"]
 
-GOODBYE = 10.0  # seconds at most that the end of a connection may take
+GOODBYE = 1.5  # seconds at most that the end of a connection may take
 FIRST_BACKOFF = 0.05  # seconds at most before the second attempt to connect again; twice as long before the third
+SHORT_LIFE = 1.0  # seconds: a connection that has lived no longer and brought nothing did not help
+SHORT_LIVES = 10  # so many of them in a row, over at least SHORT_SPAN, and the next would not help either
+SHORT_SPAN = 10.0  # seconds
+
+_log = logging.getLogger("rmqspec.client")
+
+
+class State(Enum):
+    """Where a link is."""
+
+    NEW = "not opened yet"
+    CONNECTING = "a loop runs, and the broker has not let it in yet"
+    OPENING = "connected; the channel is not open, or not open again"
+    UP = "the tenant has a channel"
+    PAUSING = "no loop: before the next attempt, or before the end"
+    CLOSING = "on its way out; the broker's answer to the goodbye is waited for"
+    ENDED = "the thread is over"
+
+
+class Event(Enum):
+    """What happens to a link."""
+
+    CONNECT = auto()  # an attempt begins
+    CONNECTED = auto()
+    CHANNEL_OPENED = auto()
+    CHANNEL_LOST = auto()  # alone, or with its connection
+    LOOP_ENDED = auto()
+    CLOSE = auto()  # somebody has called close()
+    END = auto()
+
+
+TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
+    State.NEW: {Event.CONNECT: State.CONNECTING, Event.END: State.ENDED},
+    State.CONNECTING: {
+        Event.CONNECTED: State.OPENING,
+        Event.CLOSE: State.CLOSING,
+        Event.LOOP_ENDED: State.PAUSING,
+    },
+    State.OPENING: {
+        Event.CHANNEL_OPENED: State.UP,
+        Event.CHANNEL_LOST: State.OPENING,
+        Event.CLOSE: State.CLOSING,
+        Event.LOOP_ENDED: State.PAUSING,
+    },
+    State.UP: {
+        Event.CHANNEL_LOST: State.OPENING,
+        Event.CLOSE: State.CLOSING,
+        Event.LOOP_ENDED: State.PAUSING,
+    },
+    State.PAUSING: {Event.CONNECT: State.CONNECTING, Event.CLOSE: State.PAUSING, Event.END: State.ENDED},
+    State.CLOSING: {
+        Event.CONNECTED: State.CLOSING,
+        Event.CHANNEL_OPENED: State.CLOSING,
+        Event.CHANNEL_LOST: State.CLOSING,
+        Event.CLOSE: State.CLOSING,
+        Event.LOOP_ENDED: State.PAUSING,
+    },
+    State.ENDED: {},
+}
 
 
 class Tenant(Protocol):
-    """Whoever lives on a link. All of this is called in the link's thread."""
+    """Whoever lives on a link. All of this is called in the link's thread, and must not block."""
 
     def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
-        """A channel is open on this connection: the first one, or a new one after a loss."""
+        """A channel is open on this connection: the first one, or a new one after a loss. ``on_work`` follows."""
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The channel is gone, alone or with its connection; another follows unless this is final."""
@@ -40,23 +129,57 @@ class Tenant(Protocol):
     def on_blocked(self, reason: str) -> None:
         """The broker takes nothing in, for this reason (an alarm), or with an empty one does again."""
 
+    def on_work(self) -> None:
+        """Looks at what was handed over: sends it, or leaves it there, or says that it cannot be sent.
+
+        Called after each ``wake``, after ``on_channel``, and whenever a loop begins or has ended: so also without a
+        channel, and with nothing to do.
+        """
+
 
 class Link:
     """Keeps one connection with one channel for a tenant.
 
     Args:
         settings: Where to connect, and how.
-        name: Shown in the management UI.
+        name: Shown in the management UI, and in the log.
         tenant: Told what happens.
+        on_reconnect: Called with the seconds for which there was no channel, when there is one again.
+        on_blocked: Called with the broker's reason when it blocks publishers, and with an empty one when it no longer
+            does. Both hooks run in the link's thread; an error of theirs is logged.
+
+    Attributes:
+        state: Where it is.
+        blocked: Why the broker blocks publishers on this connection; empty where it does not.
     """
 
-    def __init__(self, settings: Settings, name: str, tenant: Tenant) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        tenant: Tenant,
+        *,
+        on_reconnect: Callable[[float], object] | None = None,
+        on_blocked: Callable[[str], object] | None = None,
+    ) -> None:
         self._settings, self._name, self._tenant = settings, name, tenant
-        self._guard = threading.Lock()  # between whoever hands work over and the end of the loop
+        self._on_reconnect, self._on_blocked_hook = on_reconnect, on_blocked
+        self._process = os.getpid()
+        self.state, self.blocked = State.NEW, ""
+        self._guard = threading.Lock()  # between whoever wakes and the change of the loop
         self._loop: Loop | None = None
+        self._woken, self._bell = False, threading.Event()
         self._closing, self._settled = threading.Event(), threading.Event()
         self._failure: ClientError | None = None
         self._attempt, self._parameters = -1, settings.parameters(0, name)
+        # From here on: touched by the link's thread alone.
+        self._refused: ClientError | None = None
+        self._reason: ClientError | None = None
+        self._channel: LoopChannel | None = None
+        self._lost_at: float | None = None
+        self._progress, self._up_at = False, 0.0
+        self._failures = self._channel_failures = self._short_lives = 0
+        self._first_short, self._said = 0.0, ""
         self._thread = threading.Thread(target=self._run, name=f"{name} (link)", daemon=True)
 
     def open(self) -> None:
@@ -65,59 +188,139 @@ class Link:
         Raises:
             ClientError: It cannot be had; the text says why. Losses are mended later, the first refusal is not.
         """
-        self._thread.start()
+        self.start()
         self._settled.wait()
         if self._failure:
             self._thread.join()
             raise self._failure
 
-    def soon(self, work: Callable[[], None]) -> bool:
-        """Has work done in the link's thread. Any thread may call it; False if there is no connection now."""
+    def start(self) -> None:
+        """As ``open``, without waiting: ``on_channel`` tells of a channel, a final ``on_lost`` that none can be had."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Has ``Tenant.on_work`` called soon, in the link's thread, whatever becomes of the loop meanwhile.
+
+        Raises:
+            WrongProcess: The link lives in the process that this one was forked from.
+        """
+        if self._woken:
+            return
+        self.check_process()
         with self._guard:
+            self._woken = True
             if self._loop is None:
-                return False
-            self._loop.ioloop.add_callback_threadsafe(work)
-            return True
+                self._bell.set()
+            else:
+                self._loop.ioloop.add_callback_threadsafe(self._work)
 
     def close(self) -> None:
-        """Says goodbye to the broker and ends the thread. A goodbye that is not answered is waited for in vain, once.
+        """Says goodbye to the broker and ends the thread. A goodbye that is not answered is not waited for long.
 
-        As long as for any answer, and no longer than ``GOODBYE``.
+        As long as for any answer, and no longer than ``GOODBYE``. In a forked process there is nothing to end.
+
+        Raises:
+            WrongThread: It was called in the link's own thread.
         """
+        if os.getpid() != self._process:
+            return
+        self.check_waiting("close()")
         self._closing.set()
-        self.soon(self._hang_up)
+        if self.state is State.NEW:
+            return
+        self.wake()
         self._thread.join(GOODBYE + 1.0)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a channel now."""
+        return self.state is State.UP
 
     @property
     def in_thread(self) -> bool:
         """Whether the caller is the link's own thread, which must not wait for itself."""
         return threading.current_thread() is self._thread
 
+    def check_waiting(self, what: str) -> None:
+        """Called by whatever waits for the link's thread.
+
+        Raises:
+            WrongThread: The caller is that thread, as in a future's callback; it would wait for itself, for ever.
+        """
+        if self.in_thread:
+            raise WrongThread(
+                f"{what} in a callback would wait for the very thread that runs the callback: "
+                "let another thread do it, as one of a ThreadPoolExecutor"
+            )
+
+    def check_process(self) -> None:
+        """Called before anything is handed over, and before any lock is taken.
+
+        Raises:
+            WrongProcess: This process was forked from the one that the link lives in.
+        """
+        if os.getpid() != self._process:
+            raise WrongProcess(
+                f"{self._name!r} was opened in process {self._process}, before this one was forked from it: its "
+                "connection and its thread are there; open one of its own in each process"
+            )
+
+    def note_progress(self) -> None:
+        """The tenant got what it connected for: a confirm, a reply, a delivery that was handled.
+
+        Connections and channels that end before that are opened again after growing pauses.
+        """
+        self._progress = True
+        self._failures = self._channel_failures = self._short_lives = 0
+
+    def reopen_channel(self, reason: ClientError) -> None:
+        """Has the channel closed and another opened, after a pause if the last ones brought nothing either."""
+        loop, channel = self._loop, self._channel
+        if loop is not None and channel is not None and channel.is_open:
+            self._channel_lost(loop, reason)
+            channel.close()
+
+    # The link's thread.
+
     def _run(self) -> None:
-        reopen = Retrying(
-            retry=retry_if_exception_type(Unreachable),
-            wait=wait_random_exponential(multiplier=FIRST_BACKOFF, max=self._settings.max_backoff),
-            stop=stop_when_event_set(self._closing),
-            sleep=sleep_using_event(self._closing),
-            reraise=True,
-        )
         try:
-            self._serve_first()
+            self._connect_first()
             while not self._closing.is_set():
-                reopen(self._serve)
-        except Exception as error:  # also a defect of ours: whoever waits for an answer is told, and waits no longer
+                self._judge_life()
+                self._pause(self._backoff(self._failures))
+                self._connect_again()
+        except BaseException as error:  # also a defect, or a SystemExit in a callback: whoever waits is told
             if not self._closing.is_set():
                 self._failure = _as_ours(error)
+                _log.error("%s: ends: %s", self._name, self._failure)
                 self._tenant.on_lost(self._failure, final=True)
         finally:
+            self._step(Event.END)
             self._settled.set()
 
-    def _serve_first(self) -> None:
+    def _connect_first(self) -> None:
         """Asks each address once: nobody is kept waiting for the first connection by one that may never come."""
-        for _ in self._settings.urls[1:]:
-            with contextlib.suppress(Unreachable):
-                return self._serve()
-        return self._serve()
+        for last in [False] * (len(self._settings.urls) - 1) + [True]:
+            try:
+                self._serve()
+            except Unreachable:
+                if last:
+                    raise
+            if self._settled.is_set() or self._closing.is_set():
+                return
+        if self._reason:
+            raise self._reason
+
+    def _connect_again(self) -> None:
+        try:
+            self._serve()
+        except ClientError as error:
+            if not isinstance(error, Unreachable) and self._settings.refusal_is_final:
+                raise
+            self._failures += 1
+            level = logging.INFO if str(error) == self._said else logging.WARNING  # an outage is not to fill a disk
+            self._said = str(error)
+            _log.log(level, "%s: cannot connect again, and goes on trying: %s", self._name, error)
 
     def _serve(self) -> None:
         """Connects to the next address, and returns when that connection has ended."""
@@ -125,44 +328,114 @@ class Link:
             return
         self._attempt += 1
         self._parameters = self._settings.parameters(self._attempt, self._name)
-        self._refused: ClientError | None = None
-        self._opening = True
+        self._refused = self._reason = None
+        self._let_in, self._up_at, self._progress = False, 0.0, False
         loop = open_loop(self._parameters, self._name, self._opened, self._on_refused, self._on_closed)
-        with self._guard:
-            self._loop = loop
+        self._step(Event.CONNECT)
         try:
-            loop.ioloop.start()
-        except Exception as error:
-            if not self._opening:  # a defect of ours: the broker is to hear a goodbye all the same
-                self._hang_up()
-                loop.ioloop.start()
-                raise
-            # A peer that is gone again before pika has looked at the socket is a ValueError to pika.
-            self._refused = refusal(self._parameters, error)
+            self._use(loop)
+            self._serve_loop(loop)
         finally:
-            with self._guard:
-                self._loop = None
-            loop.ioloop.close()
+            if self.state is State.UP:  # pika has not told, as when a callback has ended its loop
+                self._lost(ConnectionLost("the connection's thread left it"))
+            if self.blocked:
+                self._set_blocked("")
+            self._step(Event.LOOP_ENDED)
+            try:
+                self._use(None)
+            finally:
+                loop.ioloop.close()
         if self._refused:
             raise self._refused
 
+    def _serve_loop(self, loop: Loop) -> None:
+        try:
+            loop.ioloop.start()
+        except BaseException as error:
+            if self.state is State.CONNECTING and isinstance(error, Exception):
+                # A peer that is gone again before pika has looked at the socket is a ValueError to pika.
+                self._refused = refusal(self._parameters, error)
+                return
+            self._hang_up()  # a defect of ours: the broker is to hear a goodbye all the same
+            with contextlib.suppress(Exception):
+                loop.ioloop.start()
+            raise
+
+    def _use(self, loop: Loop | None) -> None:
+        """The only place where the loop changes. What was handed to the last one is looked at again."""
+        with self._guard:
+            self._loop = loop
+        self._work()
+
+    def _work(self) -> None:
+        self._woken = False
+        self._tenant.on_work()
+        if self._closing.is_set() and self._loop is not None:
+            self._hang_up()
+
+    def _pause(self, seconds: float) -> None:
+        """Waits before the next attempt; whoever wakes is looked after meanwhile."""
+        until = time.monotonic() + seconds
+        while not self._closing.is_set() and (left := until - time.monotonic()) > 0:
+            if self._bell.wait(left):
+                self._bell.clear()
+                self._work()
+
+    def _backoff(self, failures: int) -> float:
+        """Seconds to pause after so many failures in a row: none after the first loss, then growing, and random."""
+        if not failures:
+            return 0.0
+        most = min(self._settings.max_backoff, FIRST_BACKOFF * 2.0 ** min(failures - 1, 32))
+        return most * random.uniform(0.5, 1.0)  # noqa: S311 - nobody gains by guessing it
+
+    def _judge_life(self) -> None:
+        """Counts connections that died right after they were opened; after many the next would die too.
+
+        Raises:
+            ConnectionLost: So many did.
+        """
+        now = time.monotonic()
+        if self._closing.is_set() or not self._reason:
+            return
+        reason, self._reason = self._reason, None
+        if self._progress or (self._up_at and now - self._up_at >= SHORT_LIFE):
+            self._failures = self._short_lives = 0
+            return
+        self._failures += 1
+        self._first_short = self._first_short if self._short_lives else now
+        self._short_lives += 1
+        span = now - self._first_short
+        if self._short_lives >= SHORT_LIVES and span >= SHORT_SPAN:
+            raise ConnectionLost(
+                f"{self._short_lives} connections in {span:.0f} s ended right after they were opened: look into the "
+                f"broker's log, and at the first messages of the queue; the last: {reason}",
+                reason.reply_code,
+                reason.reply_text,
+            )
+
+    def _step(self, event: Event) -> None:
+        self.state = TRANSITIONS[self.state][event]
+
     def _opened(self, loop: Loop) -> None:
-        self._opening = False
+        self._step(Event.CONNECTED)
+        self._let_in = True
         if self._closing.is_set():  # meanwhile
             self._hang_up()
             return
-        loop.add_on_connection_blocked_callback(lambda _, frame: self._tenant.on_blocked(str(frame.method.reason)))
-        loop.add_on_connection_unblocked_callback(lambda _, __: self._tenant.on_blocked(""))
+        loop.add_on_connection_blocked_callback(lambda _, frame: self._on_blocked(str(frame.method.reason)))
+        loop.add_on_connection_unblocked_callback(lambda _, __: self._on_blocked(""))
         self._open_channel(loop)
 
     def _open_channel(self, loop: Loop) -> None:
+        if loop is not self._loop or not loop.is_open or self._closing.is_set():  # during a pause
+            return
         patience = self._settings.answer_timeout
         timer = loop.ioloop.call_later(patience, lambda: self._give_up(loop)) if patience else None
 
         def opened(channel: LoopChannel) -> None:
             if timer is not None:
                 loop.ioloop.remove_timeout(timer)
-            self._on_channel(channel)
+            self._on_channel(channel, loop)
 
         loop.channel(on_open_callback=opened)
 
@@ -175,49 +448,102 @@ class Link:
             )
             loop.cut()
 
-    def _on_channel(self, channel: LoopChannel) -> None:
-        channel.add_on_close_callback(self._on_channel_closed)
-        assert self._loop is not None
+    def _on_channel(self, channel: LoopChannel, loop: Loop) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(lambda _, error: self._on_channel_closed(channel, loop, error))
+        self._step(Event.CHANNEL_OPENED)
+        if self.state is not State.UP:
+            return
+        self._up_at = time.monotonic()
         try:
-            self._tenant.on_channel(channel, self._loop)
+            self._tenant.on_channel(channel, loop)
+            self._work()
         except Exception as error:  # pika would take it for a lost connection, and it would come again with the next
             self._refused = _as_ours(error)
             self._hang_up()
         else:
             self._settled.set()
+            self._say_back()
 
-    def _on_channel_closed(self, _: LoopChannel, error: BaseException) -> None:
-        if isinstance(error, ChannelClosedByClient):
-            return
-        loop = self._loop
-        reason = translation("talking to the broker", error)
+    def _say_back(self) -> None:
+        if self._lost_at is not None:
+            away, self._lost_at, self._said = time.monotonic() - self._lost_at, None, ""
+            _log.warning("%s: back after %.1f s", self._name, away)
+            self._call_hook(self._on_reconnect, away)
+
+    def _on_channel_closed(self, channel: LoopChannel, loop: Loop, error: BaseException) -> None:
+        if channel is self._channel and not isinstance(error, ChannelClosedByClient):
+            self._channel_lost(loop, translation("talking to the broker", error))
+
+    def _channel_lost(self, loop: Loop, reason: ClientError) -> None:
+        """The channel is gone: tells the tenant, and opens another if the connection stands."""
+        lived = time.monotonic() - self._up_at
+        self._lost(reason)
+        if loop.is_open and not self._closing.is_set():  # the channel alone was closed
+            self._channel_failures = 0 if self._progress or lived >= SHORT_LIFE else self._channel_failures + 1
+            self._progress = False
+            pause = self._backoff(self._channel_failures)
+            loop.ioloop.call_later(pause, lambda: self._open_channel(loop))
+
+    def _lost(self, reason: ClientError) -> None:
+        self._step(Event.CHANNEL_LOST)
+        self._channel, self._reason = None, reason
+        if not self._closing.is_set():
+            self._lost_at = self._lost_at or time.monotonic()
+            _log.warning("%s: lost: %s", self._name, reason)
         self._tenant.on_lost(reason, final=self._closing.is_set())
-        if loop is not None and loop.is_open and not self._closing.is_set():  # the channel alone was closed
-            self._open_channel(loop)
 
     def _on_refused(self, error: BaseException) -> None:
         self._refused = refusal(self._parameters, error)
         self._stop()
 
-    def _on_closed(self, _: BaseException) -> None:
+    def _on_closed(self, error: BaseException) -> None:
+        self._reason = self._reason or translation("talking to the broker", error)
         self._stop()
+
+    def _on_blocked(self, reason: str) -> None:
+        if reason:
+            _log.warning("%s: the broker blocks publishers (%s)", self._name, reason)
+        else:
+            _log.warning("%s: the broker no longer blocks publishers", self._name)
+        self._set_blocked(reason)
+
+    def _set_blocked(self, reason: str) -> None:
+        self.blocked = reason
+        self._tenant.on_blocked(reason)
+        self._work()
+        self._call_hook(self._on_blocked_hook, reason)
+
+    def _call_hook(self, hook: Callable[..., object] | None, *arguments: object) -> None:
+        if hook is not None:
+            try:
+                hook(*arguments)
+            except Exception:
+                _log.exception("%s: a hook failed", self._name)
 
     def _stop(self) -> None:
         assert self._loop is not None
         self._loop.ioloop.stop()
 
     def _hang_up(self) -> None:
-        try:
-            # pika does not bear to be closed while it is connecting; that ends soon, and then somebody looks again.
-            if self._loop is not None and not self._opening:
-                self._loop.close()
-                limit = min(GOODBYE, self._settings.answer_timeout or GOODBYE)
-                self._loop.ioloop.call_later(limit, self._loop.cut)
-        except ConnectionWrongStateError:
-            return  # it is closing already
+        """Says goodbye, once; a broker that does not answer it in time is left without an answer."""
+        loop = self._loop
+        if loop is None:
+            return
+        if self.state is not State.CLOSING:
+            self._step(Event.CLOSE)
+            limit = min(GOODBYE, self._settings.answer_timeout or GOODBYE)
+            loop.ioloop.call_later(limit, lambda: self._leave(loop))
+        if self._let_in and loop.is_open:  # pika does not bear to be closed while it is connecting
+            loop.close()
+
+    def _leave(self, loop: Loop) -> None:
+        if self._let_in:
+            loop.cut()
+        loop.ioloop.call_later(0.0 if not self._let_in else 0.1, loop.ioloop.stop)
 
 
-def _as_ours(error: Exception) -> ClientError:
+def _as_ours(error: BaseException) -> ClientError:
     if isinstance(error, ClientError):
         return error
     ours = ClientError(f"the connection's thread ended by a defect ({error!r}): please report it")

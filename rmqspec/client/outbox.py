@@ -1,10 +1,28 @@
-"""What callers of any thread hand over to the thread of a link."""
+"""What callers of any thread hand over to the thread of a link.
+
+Which thread calls what, whether it may block, and under which lock:
+
+==============  ===========  =========  ====================
+method          thread       may block  lock
+==============  ===========  =========  ====================
+``put``         any          no         ``_guard``, briefly
+``end``         any          no         ``_guard``, briefly
+``take``        any          no         ``_guard``, briefly
+``take_first``  any          no         ``_guard``, briefly
+``put_back``    the link's   no         ``_guard``, briefly
+``remove``      any          no         ``_guard``, briefly
+``len``         any          no         none
+==============  ===========  =========  ====================
+
+Whether somebody has been woken is not known here: that is the link's to know, which alone knows when its loop ends.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Generic, TypeVar
 
 from rmqspec.client.errors import ClientError
@@ -15,21 +33,26 @@ T = TypeVar("T")
 
 
 class Outbox(Generic[T]):
-    """Keeps what is handed over, in order, until the link's thread takes it; wakes that thread once for many.
+    """Keeps what is handed over, in order, until it is taken.
+
+    Invariant: after ``put`` has returned, the item is in here or was taken, and if it was put with ``wake`` then the
+    tenant's ``on_work`` begins at least once more.
 
     Args:
-        wake: Has what is here taken soon; false where there is no connection now.
+        wake: Has the tenant's ``on_work`` called soon: ``Link.wake``.
+
+    Attributes:
+        ended: What this outbox has ended with.
     """
 
-    def __init__(self, wake: Callable[[], bool]) -> None:
+    def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._guard = threading.Lock()
         self._items: deque[T] = deque()
-        self._woken = False
         self.ended: ClientError | None = None
 
-    def put(self, item: T, *, wake: bool = True) -> bool:
-        """Hands one over. False if there is no connection now: it waits for the next.
+    def put(self, item: T, *, wake: bool = True) -> None:
+        """Hands one over.
 
         Args:
             item: What.
@@ -40,30 +63,33 @@ class Outbox(Generic[T]):
         """
         with self._guard:
             if self.ended:
-                raise self.ended
+                raise copy(self.ended)  # one object would get a longer traceback with each caller
             self._items.append(item)
-            if self._woken or not wake:
-                return True
-            self._woken = True
-        # Outside of the guard: the link's thread may be about to take what is here.
-        if self._wake():
-            return True
-        self._woken = False
-        return False
+        if wake:
+            self._wake()
 
     def __len__(self) -> int:
         return len(self._items)
 
     def take(self) -> deque[T]:
-        """All that was handed over; from now on who puts wakes again."""
+        """All that was handed over."""
         with self._guard:
-            self._woken = False
             items, self._items = self._items, deque()
             return items
 
-    def rest(self) -> None:
-        """Nothing can be taken now; what is here waits. From now on who puts wakes again."""
-        self._woken = False
+    def take_first(self) -> T | None:
+        """The oldest that was handed over, or None."""
+        with self._guard:
+            return self._items.popleft() if self._items else None
+
+    def remove(self, item: T) -> bool:
+        """Takes one back; false if it is not here any more: it was taken, or is about to be."""
+        with self._guard:
+            try:
+                self._items.remove(item)
+            except ValueError:
+                return False
+            return True
 
     def put_back(self, items: Iterable[T]) -> None:
         """Before all that is here, in this order: what was taken and is to be taken again."""

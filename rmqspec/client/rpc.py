@@ -61,7 +61,7 @@ class RpcClient:
         self.reply_to = f"replies-{uuid.uuid4().hex}" if exclusive_queue else DIRECT_REPLY_TO
         self._timeout, self._exclusive = timeout, exclusive_queue
         self._numbers, self._session = itertools.count(1), uuid.uuid4().hex[:8]
-        self._outbox = Outbox[_Call](lambda: self._link.soon(self._send))
+        self._outbox = Outbox[_Call](lambda: self._link.wake())
         # From here on: touched by the link's thread alone.
         self._open: dict[str, _Call] = {}
         self._channel: LoopChannel | None = None
@@ -94,8 +94,7 @@ class RpcClient:
         seconds = self._timeout if timeout is None else timeout
         correlation_id = f"{self._session}-{next(self._numbers)}"
         call = _Call(queue, seconds, correlation_id, self._request(queue, request, seconds, correlation_id))
-        if not self._outbox.put(call):
-            self._refuse_what_waits()
+        self._outbox.put(call)
         return call
 
     def _request(self, queue: str, body: bytes, timeout: float, correlation_id: str) -> list[bytes | memoryview]:
@@ -131,7 +130,6 @@ class RpcClient:
         if self._exclusive:
             channel.queue_declare(self.reply_to, exclusive=True)
         channel.basic_consume(self.reply_to, self._on_reply, auto_ack=True)
-        self._send()
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel, and with it the address that replies would come to."""
@@ -144,7 +142,8 @@ class RpcClient:
     def on_blocked(self, reason: str) -> None:
         """An alarm: requests wait at the broker, and the deadlines run."""
 
-    def _send(self) -> None:
+    def on_work(self) -> None:
+        """Sends the calls that wait; without a channel they fail."""
         if self._channel is None:
             self._refuse_what_waits()
             return
@@ -163,6 +162,7 @@ class RpcClient:
             _finish(call, CallFailed(words))
 
     def _on_reply(self, _: LoopChannel, __: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        self._link.note_progress()
         call = self._take(properties.correlation_id)
         if call is None:
             return  # late, repeated or foreign

@@ -39,6 +39,9 @@ class Settings:
         key: A file with its private key.
         server_name: The name that the broker's certificate must carry; by default the host's.
         label: Stands before the name of each connection: which program it is, or which test.
+        refusal_is_final: Whether a login, a vhost or a certificate that is refused when a lost connection is opened
+            again ends the client. By default it goes on trying: a password is being changed, a limit is reached for a
+            while. At the first connection a refusal is final.
     """
 
     urls: tuple[str, ...] = field(default=("amqp://guest:guest@127.0.0.1:5672/%2F",), repr=False)
@@ -52,6 +55,7 @@ class Settings:
     key: str | None = None
     server_name: str | None = None
     label: str = ""
+    refusal_is_final: bool = False
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():

@@ -75,6 +75,9 @@ class TestLink:
             def on_lost(self, reason, *, final):
                 self.told = (str(reason), final)
 
+            def on_work(self):
+                pass
+
         tenant = Tenant()
 
         with pytest.raises(ClientError, match="ended by a defect"):
