@@ -11,7 +11,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from pika.exceptions import AMQPError
-from pika.frame import ProtocolHeader, decode_frame
+from pika.frame import ProtocolHeader
+
+from rmqspec.client.decoding import decode_frame
 
 __all__ = ["Endpoint", "Identity", "greet", "random_login"]
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from pika.amqp_object import AMQPObject, Properties
 
+from rmqspec.client.tables import Undecoded
+
 __all__ = ["EXCERPT", "FIELDS", "excerpt", "fields_of", "name_of", "properties_of"]
 
 EXCERPT = 200  # bytes of a body, characters of a string
@@ -106,10 +108,12 @@ def _plain(value: Any) -> Any:
     """A value of AMQP as JSON has it, of bounded size."""
     if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
         return value
+    if isinstance(value, Undecoded) and value.head[:1] != b"S":
+        return f"{excerpt(value.head[:1])} 0x{value[:EXCERPT].hex()}"  # a number of some type, not a text
     if isinstance(value, bytes):
         return excerpt(value[:EXCERPT], whole=len(value) <= EXCERPT)
     if isinstance(value, Mapping):
-        return {str(name)[:EXCERPT]: _plain(inner) for name, inner in islice(value.items(), ENTRIES)}
+        return {str(_plain(name)): _plain(inner) for name, inner in islice(value.items(), ENTRIES)}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value[:ENTRIES]]
     return str(value)[:EXCERPT]  # text; in words a time, a decimal number, an infinity
