@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -180,27 +179,37 @@ def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> No
 
     A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
     """
-    wrong = 0
-    with contextlib.closing(Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")) as producer:
+    wrong, ended = 0, False
+    producer = Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")
+    try:
         for order in read_orders(source) if source else sample_orders(orders, seed):
             if isinstance(order, InvalidMessage):
                 terminal.notice(f"rmqspec: {order}")
                 wrong += 1
             else:
                 producer.publish(order)
-    terminal.notice(f"{producer.published} orders published and confirmed" + (f", {wrong} refused" if wrong else ""))
-    sys.exit(1 if wrong else 0)
+    except KeyboardInterrupt:
+        ended = True
+    finally:
+        producer.close(0.0)  # each was waited for, but for one that a person has given up
+    refused, cut = (f", {wrong} refused" if wrong else ""), (", ended by Ctrl-C" if ended else "")
+    terminal.notice(f"{producer.published} orders published and confirmed{refused}{cut}")
+    sys.exit(130 if ended else 1 if wrong else 0)
 
 
 def _serve(where: Where, name: str, make: Callable[[Settings], Service]) -> None:
     service, say = make(where.settings()), harmless(terminal.voice(name))
 
+    def stop() -> None:
+        say("finishes what is in hand; again gives it back")
+        service.stop()
+
     def give_up() -> None:
-        say("ends at once; what was in hand goes to another")
+        say("gives back what was in hand, and ends")
         service.give_up()
         os._exit(128 + signal.SIGINT)  # the broker sees the connections end
 
-    with on_signals(service.stop, give_up):
+    with on_signals(stop, give_up):
         say("is ready; Ctrl-C ends it after the message in hand")
         service.run()
     say("has stopped; nothing was left half done")

@@ -19,11 +19,11 @@ from typing import Any
 
 from rmqspec.client.deaths import deaths_in
 from rmqspec.client.delivery import Delivery
-from rmqspec.client.errors import Unencodable, Unrepublishable
+from rmqspec.client.errors import PublishFailed, PublishRefused, Unencodable, Unrepublishable
 from rmqspec.client.message import Confirmed
 from rmqspec.client.publisher import Publisher
 
-__all__ = ["Origin", "Wait", "foreign_headers", "headers_to_keep", "origin", "republish", "shortened"]
+__all__ = ["Origin", "Wait", "beside", "foreign_headers", "headers_to_keep", "origin", "republish", "shortened"]
 
 ORIGINAL_EXCHANGE, ORIGINAL_KEY, ORIGINAL_CC = "original-exchange", "original-routing-key", "original-cc"
 ORIGINAL_USER, ORIGINAL_EXPIRATION = "original-user-id", "original-expiration"
@@ -34,6 +34,7 @@ OF_EARLIER_DEATHS = (
     "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason", "x-last-death-exchange",
     "x-last-death-queue", "x-last-death-reason",
 )  # fmt: skip
+NOWHERE = {312, 404}  # no queue, no exchange: not the message's fault, and where rejected ones go may be missing too
 REASON_SIZES = (500, 250, 120, 60, 30, 15)  # bytes of a reason; the next where the headers do not fit into a frame
 
 Wait = Callable[[Future[Confirmed]], object]  # returns when a message is confirmed, or raises
@@ -110,10 +111,19 @@ def republish(
             wait(publisher.publish(exchange, routing_key, delivery.body, properties))
         except Unencodable as too_large:
             error = too_large
+        except PublishRefused as refused:
+            if refused.reply_code in NOWHERE:
+                raise
+            raise _unrepublishable(refused) from refused
         else:
             return
     assert error is not None
-    raise Unrepublishable(f"no copy of it can be published ({error})", error.message) from error
+    raise _unrepublishable(error) from error
+
+
+def beside(kept: Mapping[Any, Any], ours: Mapping[str, Any]) -> dict[Any, Any]:
+    """Headers of ours and those to keep. Ours come first: behind a table that is broken off they would belong to it."""
+    return {**ours, **kept, **ours}
 
 
 def headers_to_keep(delivery: Delivery, *, history: bool = True) -> dict[Any, Any]:
@@ -149,6 +159,12 @@ def shortened(reason: str) -> Iterator[str]:
     data = reason.encode(errors="backslashreplace")
     for size in REASON_SIZES:
         yield data.decode() if len(data) <= size else data[: size - 3].decode(errors="ignore") + "…"
+
+
+def _unrepublishable(error: PublishFailed) -> Unrepublishable:
+    return Unrepublishable(
+        f"no copy of it can be published ({error})", error.message, error.reply_code, error.reply_text
+    )
 
 
 def _first_text(*values: object) -> str | None:

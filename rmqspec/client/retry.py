@@ -19,7 +19,7 @@ from pika import BasicProperties
 from rmqspec.client.deaths import count_in
 from rmqspec.client.delivery import Delivery
 from rmqspec.client.publisher import Publisher
-from rmqspec.client.republish import Wait, headers_to_keep, republish, shortened
+from rmqspec.client.republish import Wait, beside, headers_to_keep, republish, shortened
 from rmqspec.client.topology import Queue, Topology
 
 __all__ = ["ATTEMPTS_HEADER", "HISTORY_HEADER", "RetryLadder", "reasons_in"]
@@ -75,7 +75,7 @@ class RetryLadder:
         exchange, key = (self.parking, self.queue) if delay is None else ("", self._step(delay))
         kept = headers_to_keep(delivery, history=False)
         additions = _additions(attempts + 1, reasons_in(delivery.headers), reason)
-        republish(publisher, delivery, exchange, key, ({**kept, **added} for added in additions), wait=wait)
+        republish(publisher, delivery, exchange, key, (beside(kept, ours) for ours in additions), wait=wait)
         return delay
 
     @staticmethod

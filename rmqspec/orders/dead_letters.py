@@ -18,7 +18,7 @@ from rmqspec.client import Channel, Connection, Delivery, Publisher, RetryLadder
 from rmqspec.client.connection import translated
 from rmqspec.client.deaths import count_in, deaths_in
 from rmqspec.client.errors import Unrepublishable
-from rmqspec.client.republish import Wait, foreign_headers, headers_to_keep, republish, shortened
+from rmqspec.client.republish import Wait, beside, foreign_headers, headers_to_keep, republish, shortened
 from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER, reasons_in
 from rmqspec.orders.messages import InvalidMessage, Order, parse
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE, order_system
@@ -49,7 +49,7 @@ def park(publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = 
         PublishFailed: The dead letters did not take it; the original must not be acknowledged.
     """
     kept = headers_to_keep(delivery)
-    headers = ({**kept, REASON_HEADER: short} for short in shortened(reason))
+    headers = (beside(kept, {REASON_HEADER: short}) for short in shortened(reason))
     republish(publisher, delivery, DEAD_LETTER_EXCHANGE, delivery.routing_key, headers, wait=wait)
 
 
@@ -215,4 +215,4 @@ def _send_as_new(publisher: Publisher, letter: DeadLetter) -> None:
     kept = headers_to_keep(letter.delivery, history=False)
     replays = count_in(kept, REPLAYS_HEADER) + 1
     anew = {name: value for name, value in kept.items() if name not in OF_AN_EARLIER_LIFE}
-    republish(publisher, letter.delivery, ORDERS_EXCHANGE, ORDER_KEY, [{**anew, REPLAYS_HEADER: replays}])
+    republish(publisher, letter.delivery, ORDERS_EXCHANGE, ORDER_KEY, [beside(anew, {REPLAYS_HEADER: replays})])

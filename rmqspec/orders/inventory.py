@@ -10,7 +10,7 @@ from rmqspec.client import Delivery, Outcome, Publisher, RpcClient, RpcServer, S
 from rmqspec.client.errors import CallFailed, Unrepublishable
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.messages import InvalidMessage, StockQuery, StockReply, parse, reason_of
-from rmqspec.orders.service import PASSING, Say, harmless, silent
+from rmqspec.orders.service import PASSING, Say, harmless, raise_if_permanent, silent
 from rmqspec.orders.topology import INVENTORY, order_system
 from rmqspec.orders.waits import Waits
 
@@ -43,7 +43,7 @@ class InventoryServer:
         try:
             self._server.run()
         finally:
-            self._publisher.close()
+            self._publisher.close(0.0)
 
     def stop(self) -> None:
         """Ends ``run`` after the request in hand."""
@@ -72,6 +72,7 @@ class InventoryServer:
         except Unrepublishable:
             park_without_room(self._publisher, delivery, wait=self._waits.confirmed)
         except PASSING as error:
+            raise_if_permanent(error)
             self._say(f"gives a request back for now: {error}")
             self._waits.pause()
             return Outcome.REQUEUE

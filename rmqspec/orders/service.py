@@ -8,20 +8,27 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings, Topology
-from rmqspec.client.errors import InvalidSetting, Nacked, OutcomeUnknown, Unrepublishable, WindowFull
+from rmqspec.client.errors import ClientError, InvalidSetting, PublishFailed, Unrepublishable
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.inbox import Claim, Inbox, InboxUnavailable, State
 from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
 from rmqspec.orders.topology import dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
-__all__ = ["PASSING", "Say", "Service", "Subscriber", "harmless", "silent"]
+__all__ = ["PASSING", "Say", "Service", "Subscriber", "harmless", "raise_if_permanent", "silent"]
 
 Say = Callable[[str], None]  # where a service tells a person what it does
 
-# What may be over when the message comes again. Everything else, as a missing exchange, ends the service: whoever
-# starts it again declares the topology again.
-PASSING = (InboxUnavailable, Nacked, OutcomeUnknown, ServiceStopped, WindowFull)
+PASSING = (InboxUnavailable, PublishFailed, ServiceStopped)  # what may be over when the message comes again
+
+
+def raise_if_permanent(error: ClientError) -> None:
+    """Ends the service where trying again is of no use, as with an exchange that is missing.
+
+    Whoever starts it again declares the topology again; the message in hand goes back to its queue.
+    """
+    if error.permanent:
+        raise error
 
 
 def silent(_: str) -> None:
@@ -98,10 +105,10 @@ class Subscriber(ABC):
         try:
             self.consumer.run()
         finally:
-            self.publisher.close()
+            self.publisher.close(0.0)  # each handler has waited for what it published, or has given it up
 
     def stop(self) -> None:
-        """Ends ``run`` after the message in hand; a wait on the broker for that message ends within a second."""
+        """Ends ``run`` after the message in hand; a wait on the broker for that message ends soon."""
         self.consumer.stop()
         self.waits.stop()
 
@@ -131,6 +138,7 @@ class Subscriber(ABC):
         except Unrepublishable as error:
             return self._reject(delivery, error)
         except PASSING as error:
+            raise_if_permanent(error)
             return self._give_back(f"gives a message back for now: {error}")
         return outcome
 
@@ -160,6 +168,7 @@ class Subscriber(ABC):
         except Unrepublishable as error:
             return self._reject(delivery, error)
         except PASSING as error:
+            raise_if_permanent(error)
             return self._give_back(f"gives a message back that it cannot read, and cannot park now: {error}")
         self.say(f"parked a message that it cannot read: {reason}")
         return Outcome.ACK
@@ -171,6 +180,7 @@ class Subscriber(ABC):
         try:
             park_without_room(self.publisher, delivery, wait=self.waits.confirmed)
         except PASSING as passing:
+            raise_if_permanent(passing)
             return self._give_back(f"gives a message back that it cannot park now: {passing}")
         self.say("parked a message that it cannot read, without the reason")
         return Outcome.ACK

@@ -30,7 +30,7 @@ class Waits:
         after_stop: Seconds that a wait on the broker may take after ``stop``.
     """
 
-    def __init__(self, pause: float = 1.0, after_stop: float = 1.0) -> None:
+    def __init__(self, pause: float = 1.0, after_stop: float = 0.3) -> None:
         self._pause, self._after_stop = pause, after_stop
         self._stopping, self._stopped = threading.Event(), Future[None]()
         self._guard = threading.Lock()
@@ -58,4 +58,5 @@ class Waits:
         try:
             return future.result(self._after_stop)
         except TimeoutError as error:
+            future.add_done_callback(lambda late: late.exception())  # looked at: nothing is to be logged about it
             raise ServiceStopped("stopped before the broker had confirmed a message") from error
