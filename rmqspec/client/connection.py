@@ -87,6 +87,11 @@ class Loop(Reader):
         """Bytes of a body that fit into one frame: the negotiated frame size less what is around the body."""
         return int(cast("pika.ConnectionParameters", self.params).frame_max) - OVERHEAD
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the socket has not taken yet."""
+        return int(self._get_write_buffer_size())  # type: ignore[attr-defined]
+
     def write(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Sends frames that are marshalled already, in one piece that leaves in one write.
 

@@ -1,14 +1,15 @@
-"""Ending futures at their deadline, whatever becomes of the connection that they wait for.
+"""Ending what has waited too long, whatever else stands still.
 
-A connection's own thread cannot do that: it may pause before the next attempt to connect, or run somebody's callback.
-So all deadlines of a process have one thread of their own, which starts with the first of them.
+A loop's timers end with the loop, and do not run while something in its thread blocks. A promise with a deadline needs
+a clock of its own: one thread, which sleeps until the next deadline of something that is still open.
 
-================ ==================== ======================= ===========
-method           thread               may it block            lock
-================ ==================== ======================= ===========
-watch            any                  no                      ``_changed``
-expire (callee)  that of deadlines    no: others would wait   none
-================ ==================== ======================= ===========
+==========  =======================  =========  ============================
+method      thread                   may block  lock
+==========  =======================  =========  ============================
+``add``     any                      no         ``_changed``, briefly
+``close``   any                      no         ``_changed``, briefly
+``expire``  the deadlines'           no         none is held while it runs
+==========  =======================  =========  ============================
 """
 
 from __future__ import annotations
@@ -18,98 +19,87 @@ import itertools
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from rmqspec.client import process
-
-__all__ = ["Deadlines", "deadlines"]
-
-F = TypeVar("F", bound="Future[Any]")
-_Entry = tuple[float, int, "weakref.ref[Future[Any]]", Callable[[Any], None]]  # when, and a number that breaks ties
-
-FEW = 1_024  # futures that are kept without looking which of them have ended meanwhile
+__all__ = ["Deadlines"]
 
 _log = logging.getLogger("rmqspec.client")
 
+SWEEP = 1_024  # entries from which on those that are over are taken out: they would stay until their deadlines
 
-class Deadlines:
-    """Expires futures that have not ended in time. Those that have are forgotten: most do, and none has to say so."""
 
-    def __init__(self) -> None:
+class _Open(Protocol):
+    def done(self) -> bool: ...
+
+
+T = TypeVar("T", bound=_Open)
+
+
+class Deadlines(Generic[T]):
+    """Calls ``expire`` with each thing that is not done at its deadline.
+
+    Args:
+        name: Of the thread.
+        expire: Called in that thread, once for each; must not block, and ignores what has ended meanwhile.
+    """
+
+    def __init__(self, name: str, expire: Callable[[T], None]) -> None:
+        self._name, self._expire = name, expire
         self._changed = threading.Condition(threading.Lock())
-        self._heap: list[_Entry] = []
-        self._numbers = itertools.count()
-        self._enough = FEW
+        self._heap: list[tuple[float, int, T]] = []
+        self._numbers, self._sweep = itertools.count(), SWEEP
+        self._closed = False
         self._thread: threading.Thread | None = None
 
-    def watch(self, future: F, seconds: float, expire: Callable[[F], None]) -> None:
-        """Has a future expired unless it has ended by then.
+    def add(self, deadline: float, thing: T) -> None:
+        """Takes one in.
 
         Args:
-            future: Kept weakly: one that nobody has any more does not expire.
-            seconds: From now on.
-            expire: Called with it in the thread of the deadlines. It must not wait.
+            deadline: When it expires, on the clock of ``time.monotonic``.
+            thing: What.
         """
-        entry: _Entry = (time.monotonic() + seconds, next(self._numbers), weakref.ref(future), expire)
         with self._changed:
-            heapq.heappush(self._heap, entry)
-            if len(self._heap) > self._enough:
-                self._heap = [one for one in self._heap if _open(one[2])]
+            if len(self._heap) >= self._sweep:
+                self._heap = [entry for entry in self._heap if not entry[2].done()]
                 heapq.heapify(self._heap)
-                self._enough = max(FEW, 2 * len(self._heap))
+                self._sweep = max(SWEEP, 2 * len(self._heap))
+            entry = (deadline, next(self._numbers), thing)
+            heapq.heappush(self._heap, entry)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            elif self._heap and self._heap[0] is entry:
+            elif self._heap[0] is entry:
                 self._changed.notify()
+
+    def close(self) -> None:
+        """Ends the thread; nothing expires any more."""
+        with self._changed:
+            self._closed = True
+            self._heap.clear()
+            self._changed.notify()
 
     @property
     def in_thread(self) -> bool:
-        """Whether the caller is the thread of the deadlines, which must not wait for what it has to end."""
+        """Whether the caller is the thread that keeps the deadlines, as a callback of an expired call is."""
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
-        while True:
-            future, expire = self._next()
+        while (due := self._wait()) is not None:
             try:
-                expire(future)
-            except Exception:
+                self._expire(due)
+            except Exception:  # a defect of ours, or of a callback: the others have deadlines too
                 _log.exception("a deadline could not be kept: please report it")
-            del future  # else it would be kept until the next one expires
+            del due  # else it would be kept until the next one expires
 
-    def _next(self) -> tuple[Future[Any], Callable[[Any], None]]:
+    def _wait(self) -> T | None:
+        """The next that is due, or None at the end."""
         with self._changed:
-            while True:
-                if not self._heap:
-                    self._changed.wait()
-                elif (left := self._heap[0][0] - time.monotonic()) > 0:
-                    self._changed.wait(min(left, threading.TIMEOUT_MAX))
-                else:
-                    _, _, reference, expire = heapq.heappop(self._heap)
-                    future = reference()
-                    if future is not None and not future.done():
-                        return future, expire
-
-
-def _open(reference: weakref.ref[Future[Any]]) -> bool:
-    future = reference()
-    return future is not None and not future.done()
-
-
-_shared = Deadlines()
-
-
-def deadlines() -> Deadlines:
-    """Those of this process."""
-    return _shared
-
-
-def _renew() -> None:
-    global _shared
-    _shared = Deadlines()
-
-
-process.after_fork(_renew)
+            while not self._closed:
+                while self._heap and self._heap[0][2].done():
+                    heapq.heappop(self._heap)
+                left = self._heap[0][0] - time.monotonic() if self._heap else None
+                if left is not None and left <= 0:
+                    return heapq.heappop(self._heap)[2]
+                self._changed.wait(left)
+        return None

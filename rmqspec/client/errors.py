@@ -35,6 +35,9 @@ Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 
 from __future__ import annotations
 
+from copy import copy
+from typing import TypeVar
+
 from rmqspec.client.message import Message
 
 __all__ = [
@@ -63,11 +66,15 @@ __all__ = [
     "WindowFull",
     "WrongProcess",
     "WrongThread",
+    "again",
 ]
 
 # What a broker says again to the same request, until somebody changes the request or what is declared and permitted.
 # The others pass: 320 is a broker that stops, 405 a lock of another connection, 506 and 541 are its own trouble.
 PERMANENT_CODES = frozenset({311, 312, 402, 403, 404, 406, 501, 502, 503, 504, 505, 530, 540})
+
+
+E = TypeVar("E", bound="ClientError")
 
 
 class ClientError(Exception):
@@ -91,6 +98,13 @@ class ClientError(Exception):
         False means that it may pass: a later attempt can succeed as it is.
         """
         return self.reply_code in PERMANENT_CODES if self._permanent is None else self._permanent
+
+
+def again(error: E) -> E:
+    """The same error for one more caller: an exception that is raised twice collects the traces of both."""
+    twin = copy(error)
+    twin.__cause__ = error.__cause__
+    return twin
 
 
 class InvalidUrl(ClientError):

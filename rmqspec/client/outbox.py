@@ -22,10 +22,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from copy import copy
 from typing import Generic, TypeVar
 
-from rmqspec.client.errors import ClientError
+from rmqspec.client.errors import ClientError, again
 
 __all__ = ["Outbox"]
 
@@ -63,7 +62,7 @@ class Outbox(Generic[T]):
         """
         with self._guard:
             if self.ended:
-                raise copy(self.ended)  # one object would get a longer traceback with each caller
+                raise again(self.ended)
             self._items.append(item)
         if wake:
             self._wake()

@@ -10,7 +10,9 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["after_fork", "at_exit"]
+__all__ = ["after_fork", "at_exit", "here"]
+
+_here = object()
 
 _registered: set[Callable[[], None]] = set()
 
@@ -19,6 +21,11 @@ def after_fork(renew: Callable[[], object]) -> None:
     """Has something of a module renewed in each fork: threads are not there, and a lock may be held by one of them."""
     if sys.platform != "win32":
         os.register_at_fork(after_in_child=renew)
+
+
+def here() -> object:
+    """What stands for this process, and for none of its forks. Its number would do, but that is a system call."""
+    return _here
 
 
 def at_exit(end: Callable[[], None]) -> None:
@@ -40,4 +47,10 @@ def _at_exit_of_a_worker(end: Callable[[], None]) -> None:
         Finalize(None, end, exitpriority=0)
 
 
-after_fork(_registered.clear)
+def _forked() -> None:
+    global _here
+    _here = object()
+    _registered.clear()
+
+
+after_fork(_forked)

@@ -4,7 +4,7 @@ A confirm for each message before the next one is sent costs a round trip each. 
 up to a window; each carries a future that ends when the broker has answered for it.
 
 A refusal is not a lost connection. The broker closes a channel for a message that it does not take, and names no tag;
-the messages behind it were not looked at. The one at fault ends with the broker's words (``suspects`` finds it); the
+the messages behind it were not looked at. The one at fault ends with the broker's words (``refusals`` finds it); the
 others are sent one at a time until each has its answer, so that another one at fault harms no neighbour.
 
 Which thread calls what, whether it may block, and under which lock. No lock is held while a callback runs.
@@ -50,7 +50,7 @@ from pika.frame import Method
 
 from rmqspec.client import process, unseen
 from rmqspec.client.connection import Loop
-from rmqspec.client.deadlines import deadlines
+from rmqspec.client.deadlines import Deadlines
 from rmqspec.client.errors import (
     PERMANENT_CODES,
     ChannelClosed,
@@ -66,15 +66,16 @@ from rmqspec.client.errors import (
     Unencodable,
     WindowFull,
     WrongProcess,
+    WrongThread,
 )
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.overdue import Overdue
+from rmqspec.client.refusals import judge, refused
 from rmqspec.client.returns import returned_one
 from rmqspec.client.sent import Sent
 from rmqspec.client.settings import Settings
-from rmqspec.client.suspects import refused, suspects
 from rmqspec.client.window import Window
 
 __all__ = ["Publisher"]
@@ -82,6 +83,7 @@ __all__ = ["Publisher"]
 WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or one large one
 AT_EXIT = 5.0  # seconds that a program without close() waits at its end for confirms
 LONGEST = 1_000_000.0  # seconds, of a deadline or of patience
+CLOSED = "the publisher has been closed"
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -133,6 +135,7 @@ class Publisher:
         _check("patience", patience, 0, LONGEST)
         self.confirmed: Counter[str] = Counter()
         self._name, self._patience, self._resend = name, patience, resend
+        self._born, self._closing = process.here(), False
         self._window = Window(window, window_bytes)
         self._outbox = Outbox[Sent](lambda: self._link.wake())
         # From here on: touched by the link's thread alone.
@@ -142,6 +145,7 @@ class Publisher:
         self._singly, self._single = False, 0  # after a refusal: one at a time, so many of those that wait
         self._confirmed_before: Counter[str] = Counter()
         settings = Settings.of(source)
+        self._deadlines = Deadlines[Sent](f"{name} (deadlines)", self._at_deadline)
         self._overdue = Overdue(settings.answer_timeout, self._expire)
         self._link = Link(settings, name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
         self._link.open()
@@ -180,39 +184,32 @@ class Publisher:
             WrongProcess: The publisher was opened in another process.
             ClientError: The publisher has been closed, or cannot connect any more.
         """
-        link = self._link
-        link.check_process()
-        if timeout is not None:
-            return self._publish_until(
-                timeout, Message(exchange, routing_key, body, properties or persistent(), mandatory)
-            )
-        return self._put(Message(exchange, routing_key, body, properties or persistent(), mandatory), self._patience)
-
-    def _publish_until(self, timeout: float, message: Message) -> Sent:
-        _check("timeout", timeout, 0.000_001, LONGEST)
-        begin = time.monotonic()
-        sent = self._put(message, min(self._patience, timeout))
-        deadlines().watch(sent, max(0.0, timeout - (time.monotonic() - begin)), self._at_deadline)
-        return sent
-
-    def _put(self, message: Message, patience: float) -> Sent:
-        sent = Sent(message, self._shape, self._link)
-        size = len(message.body)
-        if not self._window.enter(size, 0.0):
-            self._wait_for_room(message, patience)
+        if self._born is not process.here():
+            self._link.check_process()
+        deadline = None if timeout is None else _deadline(timeout)
+        message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
+        sent = Sent(message, self._shape, self._check_waiting)
+        if self._closing or not self._window.enter(len(body), 0.0):
+            self._wait_for_room(message, timeout)
         try:
             self._outbox.put(sent)
         except ClientError:
-            self._window.leave(1, size)
+            self._window.leave(1, len(body))
             raise
+        if deadline is not None:
+            self._deadlines.add(deadline, sent)
         return sent
 
-    def _wait_for_room(self, message: Message, patience: float) -> None:
-        size = len(message.body)
-        if self._link.in_thread or deadlines().in_thread:  # in a callback, which would wait for its own thread
+    def _wait_for_room(self, message: Message, timeout: float | None) -> None:
+        size, patience = len(message.body), self._patience if timeout is None else min(self._patience, timeout)
+        if self._link.in_thread or self._deadlines.in_thread:  # in a callback, which would wait for its own thread
             patience, entered = 0.0, self._window.enter_again(size)
         else:
-            entered = self._window.enter(size, patience)
+            entered = not self._closing and self._window.enter(size, patience)
+            if self._closing:
+                if entered:
+                    self._window.leave(1, size)
+                raise ClientError(CLOSED)
         if not entered:
             raise WindowFull(f"no room in the window within {patience:g} s, as {self._hindrance()}", message)
 
@@ -243,8 +240,7 @@ class Publisher:
             WrongThread: It was called in a callback.
             WrongProcess: The publisher was opened in another process.
         """
-        self._link.check_process()
-        self._link.check_waiting("flush()")
+        self._check_waiting("flush()")
         return self._window.empty(timeout)
 
     def close(self, timeout: float = 10.0) -> None:
@@ -259,13 +255,22 @@ class Publisher:
             self._link.check_process()
         except WrongProcess:
             return
-        self._link.check_waiting("close()")
+        self._check_waiting("close()")
         if not self._outbox.ended:
+            self._closing = True  # from now on callbacks alone may publish, else others could keep it from its end
             self.flush(timeout)
         _open.discard(self)
-        self._outbox.end(ClientError("the publisher has been closed"))
+        self._outbox.end(ClientError(CLOSED))
         self._link.close()
         self._give_up()
+        self._deadlines.close()
+
+    def _check_waiting(self, what: str) -> None:
+        """Raises where waiting would be for ever: in a fork, and in a callback, which runs in one of these threads."""
+        self._link.check_process()
+        self._link.check_waiting(what)
+        if self._deadlines.in_thread:
+            raise WrongThread(f"{what} in a callback of an expired message would hold up all other deadlines")
 
     def __enter__(self) -> Publisher:
         return self
@@ -322,8 +327,11 @@ class Publisher:
         pieces: list[bytes | memoryview] = []
         size = 0
         for sent in self._outbox.take():
-            if not self._mark(sent):
+            if (sent.expired or sent.shape is not self._shape) and not self._fits(sent):
                 continue
+            sent.tag = tag = self._next_tag
+            self._unanswered[tag] = sent
+            self._next_tag = tag + 1
             pieces += sent.frames
             size += len(sent.message.body)
             if size >= WRITE_SIZE:
@@ -340,23 +348,22 @@ class Publisher:
                 self._singly, self._single = False, 0
                 return
             self._single -= 1
-            if self._mark(sent):
+            if self._fits(sent):
+                sent.tag = self._next_tag
+                self._unanswered[sent.tag] = sent
+                self._next_tag += 1
                 self._loop.write(sent.frames)
 
-    def _mark(self, sent: Sent) -> bool:
-        """Notes a message as sent with the next tag; false if it has ended meanwhile."""
-        if sent.done():  # at its deadline
-            self._window.leave(1, len(sent.message.body))
-            return False
+    def _fits(self, sent: Sent) -> bool:
+        """Makes one fit the channel; ends one that does not fit, and leaves out one that has ended at its deadline."""
         try:
             sent.reshape(self._shape)
         except Unencodable as error:
             self._finish(sent, error)
             return False
-        sent.tag = self._next_tag
-        self._unanswered[sent.tag] = sent
-        self._next_tag += 1
-        return True
+        if sent.expired:
+            self._finish(sent, None)
+        return not sent.expired
 
     # Answers.
 
@@ -419,61 +426,45 @@ class Publisher:
             _log.warning("%s: %d unanswered messages are sent again", self._name, len(lost))
             self._send_again(lost, singly=self._singly)
         else:
-            _log.warning("%s: of %d unanswered messages the outcome is unknown", self._name, len(lost))
-            for sent in lost:
-                self._finish(sent, _unknown(sent, reason))
+            self._end_unknown(lost, reason, meant=False)
 
     def _after_refusal(self, lost: Sequence[Sent], reason: ClientError, final: bool) -> None:
-        """Ends the message that was refused, and sends the others again as far as that may be done.
-
-        The broker has taken those before it, maybe, and has not looked at those behind it.
-        """
+        """Ends the message that was refused, and sends the others again as far as that may be done."""
         if not lost:
             return
-        first, last = self._range(lost, reason)
-        before, meant, behind = lost[:first], lost[first : last + 1], lost[last + 1 :]
+        before, meant, behind = judge(lost, reason, lambda name: self.confirmed[name] > self._confirmed_before[name])
         if len(meant) == 1 and self._is_sure(reason):
-            (culprit,) = meant
-            self._link.note_progress()
-            error = f"the broker refused it ({reason.reply_text})"
-            _log.warning("%s: %s: %s", self._name, error, culprit.message)
-            self._finish(culprit, PublishRefused(error, culprit.message, reason.reply_code, reason.reply_text))
+            self._end_refused(meant[0], reason)
             meant = []
-        if final:
-            meant, behind = [*meant, *behind], []
         if self._resend and not final:
             again = [*before, *meant, *behind]
         else:
+            self._end_unknown(before, reason, meant=False)
+            self._end_unknown(meant, reason, meant=True)
             again = list(behind)
             for sent in again:
                 sent.tag = 0  # it was written, and thrown away
-            for sent in before:
-                self._finish(sent, _unknown(sent, reason, beside=True))
-            for sent in meant:
-                self._finish(sent, _unknown(sent, reason))
         if again:
-            _log.warning("%s: %d messages beside the refused one are sent again, one at a time", self._name, len(again))
+            _log.warning("%s: after a refusal %d messages are sent one at a time", self._name, len(again))
             self._send_again(again, singly=True)
 
-    def _range(self, lost: Sequence[Sent], reason: ClientError) -> tuple[int, int]:
-        """Between which places the refused one is, both included."""
-        if not isinstance(reason, ChannelClosed):
-            return 0, len(lost) - 1
-        places = suspects(reason.reply_text, lost)
-        if not places:
-            return 0, len(lost) - 1
-        exchange = lost[places[0]].message.exchange
-        # What a message says of itself is refused at its first occurrence. An exchange may have gone in between.
-        gone = reason.reply_code in (403, 404) and self.confirmed[exchange] > self._confirmed_before[exchange]
-        return places[0], places[-1] if gone else places[0]
-
     def _is_sure(self, reason: ClientError) -> bool:
-        """Whether a refusal of a single message is meant for it, and not for the connection that it was on."""
-        return (
-            isinstance(reason, ChannelClosed)
-            or self._singly
-            or (not self._resend and reason.reply_code in PERMANENT_CODES)
-        )
+        """Whether the refusal of a single message is meant for it, and not for the connection that it was on."""
+        if isinstance(reason, ChannelClosed) or self._singly:
+            return True
+        return not self._resend and reason.reply_code in PERMANENT_CODES
+
+    def _end_refused(self, sent: Sent, reason: ClientError) -> None:
+        self._link.note_progress()  # one that is bad is no reason to open the next channel later
+        words = f"the broker refused it ({reason.reply_text})"
+        _log.warning("%s: %s: %s", self._name, words, sent.message)
+        self._finish(sent, PublishRefused(words, sent.message, reason.reply_code, reason.reply_text))
+
+    def _end_unknown(self, lost: Sequence[Sent], reason: ClientError, *, meant: bool) -> None:
+        if lost:
+            _log.warning("%s: of %d unanswered messages the outcome is unknown", self._name, len(lost))
+        for sent in lost:
+            self._finish(sent, _unknown(sent, reason, meant=meant))
 
     def _send_again(self, again: Sequence[Sent], *, singly: bool) -> None:
         if singly:
@@ -492,6 +483,7 @@ class Publisher:
         return bool(self._unanswered)
 
     def _at_deadline(self, sent: Sent) -> None:
+        sent.expired = True
         here = self._outbox.remove(sent)  # then nobody else sends it or gives its place back
         if here and not sent.tag:
             error: PublishFailed = NotSent(f"not sent before its deadline, as {self._hindrance()}", sent.message)
@@ -523,22 +515,23 @@ def _returned(sent: Sent, method: spec.Basic.Return) -> Returned:
     return Returned("no queue is bound for it; declare the topology first", sent.message, code, text)
 
 
-def _unknown(sent: Sent, reason: ClientError, *, beside: bool = False) -> OutcomeUnknown:
-    """Of a message that was lost with its channel; the broker's code only where it may be meant for this one."""
-    if not refused(reason) or beside:
-        return OutcomeUnknown(f"{reason}; unknown whether it has", sent.message)
-    return OutcomeUnknown(
-        f"{reason}; unknown whether it was this one, and whether it has",
-        sent.message,
-        reason.reply_code,
-        reason.reply_text,
-    )
+def _unknown(sent: Sent, reason: ClientError, *, meant: bool) -> OutcomeUnknown:
+    """Of a message that was lost with its channel; with the broker's code where it may be meant for this one."""
+    if meant:
+        words = f"{reason}; unknown whether that means this one, and whether it has"
+        return OutcomeUnknown(words, sent.message, reason.reply_code, reason.reply_text)
+    return OutcomeUnknown(f"{reason}; unknown whether it has", sent.message)
 
 
 def _ended(sent: Sent) -> PublishFailed:
     if sent.tag:
         return OutcomeUnknown("the publisher ended before the broker had answered for", sent.message)
     return NotSent("the publisher ended before it could be sent", sent.message)
+
+
+def _deadline(timeout: float) -> float:
+    _check("timeout", timeout, 0.000_001, LONGEST)
+    return time.monotonic() + timeout
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

@@ -1,44 +1,129 @@
 """Calls over queues: a request with a return address, a reply with the request's correlation id.
 
+Which thread calls what, whether it may block, and under which lock:
+
+================================  =====================  ==============================  =====================
+method                            thread                 may block                       lock
+================================  =====================  ==============================  =====================
+``call``, ``result`` of a future  any but the two below  until the reply or the deadline  the future's own
+``send``                          any                    for room; in a callback never   the window's, briefly
+``close``                         any but the two below  as ``Link.close``               none
+``on_…``                          the link's             no                              none
+``_expire``                       any                    no                              none
+================================  =====================  ==============================  =====================
+
+What holds at any moment:
+
+1. A call is in ``_open`` from before it is handed over until it ends. To end it is to take it out: ``dict.pop`` gives
+   it to one thread only, which frees its room in the window and then tells who waits.
+2. A call's deadline is kept by ``Deadlines``, which no connection can hold up, and by whoever waits for it.
+3. ``_session`` changes as a whole: what was encoded for one channel is encoded again before it leaves on another.
+
 Source: https://www.rabbitmq.com/docs/direct-reply-to, https://www.rabbitmq.com/tutorials/tutorial-six-python
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import time
 import uuid
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as StillOpen
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pika import BasicProperties, DeliveryMode
 from pika.spec import Basic
 
 from rmqspec.client.connection import Loop
+from rmqspec.client.content import Content
+from rmqspec.client.deadlines import Deadlines
 from rmqspec.client.encoding import frames
-from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut, ClientError
+from rmqspec.client.errors import (
+    CallFailed,
+    CallRefused,
+    CallTimedOut,
+    ClientError,
+    InvalidSetting,
+    Unencodable,
+    WrongThread,
+)
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Message
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.settings import Settings
+from rmqspec.client.window import Window
 
 __all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "RpcClient"]
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # the broker's pseudo-queue: no queue is made, replies come straight back
 ERROR_HEADER = "error"  # on a reply: what the server could not do
+LONGEST = 4_294_967.0  # seconds: the broker takes no expiration of more milliseconds than fit into 32 bits
+UNSENT = 1024 * 1024  # bytes that may wait in the socket's buffer; more requests wait here, where they can expire
+NEXT_LOOK = 0.01  # seconds until the socket's buffer is looked at again
+
+
+class _Session(NamedTuple):
+    """The channel that requests leave on, and where their replies come to."""
+
+    number: int
+    body_limit: int
+    reply_to: str
 
 
 class _Call(Future[bytes]):
     """A call that is open: the promise of its reply."""
 
-    timer: Any = None  # pika's, of a type of its own
+    frames: list[bytes | memoryview]
+    session: _Session
 
-    def __init__(self, queue: str, timeout: float, correlation_id: str, frames: list[bytes | memoryview]) -> None:
+    def __init__(self, client: RpcClient, request: Message, correlation_id: str, timeout: float) -> None:
         super().__init__()
-        self.queue, self.timeout, self.correlation_id, self.frames = queue, timeout, correlation_id, frames
+        self.client, self.request, self.correlation_id, self.timeout = client, request, correlation_id, timeout
         self.deadline = time.monotonic() + timeout
+
+    @property
+    def queue(self) -> str:
+        """Whom is called."""
+        return self.request.routing_key
+
+    def encode(self, session: _Session) -> None:
+        """Encodes it for a channel, unless it is already."""
+        if getattr(self, "session", None) != session:
+            self.request.properties.reply_to = session.reply_to
+            self.frames = frames(self.request, session.number, session.body_limit)
+            self.session = session
+
+    def result(self, timeout: float | None = None) -> bytes:
+        """The reply's body; raises what ``RpcClient.call`` raises, and ``TimeoutError`` after so many seconds."""
+        self._wait(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What ``result`` raises, or None."""
+        self._wait(timeout)
+        return super().exception(timeout)
+
+    def cancel(self) -> bool:
+        """Forgets the call; a reply that comes all the same is dropped."""
+        cancelled = super().cancel()
+        if cancelled:
+            self.client._take(self.correlation_id)
+        return cancelled
+
+    def _wait(self, timeout: float | None) -> None:
+        """Waits no longer than to the deadline, and ends the call then if nobody else does."""
+        if self.done():
+            return
+        self.client._check_waiting("result()")
+        left = max(0.0, self.deadline - time.monotonic())
+        if timeout is None or timeout > left:
+            with contextlib.suppress(StillOpen, CancelledError):
+                super().exception(left)
+            self.client._expire(self)
 
 
 class RpcClient:
@@ -49,70 +134,127 @@ class RpcClient:
         name: The connection's, shown in the management UI.
         timeout: Seconds that a call may take; each call can have its own.
         exclusive_queue: Take replies from a queue of the client's own instead of the broker's direct reply-to. It
-            goes with the connection.
+            goes with the connection; each channel has a new one, as a lost connection may lock the last one for long.
+        window: How many calls may be open.
+        window_bytes: How many bytes of their requests.
+        on_reconnect: Called with the seconds without a connection when there is one again, in the link's thread.
+        on_blocked: Called with the broker's reason when it blocks publishers, and with an empty one afterwards.
 
     Raises:
         ClientError: The first connection cannot be had. Later losses are mended; open calls fail with them.
     """
 
     def __init__(
-        self, source: str | Settings, name: str = "rpc-client", timeout: float = 5.0, *, exclusive_queue: bool = False
+        self,
+        source: str | Settings,
+        name: str = "rpc-client",
+        timeout: float = 5.0,
+        *,
+        exclusive_queue: bool = False,
+        window: int = 10_000,
+        window_bytes: int = 64 * 1024 * 1024,
+        on_reconnect: Callable[[float], object] | None = None,
+        on_blocked: Callable[[str], object] | None = None,
     ) -> None:
-        self.reply_to = f"replies-{uuid.uuid4().hex}" if exclusive_queue else DIRECT_REPLY_TO
-        self._timeout, self._exclusive = timeout, exclusive_queue
-        self._numbers, self._session = itertools.count(1), uuid.uuid4().hex[:8]
-        self._outbox = Outbox[_Call](lambda: self._link.wake())
-        # From here on: touched by the link's thread alone.
+        self._timeout, self._exclusive = _seconds(timeout), exclusive_queue
+        self._numbers, self._unique = itertools.count(1), uuid.uuid4().hex[:8]
+        self._window = Window(window, window_bytes)
         self._open: dict[str, _Call] = {}
+        self._outbox = Outbox[_Call](lambda: self._link.wake())
+        self._deadlines = Deadlines[_Call](f"{name} (deadlines)", self._expire)
+        # From here on: touched by the link's thread alone; the session is read by all.
         self._channel: LoopChannel | None = None
-        self._link = Link(Settings.of(source), name, self)
+        self._link = Link(Settings.of(source), name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
         self._link.open()
 
-    def call(self, queue: str, request: bytes, timeout: float | None = None) -> bytes:
+    @property
+    def reply_to(self) -> str:
+        """Where replies come to now."""
+        return self._session.reply_to
+
+    @property
+    def connected(self) -> bool:
+        """Whether a call could be sent now."""
+        return self._link.connected
+
+    @property
+    def blocked(self) -> str:
+        """Why the broker blocks publishers, and with them calls; empty where it does not."""
+        return self._link.blocked
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are open."""
+        return len(self._open)
+
+    def call(
+        self, queue: str, request: bytes, timeout: float | None = None, *, headers: Mapping[str, Any] | None = None
+    ) -> bytes:
         """Sends a request and returns the reply's body.
 
         Args:
             queue: The server's.
             request: The body, JSON.
             timeout: Seconds; by default the client's.
+            headers: Travel with the request as they are, as ``traceparent``.
+
+        Returns:
+            The body, as ``Content``: bytes that know the reply's ``headers``.
 
         Raises:
             CallTimedOut: No reply came in time. The server may still have done the work.
             CallRefused: The server replied with an error.
-            CallFailed: There is no such queue, or the connection was lost.
+            CallFailed: There is no such queue, or the connection was lost, or there is no room for one more call.
             Unencodable: The protocol cannot carry the request.
+            WrongThread: A callback of this client calls; it would wait for itself.
         """
-        return self.send(queue, request, timeout).result()
+        self._check_waiting("call()")
+        return self.send(queue, request, timeout, headers=headers).result()
 
-    def send(self, queue: str, request: bytes, timeout: float | None = None) -> Future[bytes]:
-        """Sends a request without waiting for its reply.
+    def send(
+        self, queue: str, request: bytes, timeout: float | None = None, *, headers: Mapping[str, Any] | None = None
+    ) -> Future[bytes]:
+        """Sends a request without waiting for its reply; waits for room if too many calls are open.
 
         Returns:
             A future of the reply's body, which raises what ``call`` raises. To cancel it is to forget the call: a
             reply that comes all the same is dropped.
+
+        Raises:
+            CallFailed: No room came free before the deadline, or the client has been closed.
+            Unencodable: The protocol cannot carry the request.
+            InvalidSetting: The timeout is no number of seconds that the broker knows.
         """
-        seconds = self._timeout if timeout is None else timeout
-        correlation_id = f"{self._session}-{next(self._numbers)}"
-        call = _Call(queue, seconds, correlation_id, self._request(queue, request, seconds, correlation_id))
-        self._outbox.put(call)
+        self._link.check_process()
+        seconds = self._timeout if timeout is None else _seconds(timeout)
+        correlation_id = f"{self._unique}-{next(self._numbers)}"
+        call = _Call(self, _request(queue, request, seconds, correlation_id, headers), correlation_id, seconds)
+        if seconds <= 0:
+            words = f"the call to {queue!r} was not sent: its deadline was past when it was made"
+            call.set_exception(CallTimedOut(words))
+            return call
+        call.encode(self._session)
+        self._enter(call)
+        self._open[correlation_id] = call
+        try:
+            self._outbox.put(call)
+        except ClientError:
+            self._take(correlation_id)
+            raise
+        self._deadlines.add(call.deadline, call)
         return call
 
-    def _request(self, queue: str, body: bytes, timeout: float, correlation_id: str) -> list[bytes | memoryview]:
-        properties = BasicProperties(
-            content_type="application/json",
-            delivery_mode=DeliveryMode.Transient,  # nobody waits for it any more after a restart
-            correlation_id=correlation_id,
-            reply_to=self.reply_to,
-            expiration=str(int(timeout * 1000)),  # nor after the deadline
-        )
-        # Mandatory: where there is no queue, the request comes back at once instead of never.
-        return frames(Message("", queue, body, properties), *self._shape)
-
     def close(self) -> None:
-        """Hangs up; calls that are open fail."""
+        """Hangs up; calls that are open fail.
+
+        Raises:
+            WrongThread: A callback of this client calls; it would wait for itself.
+        """
+        self._check_waiting("close()")
         self._outbox.end(CallFailed("the client has been closed"))
         self._link.close()
         self._fail_all(CallFailed("the client was closed before the reply came"))
+        self._deadlines.close()
 
     def __enter__(self) -> RpcClient:
         return self
@@ -124,12 +266,13 @@ class RpcClient:
 
     def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
         """The link has a channel: listens for replies."""
-        self._channel, self._loop = channel, loop
-        self._shape = (channel.channel_number, loop.body_limit)
+        reply_to = f"replies-{uuid.uuid4().hex}" if self._exclusive else DIRECT_REPLY_TO
+        self._channel, self._loop, self._looks_again = channel, loop, False
+        self._session = _Session(channel.channel_number, loop.body_limit, reply_to)
         channel.add_on_return_callback(self._on_return)
         if self._exclusive:
-            channel.queue_declare(self.reply_to, exclusive=True)
-        channel.basic_consume(self.reply_to, self._on_reply, auto_ack=True)
+            channel.queue_declare(reply_to, exclusive=True)
+        channel.basic_consume(reply_to, self._on_reply, auto_ack=True)
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel, and with it the address that replies would come to."""
@@ -144,60 +287,118 @@ class RpcClient:
 
     def on_work(self) -> None:
         """Sends the calls that wait; without a channel they fail."""
+        calls = self._outbox.take()
         if self._channel is None:
-            self._refuse_what_waits()
+            for call in calls:
+                words = f"the call to {call.queue!r} was not sent: the connection to the broker is lost"
+                self._end(call, CallFailed(words))
             return
         pieces: list[bytes | memoryview] = []
-        for call in self._outbox.take():
-            self._open[call.correlation_id] = call
-            remaining = max(0.0, call.deadline - time.monotonic())
-            call.timer = self._loop.ioloop.call_later(remaining, partial(self._expire, call))
-            pieces += call.frames
+        unsent = self._loop.unsent
+        while calls and unsent < UNSENT:
+            call = calls.popleft()
+            if call.correlation_id in self._open and self._encoded(call):
+                pieces += call.frames
+                unsent += len(call.request.body)
         if pieces:
             self._loop.write(pieces)
+        if calls:
+            self._outbox.put_back(calls)
+            self._look_again()
 
-    def _refuse_what_waits(self) -> None:
-        for call in self._outbox.take():
-            words = f"the call to {call.queue!r} was not sent: the connection to the broker is lost"
-            _finish(call, CallFailed(words))
+    def _look_again(self) -> None:
+        """The broker does not read: what is left expires here, unless there is room in the socket's buffer first."""
+        if not self._looks_again:
+            self._looks_again, channel = True, self._channel
+            self._loop.ioloop.call_later(NEXT_LOOK, lambda: self._again(channel))
+
+    def _again(self, channel: LoopChannel | None) -> None:
+        if channel is self._channel:
+            self._looks_again = False
+            self.on_work()
+
+    def _encoded(self, call: _Call) -> bool:
+        """Whether it could be encoded for the channel of now; another frame size may have been agreed upon."""
+        try:
+            call.encode(self._session)
+        except Unencodable as error:
+            self._end(call, CallFailed(str(error)))
+            return False
+        return True
 
     def _on_reply(self, _: LoopChannel, __: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         self._link.note_progress()
-        call = self._take(properties.correlation_id)
+        call = self._open.get(str(properties.correlation_id))
         if call is None:
             return  # late, repeated or foreign
-        refusal = (properties.headers or {}).get(ERROR_HEADER)
-        if refusal is None:
-            _finish(call, body)
+        headers = properties.headers or {}
+        if ERROR_HEADER in headers:
+            self._end(call, CallRefused(f"{call.queue!r} refused the call: {headers[ERROR_HEADER]!s:.1000}"))
         else:
-            _finish(call, CallRefused(f"{call.queue!r} refused the call: {refusal!s}"))
+            self._end(call, Content(body, headers))
 
     def _on_return(self, _: LoopChannel, method: Basic.Return, properties: BasicProperties, __: bytes) -> None:
-        if call := self._take(properties.correlation_id):
+        self._link.note_progress()
+        if call := self._open.get(str(properties.correlation_id)):
             words = f"there is no queue {call.queue!r} to call: was its server ever started?"
-            _finish(call, CallFailed(words, int(method.reply_code or 0), str(method.reply_text)))
+            self._end(call, CallFailed(words, int(method.reply_code or 0), str(method.reply_text)))
 
     def _expire(self, call: _Call) -> None:
-        if self._open.pop(call.correlation_id, None):
-            words = f"no reply from {call.queue!r} within {call.timeout:g} s: is its server running?"
-            _finish(call, CallTimedOut(words))
+        if call.correlation_id in self._open:
+            why = f"the broker blocks publishers ({self.blocked})" if self.blocked else "is its server running?"
+            self._end(call, CallTimedOut(f"no reply from {call.queue!r} within {call.timeout:g} s: {why}"))
 
-    def _take(self, correlation_id: str | None) -> _Call | None:
-        call = self._open.pop(str(correlation_id), None)
-        if call is not None:
-            self._loop.ioloop.remove_timeout(call.timer)
-        return call
+    def _enter(self, call: _Call) -> None:
+        """Takes room in the window; waits for it until the deadline, but not in a callback."""
+        size = len(call.request.body)
+        if self._window.enter(size, 0.0):
+            return
+        waits = not (self._link.in_thread or self._deadlines.in_thread)
+        if not waits or not self._window.enter(size, max(0.0, call.deadline - time.monotonic())):
+            why = f"the broker blocks publishers ({self.blocked})" if self.blocked else "are their servers running?"
+            raise CallFailed(f"the call to {call.queue!r} was not sent: {self._window.count} calls are open: {why}")
+
+    def _take(self, correlation_id: str) -> bool:
+        """Takes an open call out, and gives its room back; false if another thread has."""
+        call = self._open.pop(correlation_id, None)
+        if call is None:
+            return False
+        self._window.leave(1, len(call.request.body))
+        return True
+
+    def _end(self, call: _Call, result: bytes | CallFailed) -> None:
+        if not self._take(call.correlation_id) or not call.set_running_or_notify_cancel():
+            return  # it has ended, or its caller has given it up
+        if isinstance(result, bytes):
+            call.set_result(result)
+        else:
+            call.set_exception(result)
 
     def _fail_all(self, error: CallFailed) -> None:
-        calls, self._open = [*self._open.values(), *self._outbox.take()], {}
-        for call in calls:
-            _finish(call, error)
+        for call in list(self._open.values()):
+            self._end(call, CallFailed(str(error), error.reply_code, error.reply_text))
+
+    def _check_waiting(self, what: str) -> None:
+        self._link.check_waiting(what)
+        if self._deadlines.in_thread:
+            raise WrongThread(f"{what} in a callback of an expired call would hold up all other deadlines")
 
 
-def _finish(call: _Call, result: bytes | CallFailed) -> None:
-    if not call.set_running_or_notify_cancel():
-        return  # the caller has given it up
-    if isinstance(result, bytes):
-        call.set_result(result)
-    else:
-        call.set_exception(result)
+def _seconds(timeout: float) -> float:
+    if not -LONGEST <= timeout <= LONGEST:  # nor is it NaN
+        raise InvalidSetting(f"timeout is {timeout}: seconds up to {LONGEST:,.0f} are wanted")
+    return timeout
+
+
+def _request(
+    queue: str, body: bytes, timeout: float, correlation_id: str, headers: Mapping[str, Any] | None
+) -> Message:
+    properties = BasicProperties(
+        content_type="application/json",
+        delivery_mode=DeliveryMode.Transient,  # nobody waits for it any more after a restart
+        correlation_id=correlation_id,
+        expiration=str(math.ceil(max(0.0, timeout) * 1000)),  # nor after the deadline
+        headers=dict(headers) if headers else None,
+    )
+    # Mandatory: where there is no queue, the request comes back at once instead of never.
+    return Message("", queue, body, properties)

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pika import spec
 
 from rmqspec.client import process
-from rmqspec.client.deadlines import deadlines
 from rmqspec.client.encoding import frames
-from rmqspec.client.errors import PublishFailed, WrongThread
+from rmqspec.client.errors import PublishFailed
 from rmqspec.client.message import Confirmed, Message
 from rmqspec.client.unseen import Unseen
-
-if TYPE_CHECKING:
-    from rmqspec.client.link import Link
 
 __all__ = ["Sent"]
 
@@ -38,7 +35,7 @@ class Sent(Future[Confirmed]):
     Args:
         message: What is published.
         shape: The number and the body limit of the channel that it is to leave on.
-        link: The one that it leaves on, whose thread must not wait for it.
+        check: Called by whoever waits for it, with the name of the method; raises where that would be for ever.
 
     Raises:
         Unencodable: The protocol cannot carry the message.
@@ -46,20 +43,22 @@ class Sent(Future[Confirmed]):
     Attributes:
         frames: Encoded where ``publish`` was called, so that its caller hears of what cannot be.
         returned: The broker's word that no queue is bound for it; its ack follows.
+        shape: What they are made for.
         tag: Its delivery tag on the last channel that it was written to; 0 if the broker cannot have it.
+        expired: Whether its deadline is over.
     """
 
     returned: spec.Basic.Return | None = None
-    tag = 0
+    tag, expired = 0, False
     _unseen: Unseen | None = None
 
-    def __init__(self, message: Message, shape: tuple[int, int], link: Link | None = None) -> None:
+    def __init__(self, message: Message, shape: tuple[int, int], check: Callable[[str], None] | None = None) -> None:
         # What Future.__init__ does, but for the lock.
         self._condition, self._state = _shared, "PENDING"
         self._result, self._exception = None, None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
-        self.message, self._shape, self._link = message, shape, link
+        self.message, self.shape, self._check_waiting = message, shape, check
         self.frames = frames(message, *shape)
 
     def reshape(self, shape: tuple[int, int]) -> None:
@@ -68,8 +67,9 @@ class Sent(Future[Confirmed]):
         Raises:
             Unencodable: Its headers need more than one frame there.
         """
-        if shape != self._shape:
-            self.frames, self._shape = frames(self.message, *shape), shape
+        if shape != self.shape:
+            self.frames = frames(self.message, *shape)
+        self.shape = shape
 
     def cancel(self) -> bool:
         """False: what is handed over cannot be called back."""
@@ -124,13 +124,8 @@ class Sent(Future[Confirmed]):
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
-        if self._link is not None:
-            self._link.check_process()
-            self._link.check_waiting("result()")
-        if deadlines().in_thread:
-            raise WrongThread(
-                "result() in a callback of a deadline would hold up all other deadlines: let another thread wait"
-            )
+        if self._check_waiting is not None:
+            self._check_waiting("result()")
         settled = threading.Event()
         self.add_done_callback(lambda _: settled.set())
         settled.wait(timeout)

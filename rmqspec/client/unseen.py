@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
-import time
 import weakref
+from contextlib import suppress
+from threading import Thread
+from time import sleep
 
 from rmqspec.client import process
 from rmqspec.client.errors import PublishFailed
@@ -51,28 +52,26 @@ class _Reporter:
     def __init__(self) -> None:
         self.dropped: queue.SimpleQueue[PublishFailed] = queue.SimpleQueue()
         self._kept: weakref.WeakSet[Unseen] = weakref.WeakSet()
-        self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def watch(self, unseen: Unseen) -> None:
-        with self._guard:
-            self._kept.add(unseen)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="failures that nobody looked at", daemon=True)
-                self._thread.start()
+        self._kept.add(unseen)
+        if self._thread is None:  # two at once start two threads, which does no harm
+            self._thread = Thread(target=self._run, name="failures that nobody looked at", daemon=True)
+            self._thread.start()
 
     def report(self, *, kept: bool = False) -> None:
         errors = self._waiting()
         if kept:
-            with self._guard:
+            with suppress(RuntimeError):  # a thread that outlives the program adds one at this moment
                 errors += [error for unseen in list(self._kept) if (error := unseen.error) is not None]
-                self._kept.clear()
+            self._kept.clear()
         _warn(errors)
 
     def _run(self) -> None:
         while True:
             _warn([self.dropped.get(), *self._waiting()])
-            time.sleep(PAUSE)
+            sleep(PAUSE)
 
     def _waiting(self) -> list[PublishFailed]:
         errors: list[PublishFailed] = []
