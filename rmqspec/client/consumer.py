@@ -1,45 +1,82 @@
 """Consuming with manual acknowledgement: a message is gone only when its work is done.
 
-Two kinds of threads share the work. The link's thread talks to the broker: it takes deliveries in, sends
-acknowledgements out and answers heartbeats. Handlers run elsewhere, as long as they like; the first in the thread that
-calls ``run``.
+Three kinds of threads share the work. The link's thread talks to the broker: it takes deliveries in, sends
+acknowledgements out and answers heartbeats. Handlers run in helper threads, as long as they like. The thread that calls
+``run`` only waits: for ``stop``, or for what ends the consumer.
+
+Which thread calls what, whether it may block, and under which lock:
+
+==========================================  ===================  ============================  ======================
+method                                      thread               may block                     lock
+==========================================  ===================  ============================  ======================
+``Consumer.run``                            its caller's         until ``stop`` or an error,   none
+                                                                 then up to ``grace`` and
+                                                                 ``Link.close``
+``Consumer.stop``                           any, and any signal  no                            none: a signal may find
+                                            handler                                            its thread within it
+``Consumer.send``                           a handler's          no                            the outbox's, briefly
+``handler``, ``on_error``, ``retry``        a helper             as long as they like          none is held while they
+                                                                                               run
+hooks                                       the link's           no                            none
+==========================================  ===================  ============================  ======================
+
+The link's thread hands deliveries to helpers by ``_deliveries``, helpers hand outcomes to the link's thread by the
+subscription's outbox, and everybody tells ``run`` of the end by ``_events``.
 
 Source: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import reprlib
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from queue import SimpleQueue
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from queue import Empty, SimpleQueue
+from typing import Any
 
-from pika import BasicProperties
-from pika.frame import Method
-from pika.spec import Basic
-
-from rmqspec.client.acks import Acks
-from rmqspec.client.connection import Loop
 from rmqspec.client.delivery import Delivery, Handler, Outcome
-from rmqspec.client.encoding import frames, method_frame
-from rmqspec.client.errors import ChannelClosed, ClientError, ConsumerCancelled
-from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.errors import (
+    ClientError,
+    ConnectionLost,
+    OutcomeUnknown,
+    StillAtWork,
+    Unanswered,
+    Unreachable,
+    WindowFull,
+    WrongProcess,
+)
 from rmqspec.client.message import Message
-from rmqspec.client.outbox import Outbox
 from rmqspec.client.settings import Settings
+from rmqspec.client.subscription import Subscription, Taken, Wanted
 from rmqspec.client.topology import Topology
 
-__all__ = ["Consumer", "Delivery", "Handler", "Outcome"]
+__all__ = ["Consumer", "Delivery", "ErrorPolicy", "Handler", "Outcome", "requeue_if_the_broker_is_away"]
+
+ErrorPolicy = Callable[[Delivery, Exception], Outcome]
+
+TRANSIENT = (OutcomeUnknown, WindowFull, ConnectionLost, Unanswered, Unreachable)
+
+_log = logging.getLogger("rmqspec.client")
 
 
-class _Word(NamedTuple):
-    """What a handler has for the broker: the outcome of a delivery, or a message that goes out before it."""
+def requeue_if_the_broker_is_away(_: Delivery, error: Exception) -> Outcome:
+    """The default for handlers that raise: nothing is lost, and nothing fails in silence.
 
-    generation: int  # of the channel that it is for
-    tag: int = 0
-    outcome: Outcome | None = None
-    frames: Sequence[bytes | memoryview] = ()
+    A handler that could not publish since its broker was away or did not answer is tried again after a pause. Any other
+    error ends the consumer: only the application knows whether the message is to blame, and to reject it by default
+    would delete it wherever there is no dead-letter exchange.
+
+    Raises:
+        Exception: The handler's own, if the broker is not to blame.
+    """
+    if isinstance(error, TRANSIENT):
+        return Outcome.REQUEUE_LATER
+    raise error
 
 
 class Consumer:
@@ -51,8 +88,7 @@ class Consumer:
     Args:
         source: The broker's URL, or settings.
         queue: Whose messages.
-        handler: Its outcome is told to the broker after it has returned. If it raises, the delivery stays
-            unacknowledged and ``run`` raises too; the broker gives the message to somebody else.
+        handler: Its outcome is told to the broker after it has returned. It runs in a helper thread.
         prefetch: How many unacknowledged messages the broker may have out with this consumer. 1 is fair where work
             takes long; see https://www.rabbitmq.com/docs/consumer-prefetch.
         concurrency: How many handlers run at once, each in a thread. Acknowledgements then come in any order.
@@ -63,6 +99,17 @@ class Consumer:
         arguments: Of the subscription, as ``{"x-priority": 10}``; they are the ``x-…`` that the broker knows. See
             https://www.rabbitmq.com/docs/consumer-priority.
         name: The connection's and the consumer tag, shown in the management UI.
+        on_error: What becomes of a delivery whose handler, or whose retry, raises an ``Exception``: an outcome, or a
+            function of the delivery and the error that returns one, or raises what shall end ``run``. What ends ``run``
+            leaves the delivery unacknowledged, and the broker gives it to somebody else. See
+            ``requeue_if_the_broker_is_away``.
+        requeue_pause: Seconds until a delivery whose outcome is ``REQUEUE_LATER`` goes back. It counts as unacked so
+            long, so that a consumer with a small prefetch comes to rest instead of turning in circles.
+        grace: Seconds that handlers have to finish after ``stop``, or after an error of another one.
+        wait_for_queue: Whether to wait for a queue that does not exist, or is deleted, instead of ending.
+        on_reconnect: Called with the seconds without a channel when there is one again.
+        on_blocked: Called with the broker's reason when it blocks publishers, and with an empty one afterwards. Both
+            run in the link's thread and must not block.
 
     Attributes:
         outcomes: How many deliveries ended in which way.
@@ -79,143 +126,225 @@ class Consumer:
         ack_batch: int = 1,
         topology: Topology | None = None,
         retry: Callable[[Delivery], object] | None = None,
-        arguments: Mapping[str, str | int] | None = None,
+        arguments: Mapping[str, Any] | None = None,
         name: str = "consumer",
+        on_error: Outcome | ErrorPolicy = requeue_if_the_broker_is_away,
+        requeue_pause: float = 1.0,
+        grace: float = 30.0,
+        wait_for_queue: bool = False,
+        on_reconnect: Callable[[float], object] | None = None,
+        on_blocked: Callable[[str], object] | None = None,
     ) -> None:
-        self._retry, self._arguments = retry, dict(arguments or {})
         self.queue, self.outcomes = queue, Counter[Outcome]()
-        self._handler, self._prefetch, self._concurrency = handler, prefetch, concurrency
-        self._ack_batch, self._topology, self._name = ack_batch, topology, name
-        self._inbox: SimpleQueue[tuple[int, int, Delivery] | None] = SimpleQueue()
-        self._stopping = threading.Event()
-        self._error: BaseException | None = None
-        self._guard = threading.Lock()
-        self._outbox = Outbox[_Word](lambda: self._link.wake())
-        # From here on: touched by the link's thread alone.
-        self._channel: LoopChannel | None = None
-        self._generation, self._acks = 0, Acks()
-        self._link = Link(Settings.of(source), name, self)
+        self._settings = Settings.of(source)
+        self._wanted = Wanted(queue, prefetch, topology, dict(arguments or {}), name, requeue_pause, wait_for_queue)
+        self._handler, self._retry, self._on_error = handler, retry, on_error
+        self._concurrency, self._ack_batch, self._grace = concurrency, ack_batch, grace
+        self._hooks = (on_reconnect, on_blocked)
+        self._counting = threading.Lock()
+        self._settings.parameters(0, name)  # a URL that cannot be read is told here
+        # Not locked: a signal handler may call stop() at any point of run().
+        self._stop_asked = False
+        self._run: _Run | None = None
+        self._process = os.getpid()
 
     def run(self) -> None:
-        """Consumes until ``stop`` is called, and returns when what is in hand is settled.
+        """Consumes until ``stop`` is called, and returns when what is in hand is settled. It may be called again.
 
         Raises:
             ConsumerCancelled: The queue was deleted.
-            ChannelClosed: There is no such queue, or it is somebody else's.
-            ClientError: The first connection cannot be had. Later losses are mended.
+            ChannelClosed: There is no such queue, or it is somebody else's; or a handler took longer than the broker's
+                consumer timeout.
+            TypeError: The handler returned something that is no outcome; its delivery goes back.
+            StillAtWork: A handler has not finished ``grace`` seconds after ``stop``; its delivery goes back.
+            ClientError: The first connection cannot be had, or connections end as soon as they are opened. Other losses
+                are mended.
+            Exception: What ``on_error`` or a handler has raised.
         """
-        self._link.open()
-        helpers = [threading.Thread(target=self._work, name=f"{self._name} {n}") for n in range(1, self._concurrency)]
-        for helper in helpers:
-            helper.start()
-        self._work()
-        for helper in helpers:
-            helper.join()
-        self._link.close()
-        if self._error:
-            raise self._error
+        if self._run is not None:
+            if os.getpid() != self._process:
+                raise WrongProcess(
+                    f"{self._wanted.name!r} runs in process {self._process}, which this one was forked from"
+                )
+            raise ClientError(f"the consumer of {self.queue!r} runs already")
+        self._process = os.getpid()
+        self._run = run = _Run(self)
+        try:
+            if not self._stop_asked:
+                run.consume()
+        finally:
+            self._run, self._stop_asked = None, False
 
     def stop(self) -> None:
-        """Ends ``run`` after the deliveries in hand. Any thread and any signal handler may call it."""
-        self._stopping.set()
-        for _ in range(self._concurrency):
-            self._inbox.put(None)
+        """Ends ``run`` after the deliveries in hand. Any thread and any signal handler may call it.
+
+        If it does not run at this moment, the next call of ``run`` returns at once.
+        """
+        self._stop_asked = True
+        if (run := self._run) is not None:
+            run.stop()
 
     def send(self, message: Message) -> None:
         """Publishes on the consumer's own channel, without a confirm, before the outcome of the delivery in hand.
 
         Raises:
             Unencodable: The protocol cannot carry the message.
+            ClientError: The consumer does not run.
         """
-        self._outbox.put(_Word(self._generation, frames=frames(message, *self._shape)), wake=False)
+        if (run := self._run) is None:
+            raise ClientError(f"the consumer of {self.queue!r} does not run")
+        run.subscription.send(message)
 
-    def _work(self) -> None:
-        while (item := self._inbox.get()) is not None:
-            generation, tag, delivery = item
-            # A delivery of a lost channel is on its way to somebody already; one of a stopping consumer goes back.
-            if self._stopping.is_set() or generation != self._generation:
-                continue
-            try:
-                outcome = self._handler(delivery)
-                if outcome is Outcome.RETRY:
-                    self._put_off(delivery)
-            except BaseException as error:
-                self._fail(error)
-                return
-            self._settle(generation, tag, outcome)
+    @property
+    def connected(self) -> bool:
+        """Whether it has a channel now."""
+        run = self._run
+        return run is not None and run.subscription.link.connected
 
-    def _put_off(self, delivery: Delivery) -> None:
-        if self._retry is None:
-            raise ValueError(
-                f"the handler of {self.queue!r} asks for a retry, and the consumer was given no policy for it"
+    @property
+    def blocked(self) -> str:
+        """Why the broker blocks publishers; empty where it does not. Consuming goes on meanwhile."""
+        run = self._run
+        return run.subscription.link.blocked if run is not None else ""
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries have come and are not settled."""
+        run = self._run
+        return run.subscription.in_hand if run is not None else 0
+
+    def outcome_of(self, delivery: Delivery) -> Outcome:
+        """Has a delivery handled, and says what becomes of it.
+
+        Raises:
+            Exception: What ends ``run``.
+        """
+        try:
+            outcome: object = self._handler(delivery)
+            if outcome is Outcome.RETRY and self._retry is not None:
+                self._retry(delivery)
+        except Exception as error:
+            outcome = self._judge(delivery, error)
+        if not isinstance(outcome, Outcome):
+            name = getattr(self._handler, "__qualname__", type(self._handler).__qualname__)
+            raise TypeError(
+                f"the handler {name} of {self.queue!r} returned {reprlib.repr(outcome)}, which is no Outcome: "
+                "it must say what becomes of the message, as Outcome.ACK"
             )
-        self._retry(delivery)
-
-    def _settle(self, generation: int, tag: int, outcome: Outcome) -> None:
-        with self._guard:
+        if outcome is Outcome.RETRY and self._retry is None:
+            raise ValueError(f"{self.queue!r} is to retry a delivery, and the consumer was given no policy for it")
+        with self._counting:
             self.outcomes[outcome] += 1
-        wake = len(self._outbox) + 1 >= self._ack_batch or self._inbox.empty()
-        # Where there is no connection the channel is lost, and with it whatever could be settled.
-        self._outbox.put(_Word(generation, tag, outcome), wake=wake)
+        return outcome
 
-    def _fail(self, error: BaseException) -> None:
-        self._error = self._error or error
-        self.stop()
+    def _judge(self, delivery: Delivery, error: Exception) -> Outcome:
+        outcome = self._on_error if isinstance(self._on_error, Outcome) else self._on_error(delivery, error)
+        _log.warning("%s: the handler raised %s: %s", self._wanted.name, type(error).__name__, outcome, exc_info=error)
+        if outcome is Outcome.RETRY and self._retry is not None:
+            self._retry(delivery)
+        return outcome
 
-    def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
-        """The link has a channel: declares and consumes, all in one go; a refusal closes the channel."""
-        self._channel, self._generation = channel, self._generation + 1
-        self._acks, self._loop, self._shape = Acks(), loop, (channel.channel_number, loop.body_limit)
-        if self._topology:
-            self._topology.send(channel)
-        channel.basic_qos(prefetch_count=self._prefetch)
-        channel.add_on_cancel_callback(self._on_cancel)
-        channel.basic_consume(self.queue, self._on_delivery, consumer_tag=self._name, arguments=self._arguments)
 
-    def on_lost(self, reason: ClientError, *, final: bool) -> None:
-        """The link has lost its channel. A refusal would come again, so it ends the consumer.
+class _Event(Enum):
+    """What ``run`` waits for, besides errors."""
 
-        One that is stopped has settled all that it could: how its goodbye was answered is no error.
-        """
-        self._channel = None
-        self._generation += 1
-        if isinstance(reason, ChannelClosed) or (final and not self._stopping.is_set()):
-            self._fail(reason)
+    STOP = auto()
+    HELPER_ENDED = auto()
 
-    def on_blocked(self, reason: str) -> None:
-        """An alarm holds up publishers, not consumers."""
 
-    def _on_delivery(self, _: LoopChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        delivery = Delivery(
-            self.queue, method.exchange or "", method.routing_key or "", bool(method.redelivered), properties, body
+class _Run:
+    """One run of a consumer, with helpers and a subscription of its own: nothing is left over for the next."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer, self._stopping = consumer, False
+        self._error: BaseException | None = None
+        self._deliveries: SimpleQueue[Taken | None] = SimpleQueue()
+        self._events: SimpleQueue[_Event | BaseException] = SimpleQueue()
+        self.subscription = Subscription(
+            consumer._settings, consumer._wanted, self._deliveries.put, self._events.put, *consumer._hooks
         )
-        self._inbox.put((self._generation, method.delivery_tag or 0, delivery))
+        # Daemons: one that never returns must not keep the process.
+        self._helpers = [
+            threading.Thread(target=self._help, name=f"{consumer._wanted.name} {number}", daemon=True)
+            for number in range(1, consumer._concurrency + 1)
+        ]
+        self._at_work = len(self._helpers)
 
-    def _on_cancel(self, _: Method[Basic.Cancel]) -> None:
-        words = f"the broker ended the subscription to {self.queue!r}: was the queue deleted?"
-        self._fail(ConsumerCancelled(words))
+    def stop(self) -> None:
+        self._events.put(_Event.STOP)
 
-    def on_work(self) -> None:
-        """Sends what handlers have for the broker; what is for a channel that is lost is dropped."""
-        # All in one write: a reply and its ack, or the answers to many deliveries.
-        outbox, channel = self._outbox.take(), self._channel
-        if channel is None or not channel.is_open:
+    def consume(self) -> None:
+        for helper in self._helpers:
+            helper.start()
+        self.subscription.start()
+        patient = False
+        try:
+            self._await(_Event.STOP, None)
+            patient = True
+        except (KeyboardInterrupt, SystemExit) as interrupt:  # the first gives handlers their time, a second does not
+            self._error, patient = interrupt, True
+        finally:
+            self._finish(patient)
+        if self._error:
+            raise self._error
+
+    def _finish(self, patient: bool) -> None:
+        self._stopping = True
+        waits = False
+        try:
+            self.subscription.quieten()
+            for _ in self._helpers:
+                self._deliveries.put(None)
+            if patient:
+                self._await_helpers()
+            waits = True
+        finally:
+            self.subscription.close(wait=waits)
+
+    def _await_helpers(self) -> None:
+        grace, until = self._consumer._grace, time.monotonic() + self._consumer._grace
+        while self._at_work and (left := until - time.monotonic()) > 0:
+            self._await(_Event.HELPER_ENDED, left)
+        if self._at_work:
+            late = StillAtWork(
+                f"{self._at_work} of {len(self._helpers)} handlers of {self._consumer.queue!r} have not finished "
+                f"within {grace:g} s: their messages go back to the queue"
+            )
+            late.__cause__ = self._error
+            self._error = self._error or late
+            _log.error("%s: %s", self._consumer._wanted.name, late)
+
+    def _await(self, what: _Event, timeout: float | None) -> None:
+        """Waits for an event, an error, or so many seconds. The first error is kept."""
+        while True:
+            try:
+                event = self._events.get(timeout=timeout)
+            except Empty:
+                return
+            if event is _Event.HELPER_ENDED:
+                self._at_work -= 1
+            elif isinstance(event, BaseException) and not (self._stopping and isinstance(event, ClientError)):
+                # Of a consumer that stops, how its goodbye was answered is no error: it has settled all that it could.
+                self._error = self._error or event
+                return
+            if event is what:
+                return
+
+    def _help(self) -> None:
+        try:
+            while (taken := self._deliveries.get()) is not None:
+                self._handle(taken)
+        except BaseException as error:
+            self._events.put(error)
+        finally:
+            self._events.put(_Event.HELPER_ENDED)
+
+    def _handle(self, taken: Taken) -> None:
+        # A delivery of a lost channel is on its way to somebody already; one of a stopping consumer goes back with the
+        # channel: a requeue of ours would count as a failure in a quorum queue.
+        if self._stopping or not self.subscription.is_open(taken):
             return
-        pieces: list[bytes | memoryview] = []
-        acked, nacked, number = [], [], channel.channel_number
-        for word in outbox:
-            if word.generation != self._generation:
-                continue
-            if word.outcome is None:
-                pieces += word.frames
-            elif word.outcome in (Outcome.ACK, Outcome.RETRY):
-                acked.append(word.tag)
-            else:
-                nacked.append(word.tag)
-                nack = Basic.Nack(word.tag, requeue=word.outcome is Outcome.REQUEUE)
-                pieces.append(method_frame(nack, number))
-        pieces += [method_frame(Basic.Ack(*ack), number) for ack in self._acks.settle(acked, nacked)]
-        if acked or nacked:
-            self._link.note_progress()
-        if pieces:
-            self._loop.write(pieces)
+        outcome = self._consumer.outcome_of(taken.delivery)
+        wake = self._consumer._ack_batch == 1 or self.subscription.waiting + 1 >= self._consumer._ack_batch
+        # Where there is no connection the channel is lost, and with it whatever could be settled.
+        self.subscription.settle(taken, outcome, wake=wake or self._deliveries.empty())

@@ -22,6 +22,7 @@ class Outcome(Enum):
 
     ACK = "done: the broker forgets it"
     REQUEUE = "not now: back to its queue, for whoever comes next"
+    REQUEUE_LATER = "not now: back to its queue after the consumer's pause"
     REJECT = "never: to the dead-letter exchange, or gone where there is none"
     RETRY = "later: the consumer's retry policy has a copy, and the broker forgets this one"
 

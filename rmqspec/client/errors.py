@@ -13,6 +13,7 @@
     ├── Unanswered           the connection stands, and the broker has not answered in time
     ├── ChannelClosed        the broker refused an operation and closed the channel
     ├── ConsumerCancelled    the broker ended a subscription: its queue was deleted
+    ├── StillAtWork          a handler has not finished within the grace after the end
     ├── WrongProcess         what was opened before a fork is used after it
     ├── WrongThread          a callback would wait for the thread that runs it
     ├── PublishFailed
@@ -57,6 +58,7 @@ __all__ = [
     "PublishFailed",
     "PublishRefused",
     "Returned",
+    "StillAtWork",
     "TlsRefused",
     "Unanswered",
     "Unencodable",
@@ -160,6 +162,10 @@ class ConsumerCancelled(ClientError):
     """The broker ended a subscription, as it does when the queue is deleted."""
 
     _permanent = True
+
+
+class StillAtWork(ClientError):
+    """A handler has not finished in time; its delivery was left unacknowledged, and goes back to its queue."""
 
 
 class WrongProcess(ClientError):

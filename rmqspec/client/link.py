@@ -214,22 +214,25 @@ class Link:
             else:
                 self._loop.ioloop.add_callback_threadsafe(self._work)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Says goodbye to the broker and ends the thread. A goodbye that is not answered is not waited for long.
 
         As long as for any answer, and no longer than ``GOODBYE``. In a forked process there is nothing to end.
+
+        Args:
+            wait: False to return at once, while the thread still says goodbye.
 
         Raises:
             WrongThread: It was called in the link's own thread.
         """
         if os.getpid() != self._process:
             return
-        self.check_waiting("close()")
+        if wait:
+            self.check_waiting("close()")
         self._closing.set()
-        if self.state is State.NEW:
-            return
         self.wake()
-        self._thread.join(GOODBYE + 1.0)
+        if wait and self._thread.ident is not None:  # it was started
+            self._thread.join(GOODBYE + 1.0)
 
     @property
     def connected(self) -> bool:

@@ -5,9 +5,16 @@ Source: https://www.rabbitmq.com/docs/direct-reply-to, https://www.rabbitmq.com/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pika import BasicProperties
 
 from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
+from rmqspec.client.content import Content
+from rmqspec.client.errors import Unencodable
 from rmqspec.client.message import Message, persistent
 from rmqspec.client.rpc import ERROR_HEADER
 from rmqspec.client.settings import Settings
@@ -15,36 +22,60 @@ from rmqspec.client.topology import Topology
 
 __all__ = ["RpcServer"]
 
+LONGEST_ERROR = 500  # characters: a reply's headers must fit into a frame, and an error may quote its request
+ROUTING_HEADERS = ("CC", "BCC")  # the broker would route a reply with these to other queues too
+
+_log = logging.getLogger("rmqspec.client")
+
 
 class RpcServer:
     """Answers the requests on one queue.
 
+    Whatever ``answer`` raises becomes an error reply, and the server goes on: of a ``ValueError`` the caller gets the
+    text, of any other exception the name of its class alone, as its text may say what is not for the caller. The log
+    has all of it. The reply carries the request's headers, as ``traceparent``, and those of the answer.
+
     Args:
         source: The broker's URL, or settings.
         queue: Whose requests.
-        answer: Makes the reply's body of the request's. A ``ValueError`` that it raises is told to the caller.
+        answer: Makes the reply's body of the request's; the request is a ``Content``, which knows its ``headers``, and
+            so may the answer be.
         name: The connection's and the consumer tag.
         prefetch: How many requests the broker may send ahead.
+        concurrency: How many requests are answered at once, each in a thread.
         topology: Declared before consuming, at each connection.
         without_address: What becomes of a request that says not where its reply should go; by default it is rejected.
+        grace: Seconds that answers in hand have to finish after ``stop``.
 
     Attributes:
-        answered: How many replies were sent.
+        answered: How many replies were sent, errors among them.
     """
 
     def __init__(
         self,
         source: str | Settings,
         queue: str,
-        answer: Callable[[bytes], bytes],
+        answer: Callable[[Content], bytes],
         name: str = "rpc-server",
         *,
         prefetch: int = 10,
+        concurrency: int = 1,
         topology: Topology | None = None,
         without_address: Handler = lambda _: Outcome.REJECT,
+        grace: float = 30.0,
     ) -> None:
-        self._answer, self._without_address = answer, without_address
-        self._consumer = Consumer(source, queue, self._handle, prefetch=prefetch, topology=topology, name=name)
+        self._answer, self._without_address, self._name = answer, without_address, name
+        self._consumer = Consumer(
+            source,
+            queue,
+            self._handle,
+            prefetch=prefetch,
+            concurrency=concurrency,
+            topology=topology,
+            name=name,
+            grace=grace,
+        )
+        self._counting = threading.Lock()
         self.answered = 0
 
     def run(self) -> None:
@@ -52,22 +83,55 @@ class RpcServer:
         self._consumer.run()
 
     def stop(self) -> None:
-        """Ends ``run`` after the request in hand."""
+        """Ends ``run`` after the requests in hand."""
         self._consumer.stop()
 
+    @property
+    def connected(self) -> bool:
+        """Whether it takes requests now."""
+        return self._consumer.connected
+
     def _handle(self, delivery: Delivery) -> Outcome:
-        properties = delivery.properties
-        if not properties.reply_to:
+        if not delivery.properties.reply_to:
             return self._without_address(delivery)
-        headers: dict[str, str] = {}
+        self._reply(delivery)
+        with self._counting:
+            self.answered += 1
+        return Outcome.ACK
+
+    def _reply(self, delivery: Delivery) -> None:
+        passed_on = {key: value for key, value in delivery.headers.items() if _is_foreign(key)}
         try:
-            body = self._answer(delivery.body)
-        except ValueError as error:
-            body, headers = b"", {ERROR_HEADER: str(error)}
-        reply = persistent(correlation_id=properties.correlation_id, headers=headers)
+            answer = self._answer(Content(delivery.body, delivery.headers))
+            headers = {**passed_on, **getattr(answer, "headers", {})}
+            self._send(delivery.properties, answer, headers)
+        except Exception as error:  # also of an answer that is no bytes, or that AMQP cannot carry
+            refused = isinstance(error, ValueError)  # as the caller is told; all else is for the log alone
+            level, trace = (logging.INFO, None) if refused else (logging.WARNING, error)
+            _log.log(level, "%s: a call failed: %s", self._name, type(error).__name__, exc_info=trace)
+            self._send_error(delivery.properties, _for_the_caller(error), passed_on)
+
+    def _send_error(self, request: BasicProperties, words: str, passed_on: Mapping[str, Any]) -> None:
+        for headers in (passed_on, {}):  # what came with the request may leave no room for the error
+            try:
+                return self._send(request, b"", {**headers, ERROR_HEADER: words})
+            except Unencodable:
+                continue
+        _log.error("%s: a request has an address that no reply can be sent to", self._name)
+        return None
+
+    def _send(self, request: BasicProperties, body: bytes, headers: Mapping[str, Any]) -> None:
+        reply = persistent(correlation_id=request.correlation_id, headers=dict(headers))
         # On the request's own channel, ahead of its ack: the broker takes them in this order, so a request is done only
         # when its reply is on its way. Not mandatory: the caller may have gone, and up to 4.1 the broker returns a
         # mandatory direct reply even when it has delivered it.
-        self._consumer.send(Message("", properties.reply_to, body, reply, mandatory=False))
-        self.answered += 1
-        return Outcome.ACK
+        self._consumer.send(Message("", str(request.reply_to), body, reply, mandatory=False))
+
+
+def _for_the_caller(error: Exception) -> str:
+    words = (isinstance(error, ValueError) and str(error)) or type(error).__name__
+    return words[:LONGEST_ERROR]
+
+
+def _is_foreign(header: str) -> bool:
+    return header not in ROUTING_HEADERS and header != ERROR_HEADER and not header.startswith("x-")

@@ -270,6 +270,9 @@ class Channel:
         if callback:
             self.loop.send(lambda connection: self.loop.come(lambda: self.is_open and callback(None)))
 
+    def basic_cancel(self, consumer_tag):
+        self.loop.send(lambda connection: setattr(connection, "queue", None))
+
     def queue_declare(self, queue, **_):
         self.loop.send(lambda connection: setattr(connection, "own", queue))
 

@@ -227,7 +227,9 @@ class TestConsumer:
 
         def handler(_):
             consumer.stop()
-            consumer.on_lost(ConnectionLost("the connection was closed: INTERNAL_ERROR", 541), final=True)
+            consumer._run.subscription.on_lost(
+                ConnectionLost("the connection was closed: INTERNAL_ERROR", 541), final=True
+            )
             return Outcome.REQUEUE
 
         consumer = Consumer(url, "q", handler)

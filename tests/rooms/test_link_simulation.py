@@ -99,7 +99,7 @@ def consume(simulate, world, faults, concurrency, work):
         queue = broker.new_queue("q")
         consumer = Consumer(Settings(), "q", handler, prefetch=2, concurrency=concurrency)
         running = thread(world, consumer.run)
-        assert world.wait(lambda: consumer._link.connected, LIMIT)
+        assert world.wait(lambda: consumer.connected, LIMIT)
         fate = thread(world, suffer, world, broker, faults)
         for burst in range(6):
             queue.extend(broker.message(b"%d-%d" % (burst, number)) for number in range(2))
@@ -285,7 +285,7 @@ MENDS = {
     "a pause is not interrupted": ("link", "self._bell.set()", "pass", close),
     "a deadline is not kept": ("rpc", "self._deadlines.add(call.deadline, call)", "pass", call),
     "room is not given back": ("rpc", "self._window.leave(1, len(call.request.body))\n        return", "return", call),
-    "a lost delivery is acknowledged": ("consumer", "word.generation != self._generation", "False", consume),
+    "a lost delivery is acknowledged": ("subscription", "word.session is not session", "False", consume),
 }
 
 
