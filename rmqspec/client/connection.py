@@ -175,7 +175,8 @@ def open_loop(
 
 
 def hang_up(connection: Connection | Loop) -> None:
-    """Closes a connection that somebody forgot, from whatever thread."""
+    """Closes a connection that somebody forgot, from whatever thread; from now on it counts as closed."""
+    _opened.discard(connection)
     if isinstance(connection, Loop):
         connection.ioloop.add_callback_threadsafe(connection.close)
     else:

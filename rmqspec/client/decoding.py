@@ -14,7 +14,7 @@ through pika's channels goes through ``ours``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from pika import BasicProperties, amqp_object, data, frame, spec
@@ -47,13 +47,20 @@ def _with(function: Callable[..., Any], **names: object) -> Any:
     return FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__, function.__defaults__)
 
 
+def _module(module: ModuleType, **names: object) -> ModuleType:
+    """A module of pika's with other things under these names."""
+    changed = ModuleType(module.__name__)
+    vars(changed).update({**vars(module), **names})
+    return changed
+
+
 def _subclass(kind: type[Any]) -> type[Any]:
     """The same method or properties, with our tables."""
     changed = {name: _with(vars(kind)[name], data=DATA) for name in ("decode", "encode")}
     return type(kind.__name__, (kind,), changed)
 
 
-DATA = SimpleNamespace(**{**vars(data), "decode_table": _decode_table, "encode_table": _encode_table})
+DATA = _module(data, decode_table=_decode_table, encode_table=_encode_table)
 METHODS = {
     number: _subclass(kind) if "decode_table" in kind.decode.__code__.co_names else kind
     for number, kind in spec.methods.items()
@@ -73,7 +80,7 @@ SUBCLASSES: dict[type, type] = {BasicProperties: Properties} | {
 
 decode_frame: Callable[[bytes], tuple[int, Frame | ProtocolHeader | None]] = _with(
     frame.decode_frame,
-    spec=SimpleNamespace(**{**vars(spec), "methods": METHODS, "props": {BasicProperties.INDEX: Properties}}),
+    spec=_module(spec, methods=METHODS, props={BasicProperties.INDEX: Properties}),
 )
 
 

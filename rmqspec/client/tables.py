@@ -32,6 +32,7 @@ from pika.compat import long
 
 __all__ = [
     "DEEPEST",
+    "NAMES",
     "Float",
     "Integer",
     "Nameless",
@@ -43,6 +44,7 @@ __all__ = [
 
 DEEPEST = 64  # tables and lists within each other; Python itself fails to print, compare or copy some hundreds
 LAST_SECOND = 253_402_300_799  # of the year 9999, which is datetime's last
+NAMES = "utf-8", "surrogateescape"  # bytes of a name that are not UTF-8 are escaped, as in the names of files
 LONGEST_NAME = 255  # bytes
 MOST_PLACES = 255  # of a decimal
 SMALLEST, LARGEST = -(2**31), 2**31 - 1  # integers that have room in 4 bytes
@@ -100,8 +102,8 @@ class Undecoded(bytes):
         return new
 
 
-class Nameless(bytes):
-    """An entry of a table that no name leads to, as a key; its value is None.
+class Nameless(str):
+    """An entry of a table that no name leads to, whole, as a key; its value is None.
 
     Either an earlier entry has the same name (RabbitMQ too looks at the first), or the table is broken off.
     """
@@ -131,12 +133,12 @@ def read_table(data: bytes, begin: int, end: int, depth: int = 0) -> dict[Any, A
     while at < end:
         start, named = at, at + 1 + data[at]
         if named > end:
-            table[Nameless(data[start:end])] = None
+            table[Nameless(data[start:end].decode(*NAMES))] = None
             break
-        name = _text(data[start + 1 : named])
+        name = data[start + 1 : named].decode(*NAMES)
         value, at = _read(data, named, end, depth)
         if name in table:
-            table[Nameless(data[start:at])] = None
+            table[Nameless(data[start:at].decode(*NAMES))] = None
         else:
             table[name] = value
     return table
@@ -150,7 +152,7 @@ def write_table(table: Mapping[Any, Any], depth: int = 0) -> bytes:
     """
     pieces = []
     for name, value in table.items():
-        pieces.append(bytes(name) if isinstance(name, Nameless) else _name(name) + _write(value, depth + 1))
+        pieces.append(name.encode(*NAMES) if isinstance(name, Nameless) else _name(name) + _write(value, depth + 1))
     return _sized(b"", b"".join(pieces))
 
 
@@ -168,13 +170,6 @@ def _read(data: bytes, at: int, end: int, depth: int) -> tuple[Any, int]:
         if stop <= end:
             return SIZED[letter](data, begin, stop, depth + 1), stop
     return Undecoded(data[at + 1 : end], letter), end
-
-
-def _text(raw: bytes) -> str | bytes:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw
 
 
 def _bool(wire: bytes) -> int:
@@ -267,7 +262,7 @@ def _write(value: Any, depth: int) -> bytes:
 def _name(name: object) -> bytes:
     if not isinstance(name, (str, bytes)):
         raise Unrepresentable(f"a header whose name is of type {type(name).__name__}")
-    raw = name.encode() if isinstance(name, str) else name
+    raw = name.encode(*NAMES) if isinstance(name, str) else name
     if len(raw) > LONGEST_NAME:
         raise Unrepresentable(f"a header whose name has more than {LONGEST_NAME} bytes")
     return bytes([len(raw)]) + raw

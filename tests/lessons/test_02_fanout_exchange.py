@@ -16,6 +16,7 @@ import pytest
 from rmqspec.orders import Analytics, Completed, Failures, Notification, Order, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("DIRECT-03")
+    @lie("binding-lost")
     def test_copies_to_every_bound_queue(self, channel, exchange, bound_queue, drain):
         """One publish is enough for any number of listeners: the broker copies, not the producer."""
         queues = [bound_queue(exchange), bound_queue(exchange), bound_queue(exchange)]
@@ -46,6 +48,7 @@ class TestRabbitMQ:
         assert [drain(queue) for queue in queues] == [[b"we open"], [b"we open"], [b"we open"]]
 
     @behaviour("DIRECT-03")
+    @lie("fanout-as-direct")
     def test_ignores_the_routing_key(self, channel, exchange, bound_queue, drain):
         """A key on either side is accepted and means nothing: to filter by it, take a direct or a topic exchange."""
         queue = bound_queue(exchange, "sport")
@@ -57,6 +60,7 @@ class TestRabbitMQ:
         assert drain(queue) == [b"same key", b"another key", b"no key"]
 
     @behaviour("DIRECT-03", "BIND-01")
+    @lie("binding-lost")
     def test_copies_once_to_a_queue_with_two_keys(self, channel, exchange, bound_queue, drain):
         """Two bindings are two reasons to get a message, not two messages."""
         queue = bound_queue(exchange, "sport", "weather")
@@ -66,6 +70,7 @@ class TestRabbitMQ:
         assert drain(queue) == [b"we open"]
 
     @behaviour("DIRECT-03")
+    @lie("binding-lost")
     def test_keeps_nothing_for_a_queue_bound_later(self, channel, exchange, bound_queue, drain):
         """An exchange stores nothing. Who wants every message binds a durable queue before the first is published."""
         early = bound_queue(exchange)
@@ -78,6 +83,7 @@ class TestRabbitMQ:
         assert drain(late) == [b"today's"]
 
     @behaviour("DIRECT-03")
+    @lie("ack-requeues")
     def test_keeps_a_copy_when_the_other_is_read(self, channel, exchange, bound_queue, drain, receive):
         """An acknowledgement counts in one queue: a fast listener takes nothing from a slow one."""
         fast, slow = bound_queue(exchange), bound_queue(exchange)
@@ -89,6 +95,7 @@ class TestRabbitMQ:
         assert drain(slow) == [b"we open"]
 
     @behaviour("DIRECT-03", "BIND-04")
+    @lie("unbind-ignored")
     def test_stops_copying_to_the_unbound_queue_only(self, channel, exchange, bound_queue, drain):
         """One listener may leave without asking the others."""
         leaving, staying = bound_queue(exchange), bound_queue(exchange)
@@ -103,6 +110,7 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker adds."""
 
+    @lie("message-count-wrong")
     def test_tells_both_listeners_of_each_order_once(self, orders, receive, drain):
         """A customer who is told twice asks what he will be billed."""
         worker = orders.start(faultless)
@@ -116,6 +124,7 @@ class TestWorker:
         assert orders.depth("notifications") == 0
         assert completed_ids(drain("analytics")) == ["00-0001", "00-0002", "00-0003"]
 
+    @lie("ack-rejects")
     def test_tells_nobody_of_an_order_that_fails(self, orders, receive, drain):
         """What is on `events.fanout` is done. A failed order goes to `orders.failed`, where a person looks at it."""
         failures = Failures(rate=0.5, seed=1)  # of the first two orders it hits the first
@@ -134,6 +143,7 @@ class TestWorker:
 class TestNotification:
     """Our first listener."""
 
+    @lie("topic-as-direct")
     def test_hears_what_it_missed_while_away(self, orders, eventually):
         """Its durable queue stands there without it and collects: the queue listens, the service only reads."""
         orders.start(faultless)
@@ -149,6 +159,7 @@ class TestNotification:
 class TestAnalytics:
     """Our second listener."""
 
+    @lie("topic-as-direct")
     def test_adds_up_what_the_customers_were_told(self, orders, eventually):
         """The two run side by side on the same events, and neither knows of the other."""
         notification = orders.start(Notification)

@@ -20,6 +20,7 @@ from rmqspec.client.errors import ChannelClosed
 from rmqspec.orders import Completed, Order, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("QDECL-02")
+    @lie("message-count-wrong")
     def test_does_not_count_what_a_consumer_holds(self, channel, queue, holder):
         """The depth of a queue is what waits: a queue that looks empty may still have work in somebody's hands."""
         declared = channel.queue_declare(queue, passive=True)
@@ -61,6 +63,7 @@ class TestRabbitMQ:
         assert declared.method.message_count == 1
 
     @behaviour("CHAN-09")
+    @lie("message-count-wrong")
     def test_takes_back_what_a_closed_channel_held(self, holder, take_back):
         """A consumer that dies says no goodbye; losing its channel is all that the broker sees of it."""
         holder.close()
@@ -68,6 +71,7 @@ class TestRabbitMQ:
         assert sorted(take_back(3)) == [b"first", b"second", b"third"]
 
     @behaviour("CHAN-10")
+    @lie("second-delivery-lost")
     def test_takes_back_what_a_closed_connection_held(self, connect, queue, receive):
         """The same when the whole process goes: nobody has to notice it and send the message again."""
         crashed = connect()
@@ -78,6 +82,7 @@ class TestRabbitMQ:
         assert sorted(delivery.body for delivery in receive(queue, 3)) == [b"first", b"second", b"third"]
 
     @behaviour("NACK-04", "ORDER-10")
+    @lie("redelivered-always")
     def test_marks_what_comes_back_as_redelivered(self, queue, holder, receive):
         """The mark says that somebody may have done the work already; what nobody had yet does not carry it."""
         holder.close()
@@ -89,6 +94,7 @@ class TestRabbitMQ:
         }
 
     @behaviour("ORDER-04")
+    @lie("message-count-wrong")
     def test_returns_a_message_to_its_old_place(self, holder, take_back):
         """At the end of the queue the oldest order would wait longest, and once more after every crash."""
         holder.close()
@@ -96,6 +102,7 @@ class TestRabbitMQ:
         assert take_back(3) == [b"first", b"second", b"third"]
 
     @behaviour("ACK-05")
+    @lie("ack-multiple-always")
     def test_forgets_what_was_acknowledged(self, holder, take_back):
         """Each message is settled for itself: the second may be done while the first is not."""
         holder.basic_ack(2)
@@ -104,6 +111,7 @@ class TestRabbitMQ:
         assert take_back(2) == [b"first", b"third"]
 
     @behaviour("ACK-02")
+    @lie("ack-multiple-lost")
     def test_settles_all_up_to_a_tag_by_multiple(self, queue, holder, take_back):
         """One ack for a hundred messages saves traffic; what was taken after the tag stays open."""
         holder.basic_get(queue)
@@ -114,6 +122,7 @@ class TestRabbitMQ:
         assert take_back(1) == [b"third"]
 
     @behaviour("NACK-01", "ORDER-01")
+    @lie("requeue-discards")
     def test_puts_a_nacked_message_back(self, holder, take_back):
         """For work that cannot be done now; it goes to the front again, maybe to the same consumer at once."""
         holder.basic_nack(1, requeue=True)
@@ -121,6 +130,7 @@ class TestRabbitMQ:
         assert take_back(2) == [b"first", b"third"]
 
     @behaviour("NACK-01")
+    @lie("discard-requeues")
     def test_throws_away_what_is_nacked_without_requeue(self, holder, take_back):
         """Where no dead-letter exchange catches it (next chapter), this deletes the message for good."""
         holder.basic_nack(1, requeue=False)
@@ -129,6 +139,7 @@ class TestRabbitMQ:
         assert take_back(2) == [b"second", b"third"]
 
     @behaviour("NACK-02")
+    @lie("nack-multiple-lost")
     def test_nacks_several_by_multiple(self, holder, take_back):
         """A consumer that stops gives back all that it has not begun, in one word and in order."""
         holder.basic_nack(2, multiple=True, requeue=True)
@@ -136,6 +147,7 @@ class TestRabbitMQ:
         assert take_back(3) == [b"first", b"second", b"third"]
 
     @behaviour("ORDER-06")
+    @lie("recover-ignored")
     def test_gives_back_all_that_a_channel_holds(self, holder, take_back):
         """One word for whoever has lost his place: it comes again, to him or to somebody else."""
         holder.basic_recover(requeue=True)
@@ -143,6 +155,7 @@ class TestRabbitMQ:
         assert take_back(3) == [b"first", b"second", b"third"]
 
     @behaviour("GET-02")
+    @lie("acks-awaited")
     def test_loses_what_an_auto_ack_consumer_held(self, connection, queue, take_back):
         """Done the moment it is sent: a crash before the work loses the message, and nobody is told."""
         careless, careful = connection.channel(), connection.channel()
@@ -155,6 +168,7 @@ class TestRabbitMQ:
         assert take_back(2) == [b"second", b"third"]
 
     @behaviour("ACK-01", "CHAN-03")
+    @lie("ack-swallowed")
     def test_closes_the_channel_at_a_second_ack(self, connection, channel, queue, holder):
         """A program that counts its tags wrong is stopped before it acknowledges somebody's work by mistake."""
         holder.basic_ack(1)
@@ -167,6 +181,7 @@ class TestRabbitMQ:
         assert channel.queue_declare(queue, passive=True).method.queue == "work"
 
     @behaviour("CHAN-11", "CHAN-03")
+    @lie("ack-swallowed")
     def test_knows_a_tag_on_its_own_channel_only(self, connection, channel, queue, holder):
         """Tags are numbered for each channel anew; an ack from another thread's channel ends that channel."""
         stranger = connection.channel()
@@ -201,18 +216,20 @@ class TestWorker:
         return order
 
     @pytest.mark.parametrize("moment", ["took", "completed"], ids=["before_the_work", "before_the_ack"])
-    def test_leaves_its_order_to_others_when_it_crashes(self, moment, source, order, receive, to_its_end):
+    @lie("redelivered-lost")
+    def test_leaves_its_order_to_others_when_it_crashes(self, moment, source, order, receive, run_until_it_ends):
         """Acknowledged on arrival, the order would be gone with the worker that had just begun it."""
         with pytest.raises(Crash):
-            to_its_end(Worker(source, say=crash_at(moment)))
+            run_until_it_ends(Worker(source, say=crash_at(moment)))
 
         (delivery,) = receive("orders")
         assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
 
-    def test_tells_twice_when_it_crashes_before_the_ack(self, source, orders, order, receive, to_its_end):
+    @lie("delivered-message-id-lost")
+    def test_tells_twice_when_it_crashes_before_the_ack(self, source, orders, order, receive, run_until_it_ends):
         """The price of losing nothing: whoever listens knows a repeated order by its message id."""
         with pytest.raises(Crash):
-            to_its_end(Worker(source, say=crash_at("completed")))
+            run_until_it_ends(Worker(source, say=crash_at("completed")))
 
         orders.start(Worker)
 
@@ -220,17 +237,19 @@ class TestWorker:
         assert first.properties.message_id == second.properties.message_id is not None
         assert [parse(Completed, told.body).order_id for told in (first, second)] == ["00-0001", "00-0001"]
 
-    def test_keeps_an_order_of_which_it_cannot_tell(self, source, channel, order, receive, to_its_end):
+    @lie("exchange-delete-ignored")
+    def test_keeps_an_order_of_which_it_cannot_tell(self, source, channel, order, receive, run_until_it_ends):
         """An order that nobody hears of is not completed, so it is not acknowledged either."""
         worker = Worker(source, say=lambda _: channel.exchange_delete("events.fanout"))  # said when it has the order
 
         with pytest.raises(ChannelClosed, match="no exchange 'events") as error:
-            to_its_end(worker)
+            run_until_it_ends(worker)
 
         assert (error.value.reply_code, channel.is_open) == (404, True)
         (delivery,) = receive("orders")
         assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
 
+    @lie("ack-rejects")
     def test_acknowledges_an_order_that_is_done(self, orders, order, receive, drain):
         """Without this ack the order would come back at every restart of the worker, for ever."""
         worker = orders.start(Worker)

@@ -18,12 +18,13 @@ from pika import BasicProperties
 from rmqspec.orders import REASON_HEADER, Completed, Failures, Worker, order_system, parse, replay, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
-def reject(take):
+def reject(get_without_ack):
     """Takes a message and says that nobody should try it again: `reject(channel, "orders")`."""
-    return lambda channel, queue: channel.basic_reject(take(channel, queue)[0], requeue=False)
+    return lambda channel, queue: channel.basic_reject(get_without_ack(channel, queue)[0], requeue=False)
 
 
 class TestRabbitMQ:
@@ -46,6 +47,7 @@ class TestRabbitMQ:
         return publish_and_reject
 
     @behaviour("DLX-01")
+    @lie("discard-requeues")
     def test_dead_letters_what_is_rejected(self, channel, reject, receive):
         """The consumer's own verdict: trying again would not help, and somebody has to look at it."""
         channel.basic_publish("orders.direct", "order", b"no such customer")
@@ -56,6 +58,7 @@ class TestRabbitMQ:
         assert (dead.body, dead.died_of) == (b"no such customer", "rejected")
 
     @behaviour("DLX-02", "TTL-02")
+    @lie("expiration-lost")
     def test_dead_letters_what_expires(self, channel, receive):
         """Nobody took it in time: a report that all consumers are down, for whoever watches `orders.failed`."""
         channel.basic_publish("orders.direct", "order", b"for today", BasicProperties(expiration="1"))
@@ -65,6 +68,7 @@ class TestRabbitMQ:
         assert (dead.body, dead.died_of) == (b"for today", "expired")
 
     @behaviour("DLX-02", "MAXLEN-10")
+    @lie("length-limit-halved")
     def test_dead_letters_what_overflows(self, channel, receive, drain):
         """A full queue takes the new message and pushes the oldest out: without a place to fall, that one is lost."""
         for body in (b"first", b"second", b"third"):
@@ -76,6 +80,7 @@ class TestRabbitMQ:
         assert drain("orders") == [b"second", b"third"]
 
     @behaviour("DLX-01", "NACK-01")
+    @lie("discard-requeues")
     def test_deletes_a_reject_without_exchange(self, channel, reject, receive, drain):
         """The same reject, two queues: only the one that names an exchange keeps what was refused."""
         channel.queue_declare("careless", durable=True)
@@ -89,6 +94,7 @@ class TestRabbitMQ:
         assert (drain("careless"), drain("orders.failed")) == ([], [])
 
     @behaviour("XDEATH-01")
+    @lie("x-death-exchange-wrong")
     def test_writes_into_x_death_what_happened(self, rejected):
         """Enough to find the cause, and to send the message back to where it was first published."""
         deaths = rejected().headers.get("x-death", [])
@@ -98,6 +104,7 @@ class TestRabbitMQ:
         assert deaths == [one | {"exchange": "orders.direct", "routing-keys": ["order"]}]
 
     @behaviour("XDEATH-15")
+    @lie("content-type-lost")
     def test_leaves_body_and_properties_alone(self, rejected):
         """What failed can be looked at, and sent again, exactly as its producer made it."""
         dead = rejected(message_id="00-0001", content_type="application/json", headers={"shop": "Ada"})
@@ -107,6 +114,7 @@ class TestRabbitMQ:
         assert dead.headers.get("shop") == "Ada"
 
     @behaviour("XDEATH-16")
+    @lie("delivered-exchange-lost")
     def test_keeps_the_key_of_a_dead_letter(self, rejected):
         """It arrives as a new publish to the dead-letter exchange; the key it had can still be routed by."""
         dead = rejected()
@@ -115,12 +123,14 @@ class TestRabbitMQ:
 
     @behaviour("XDEATH-16")
     @pytest.mark.rabbitmq(before="4.3")
+    @lie("redelivered-always")
     def test_delivers_a_reject_as_new(self, rejected):
         """Who looks at `orders.failed` is the first to get it from there, whoever had it before it failed."""
         assert rejected().redelivered is False
 
     @behaviour("XDEATH-16")
     @pytest.mark.rabbitmq(since="4.3")
+    @lie("redelivered-always")
     def test_redelivers_a_reject_that_waited(self, channel, reject, eventually):
         """A consumer that drops what is redelivered would drop every order that was rejected before it came."""
         seen = []
@@ -133,6 +143,7 @@ class TestRabbitMQ:
             eventually(lambda: channel.connection.process_data_events(0) or seen, found)
 
     @behaviour("XDEATH-04")
+    @lie("delivered-expiration-wrong")
     def test_moves_the_expiration_into_x_death(self, channel, receive):
         """With its expiration it would die once more among the dead letters, before anybody has read it."""
         channel.basic_publish("orders.direct", "order", b"for today", BasicProperties(expiration="1"))
@@ -143,6 +154,7 @@ class TestRabbitMQ:
         assert [death.get("original-expiration") for death in dead.headers.get("x-death", [])] == ["1"]
 
     @behaviour("XDEATH-05")
+    @lie("first-death-lost")
     def test_names_the_first_death_in_headers(self, rejected):
         """A headers exchange can route by them, which it cannot by the table in `x-death`."""
         headers = rejected().headers
@@ -151,6 +163,7 @@ class TestRabbitMQ:
 
     @behaviour("XDEATH-06")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("last-death-lost")
     def test_names_the_last_death_too(self, rejected):
         """After several deaths, the first and the last are what one asks for."""
         headers = rejected().headers
@@ -159,6 +172,7 @@ class TestRabbitMQ:
 
     @behaviour("XDEATH-06")
     @pytest.mark.rabbitmq(before="4.0")
+    @lie("discard-requeues")
     def test_names_no_last_death(self, rejected):
         """Code that reads `x-last-death-reason` finds nothing on an old broker: take it from `x-death`."""
         dead = rejected()
@@ -167,6 +181,7 @@ class TestRabbitMQ:
 
     @behaviour("XDEATH-09")
     @pytest.mark.rabbitmq(before="4.0")
+    @lie("x-death-count-wrong")
     def test_continues_an_x_death_from_a_client(self, rejected):
         """Whoever sends a dead letter again with its headers goes on counting, and may trip a limit on retries."""
         dead = rejected()
@@ -177,6 +192,7 @@ class TestRabbitMQ:
 
     @behaviour("XDEATH-09")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("x-death-count-wrong")
     def test_begins_x_death_anew_for_a_client(self, rejected):
         """Only the broker writes this history: a retry limit must count its attempts in a header of its own."""
         dead = rejected()
@@ -217,6 +233,7 @@ class TestWorker:
         orders.halt(worker)
         return order
 
+    @lie("x-death-reason-wrong")
     def test_rejects_an_order_that_fails(self, failed, receive):
         """Acknowledged it would be gone, requeued it would fail for ever: here it waits for a person."""
         (dead,) = receive("orders.failed")
@@ -224,6 +241,7 @@ class TestWorker:
         assert dead.body == failed.to_json()
         assert dead.died_of == "rejected"
 
+    @lie("message-count-wrong")
     def test_completes_an_order_that_is_replayed(self, failed, url, orders, receive):
         """Once the cause is gone a failed order is sent again, and is an order like any other."""
         assert replay(url) == 1
@@ -235,6 +253,7 @@ class TestWorker:
         assert orders.depth("orders.failed") == 0
 
     @pytest.mark.parametrize(("body", "reason"), NOT_ORDERS.values(), ids=NOT_ORDERS)
+    @lie("fanout-as-direct")
     def test_parks_what_is_not_an_order(self, body, reason, channel, orders, receive):
         """One bad message must not stop the shop: it is put aside with the reason, and the next order is done."""
         channel.basic_publish("orders.direct", "order", body := body.encode(errors="surrogateescape"))

@@ -20,6 +20,7 @@ from rmqspec.client import connect
 from rmqspec.orders import Completed, Failures, Producer, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 # A broker of its own is started here, restarted and killed: ten seconds each on a busy machine, more on a slow one.
 pytestmark = pytest.mark.timeout(180)
@@ -92,6 +93,7 @@ class TestRabbitMQ:
         return restarted
 
     @behaviour("QDUR-01")
+    @lie("redelivered-always")
     def test_keeps_a_persistent_message(self, receive):
         """Nobody had it before, so it is as new: not marked as redelivered."""
         (delivery,) = receive("never read")
@@ -99,11 +101,13 @@ class TestRabbitMQ:
         assert (delivery.body, delivery.redelivered) == (b"still new", False)
 
     @behaviour("QDUR-02")
+    @lie("made-persistent")
     def test_forgets_a_transient_message(self, drain):
         """A durable queue does not make its messages durable: transient is what a client sends by default."""
         assert drain("mixed") == [b"persistent"]
 
     @behaviour("XDECL-16", "BIND-06")
+    @lie("exchange-ignored")
     def test_keeps_durable_exchanges_and_bindings(self, channel, drain):
         """Producers go on after a restart even if no consumer has declared the topology again."""
         channel.basic_publish("post", "order", b"after the restart")
@@ -111,11 +115,13 @@ class TestRabbitMQ:
         assert drain("routed") == [b"after the restart"]
 
     @behaviour("QDUR-06")
+    @lie("persistence-lost")
     def test_does_not_bring_back_what_was_acknowledged(self, drain):
         """The ack went to disk as well: no customer gets an order twice because the broker was updated."""
         assert drain("half done") == [b"to do"]
 
     @behaviour("QDUR-07")
+    @lie("persistence-lost")
     def test_brings_back_what_was_in_hand(self, receive):
         """A restart ends every connection: what a consumer had not acknowledged goes to the next one, marked."""
         (delivery,) = receive("in hand")
@@ -123,6 +129,7 @@ class TestRabbitMQ:
         assert (delivery.body, delivery.redelivered) == (b"begun", True)
 
     @behaviour("QDUR-08")
+    @lie("queue-exclusivity-lost")
     def test_drops_an_exclusive_queue(self, connection, channel):
         """It belonged to a connection, and that has ended; `durable` in its declaration changes nothing."""
         probe = connection.channel()
@@ -136,6 +143,7 @@ class TestRabbitMQ:
     # 4.2 keeps its definitions in one of two stores: Mnesia forgets a transient exchange, Khepri does not.
     @behaviour("XDECL-17")
     @pytest.mark.rabbitmq(before="4.2")
+    @lie("exchange-made-durable")
     def test_drops_a_transient_exchange(self, connection, channel):
         """Who publishes to it after the restart finds it missing, and has to declare it again."""
         probe = connection.channel()
@@ -148,9 +156,10 @@ class TestRabbitMQ:
 
     @behaviour("XDECL-17")
     @pytest.mark.rabbitmq(since="4.3")
-    def test_keeps_even_a_transient_exchange(self, looks):
+    @lie("transient-exchange-not-made")
+    def test_keeps_even_a_transient_exchange(self, lookup):
         """Nothing is lost by it, but nothing is cleaned up either: who counts on that must delete it."""
-        assert looks("exchange", "fleeting") == "there"
+        assert lookup("exchange", "fleeting") == "exists"
 
 
 class TestPowerCut:
@@ -161,16 +170,19 @@ class TestPowerCut:
         return killed
 
     @behaviour("QDUR-04")
+    @lie("persistence-lost")
     def test_spares_every_confirmed_message(self, drain):
         """This is what a confirm means: before it, a publish is a hope."""
         assert drain("ledger") == [b"%d" % number for number in range(300)]
 
     @behaviour("QDUR-07")
+    @lie("persistence-lost")
     def test_spares_what_was_in_hand(self, receive):
         """No consumer and no broker had the time to put it back; it had never left the disk."""
         assert [delivery.body for delivery in receive("in hand at the kill")] == [b"begun"]
 
     @behaviour("QDUR-01")
+    @lie("persistence-lost")
     def test_marks_all_that_waited_as_redelivered(self, receive):
         """After a crash the broker no longer knows who had what: the mark is a hint, `perhaps once before`."""
         (delivery,) = receive("not begun")
@@ -185,6 +197,7 @@ class TestProducer:
     def url(self, killed):
         return killed
 
+    @lie("queue-durability-lost")
     def test_loses_no_order_in_a_power_cut(self, orders, receive):
         """An order for which `publish` has returned is completed, whatever happens to the broker in between."""
         orders.start(lambda source: Worker(source, failures=Failures(rate=0.0)))
@@ -198,6 +211,7 @@ class TestQueueDeclare:
     """Durability is decided once, when the queue is made."""
 
     @behaviour("QDECL-07", "CHAN-03")
+    @lie("queue-durability-lost")
     def test_refuses_to_change_the_durability(self, connection, channel):
         """A queue that was made transient by mistake stays so, until it is deleted and made anew."""
         channel.queue_declare("letters", durable=True)

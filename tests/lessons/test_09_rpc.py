@@ -22,6 +22,7 @@ from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut
 from rmqspec.orders import REASON_HEADER, InventoryServer, stock_of
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 DIRECT = "amq.rabbitmq.reply-to"
 
@@ -80,6 +81,7 @@ class TestRabbitMQ:
         return ask_and_answer
 
     @behaviour("REPLYTO-01")
+    @lie("correlation-id-changed")
     def test_brings_a_direct_reply_to_its_caller(self, ask):
         """The broker turns the general name into this caller's own address; no queue is made for the reply."""
         request, properties, body = ask(DIRECT)
@@ -88,6 +90,7 @@ class TestRabbitMQ:
         assert (properties.correlation_id, body) == ("7", b"42")
 
     @behaviour("REPLYTO-10")
+    @lie("correlation-id-changed")
     def test_brings_a_reply_to_an_exclusive_queue(self, caller, ask):
         """The way without special help of the broker; such a queue also holds what comes while nobody looks."""
         queue = caller.queue_declare("", exclusive=True).method.queue
@@ -98,6 +101,7 @@ class TestRabbitMQ:
         assert (properties.correlation_id, body) == ("7", b"42")
 
     @behaviour("REPLYTO-03", "CHAN-03")
+    @lie("reply-to-lost")
     def test_refuses_a_direct_request_without_consumer(self, connection, caller, channel):
         """First listen, then ask: otherwise the reply could come before anybody is there for it."""
         request = BasicProperties(reply_to=DIRECT)
@@ -109,6 +113,7 @@ class TestRabbitMQ:
         assert channel.queue_declare("rpc.inventory", passive=True).method.message_count == 0
 
     @behaviour("EXCL-04", "CHAN-03")
+    @lie("code-405-changed")
     def test_removes_the_reply_queue_with_its_caller(self, connect, connection, channel, eventually):
         """Callers come and go: replies to those that have crashed must not pile up in queues without an owner."""
         caller = connect()
@@ -138,6 +143,7 @@ class TestRpcClient:
         """Waits for the oldest request and returns its properties: the client sends from a thread of its own."""
         return lambda: receive("rpc.inventory")[0].properties
 
+    @lie("delivered-reply-to-lost")
     def test_gives_each_reply_to_its_own_call(self, client, next_request, reply):
         """Where several servers share the queue, the second question may be answered before the first."""
         first, second = client.send("rpc.inventory", b"first?"), client.send("rpc.inventory", b"second?")
@@ -148,6 +154,7 @@ class TestRpcClient:
 
         assert (first.result(), second.result()) == (b"first!", b"second!")
 
+    @lie("delivered-reply-to-lost")
     def test_drops_a_reply_under_a_foreign_number(self, client, next_request, reply):
         """A reply from an old or confused server, taken for the answer, is worse than no answer."""
         call = client.send("rpc.inventory", b"how many?")
@@ -158,6 +165,7 @@ class TestRpcClient:
 
         assert call.result() == b"its own"
 
+    @lie("delivered-reply-to-lost")
     def test_drops_a_reply_that_comes_too_late(self, client, channel, reply, eventually):
         """The caller has told its user that nobody answered; a late reply neither changes that nor fills its memory."""
         requests = []  # taken as soon as they come: in the queue the first would not outlive its deadline
@@ -175,6 +183,7 @@ class TestRpcClient:
 
         assert call.result() == b"in time"
 
+    @lie("expiration-lost")
     def test_withdraws_a_request_at_its_deadline(self, client, channel, drain, eventually):
         """A server that comes back after an hour has no use for questions whose askers have gone."""
         client.send("rpc.inventory", b"now or never?", timeout=0.0)
@@ -183,11 +192,13 @@ class TestRpcClient:
         eventually(lambda: channel.queue_declare("rpc.inventory", passive=True).method.message_count, 1)
         assert drain("rpc.inventory") == [b"how many?"]
 
+    @lie("reply-invented")
     def test_waits_no_longer_than_its_deadline(self, client):
         """A queue hides whether anybody serves it: without a deadline the caller would hang for ever."""
         with pytest.raises(CallTimedOut, match=r"no reply from 'rpc[.]inventory' within 0[.]05 s"):
             client.call("rpc.inventory", b"anybody there?", timeout=0.05)
 
+    @lie("return-code-changed")
     def test_fails_at_once_where_there_is_no_queue(self, client, next_request, reply):
         """A name that was typed wrong is known before the deadline, and the next call is not harmed by it."""
         with pytest.raises(CallFailed, match=r"there is no queue 'rpc[.]inventroy' to call") as error:
@@ -218,11 +229,13 @@ class TestInventory:
         with RpcClient(url, timeout=patience) as client:
             yield client
 
+    @lie("body-repeated")
     def test_tells_how_many_are_in_stock(self, client):
         """For the caller it is a function; that queues are behind it shows only when something goes wrong."""
         assert stock_of(client, "keyboard") == 42
         assert stock_of(client, "webcam") == 0
 
+    @lie("delivered-body-falsified")
     def test_refuses_an_item_that_it_does_not_know(self, client):
         """Silence would cost the caller its whole deadline, and leave it to guess why."""
         with pytest.raises(CallRefused, match="refused the call: unknown item 'unicorn'"):
@@ -231,6 +244,7 @@ class TestInventory:
         assert stock_of(client, "mouse") == 17
 
     @pytest.mark.parametrize(("request_", "reason"), NOT_QUERIES.values(), ids=NOT_QUERIES)
+    @lie("reply-invented")
     def test_refuses_what_is_not_a_query(self, request_, reason, client):
         """The mistake is the caller's: it is told, and the server goes on for everybody else."""
         with pytest.raises(CallRefused, match=reason):
@@ -238,6 +252,7 @@ class TestInventory:
 
         assert stock_of(client, "mouse") == 17
 
+    @lie("fanout-as-direct")
     def test_parks_a_request_without_return_address(self, channel, client, receive):
         """Nobody can be told; among the dead letters somebody sees that a client forgets its reply_to."""
         channel.basic_publish("", "rpc.inventory", b'{"sku": "mouse"}')

@@ -3,6 +3,7 @@
 Code: rmqspec/client/decoding.py, rmqspec/client/encoding.py
 """
 
+import math
 import threading
 from contextlib import closing
 
@@ -12,7 +13,8 @@ from pika import BasicProperties, frame, spec
 
 from rmqspec.client import Consumer, Outcome, Publisher, RetryLadder
 from rmqspec.client.decoding import decode_frame, ours
-from rmqspec.client.tables import Undecoded, read_table, write_table
+from rmqspec.client.errors import Unencodable
+from rmqspec.client.tables import Integer, Undecoded, read_table, write_table
 from rmqspec.tools.wire import Proxy
 
 from .wire_values import UNDECODED, WIRES, entry, nested
@@ -62,7 +64,7 @@ class TestConsumer:
     """Our consumer."""
 
     @pytest.mark.parametrize("case", HEADERS)
-    def test_handles_a_message_with_a_header_that_pika_cannot_decode(self, channel, consume, case):
+    def test_handles_headers_that_pika_cannot_decode(self, channel, consume, case):
         """One such message kept a consumer reconnecting for ever, and nothing behind it was handled."""
         head, content = HEADERS[case]
         channel.queue_declare("q")
@@ -75,7 +77,7 @@ class TestConsumer:
         assert write_table(deliveries[1].headers)[4:] == entry(head + content)
         assert connections == 1
 
-    def test_handles_properties_that_are_no_text_and_no_time(self, channel, consume):
+    def test_handles_odd_ids_and_timestamps(self, channel, consume):
         """A timestamp in nanoseconds, and an id in Latin-1: both have room on the wire."""
         channel.queue_declare("q")
         sent = BasicProperties(message_id=b"caf\xe9", correlation_id=b"\xff", timestamp=2**64 - 1, priority=255)
@@ -85,7 +87,7 @@ class TestConsumer:
 
         assert delivery.properties == sent
 
-    def test_gives_a_message_to_a_publisher_as_it_came(self, channel, consume, url):
+    def test_hands_headers_on_as_they_came(self, channel, consume, url):
         """A size or a sign that changes on the way is another value to a receiver with strict types."""
         headers = {name: Undecoded(wire[1:], wire[:1]) for name, (wire, _) in WIRES.items() if name not in NOT_SENT}
         channel.queue_declare("q")
@@ -114,6 +116,29 @@ class TestConsumer:
         assert (second.headers["price"], second.headers["share"]) == (19.99, 0.25)
 
 
+class TestPublisher:
+    """Our publisher."""
+
+    def test_sends_headers_that_pika_refuses(self, channel, url):
+        """A float is not a rare thing to have, and its neighbours are of sizes that a program received."""
+        channel.queue_declare("q")
+        # In the order of their names: the broker sorts them since 4.0.
+        headers = {"odd": [Undecoded(b"\xff" * 8, b"T")], "short": Integer(7, b"s\x00\x07"), "weight": 2.5}
+
+        with Publisher(url) as publisher:
+            publisher.publish("", "q", b"", BasicProperties(headers=headers)).result(10)
+
+        _, properties, _ = channel.basic_get("q", auto_ack=True)
+        assert (properties.headers, write_table(properties.headers)) == (headers, write_table(headers))
+
+    def test_says_what_amqp_has_no_type_for(self, url):
+        """A number that is not finite would end the connection, and with it what others are publishing."""
+        with Publisher(url) as publisher, pytest.raises(Unencodable) as error:
+            publisher.publish("", "q", b"", BasicProperties(headers={"weight": [math.nan]}))
+
+        assert str(error.value).startswith("AMQP 0-9-1 cannot carry a float that is not finite: not sent: a message of")
+
+
 class TestConnection:
     """Our connections, beside pika's."""
 
@@ -128,7 +153,7 @@ class TestConnection:
 
         assert drain("q") == [b"right"]
 
-    def test_leaves_the_connections_of_pika_as_they_are(self, channel, url):
+    def test_leaves_those_of_pika_as_they_are(self, channel, url):
         """A program has others beside ours, and counts on what they do."""
         channel.queue_declare("q")
         channel.basic_publish("", "q", b"", BasicProperties(headers={"weight": 2.5}))
@@ -144,7 +169,7 @@ class TestDecodeFrame:
     """Frames as objects of pika's."""
 
     @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.NAME)
-    def test_reads_and_writes_each_method_that_has_a_table(self, method):
+    def test_reads_each_method_that_has_a_table(self, method):
         """A foreign client may declare a queue with any argument; a proxy in between must not fail at it."""
         raw = frame.Method(1, ours(method)).marshal()
 
@@ -154,14 +179,14 @@ class TestDecodeFrame:
         assert isinstance(found.method, type(method))
         assert found.marshal() == raw
 
-    def test_has_a_case_for_each_method_with_a_table(self):
+    def test_has_a_case_for_each_such_method(self):
         """A method that is forgotten is read by pika, and raises at the first odd argument."""
         with_table = {kind for kind in spec.methods.values() if "decode_table" in kind.decode.__code__.co_names}
 
         assert {type(method) for method in METHODS} == with_table
         assert len(with_table) == 9
 
-    def test_refuses_a_table_that_is_larger_than_its_frame(self):
+    def test_refuses_a_table_larger_than_its_frame(self):
         """Where such a frame ends is not known, so its connection has to end."""
         properties = b"\x20\x00" + b"\x00\x00\x00\x09" + entry(b"V")
         raw = b"\x02\x00\x01" + (12 + len(properties)).to_bytes(4, "big") + b"\x00\x3c" + bytes(10) + properties
@@ -169,6 +194,6 @@ class TestDecodeFrame:
         with pytest.raises(ValueError, match="larger than its frame"):
             decode_frame(raw + b"\xce")
 
-    def test_reads_a_table_in_the_middle_of_more(self):
+    def test_reads_a_table_amid_other_bytes(self):
         """It begins and ends where it is said, not where the bytes do."""
         assert read_table(b"??" + entry(b"t\x01") + b"??", 2, 6) == {"h": True}

@@ -225,7 +225,7 @@ class TestLiar:
 
     def test_keeps_its_memory_of_each_connection_apart(self, liar, url):
         """What one client said must not change what another is told."""
-        liar.lie = Lie.of(13, "second", "The second method.", "queue.declare", lambda said, talk: (
+        liar.lie = Lie.of("second", "The second method.", "queue.declare", lambda said, talk: (
             said if talk.memory.setdefault("first", said) is said else said.but(durable=True)))  # fmt: skip
         for name in ("one", "other"):
             with open_connection(liar.port.url(url), name) as connection:

@@ -91,7 +91,7 @@ class Broker(ABC):
 def wait_until_ready(
     endpoint: Endpoint, started: Callable[[], bool], died: Callable[[], str | None], timeout: float = BOOT_TIMEOUT
 ) -> Identity:
-    """Waits until a broker has booted, speaks AMQP, and its management API knows the login.
+    """Waits until a broker has booted, speaks AMQP, and its management API, if it has one, knows the login.
 
     Args:
         endpoint: The broker's.
@@ -109,7 +109,8 @@ def wait_until_ready(
             if not started():
                 raise ConnectionError("its log does not say that it has started")
             identity = greet(endpoint)
-            management.whoami()
+            if endpoint.management_url:
+                management.whoami()
         except (OSError, ManagementError) as error:
             epitaph = died()
             if epitaph is None and time.monotonic() > deadline:

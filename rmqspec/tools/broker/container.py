@@ -53,7 +53,8 @@ class ContainerBroker(Broker):
         inside = [5672, 15672, *([5671] if configuration.tls else [])]
         self._ports = [ReservedPort() for _ in inside]
         amqp, management, *tls = (port.number for port in self._ports)
-        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}", tls_port=sum(tls))
+        api = f"http://{LOOPBACK}:{management}" if configuration.management else ""
+        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), api, tls_port=sum(tls))
         watch("containers", self._label)
         box = DockerContainer(image).with_kwargs(labels={OWNER_LABEL: self._label})
         box.with_env("RABBITMQ_DEFAULT_USER", self.endpoint.user)
@@ -118,7 +119,7 @@ def _files(configuration: Configuration) -> dict[str, bytes]:
     files = {f"{place}/{name}": content for name, content in configuration.files.items()}
     if text := configuration.text(place, "5671"):
         files[f"{PLACE}/conf.d/90-rmqspec.conf"] = text.encode()
-    if configuration.plugins:
+    if configuration.plugins or not configuration.management:
         files[f"{PLACE}/enabled_plugins"] = configuration.enabled_plugins.encode()
     return files
 

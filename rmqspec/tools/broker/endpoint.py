@@ -25,6 +25,7 @@ class Endpoint:
     """A broker's addresses and one login. ``repr`` leaves the password out.
 
     Attributes:
+        management_url: Where its management API is; empty if it has none.
         tls_port: Where it listens for TLS beside the port; 0 if nowhere.
     """
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pika.amqp_object import AMQPObject, Properties
 
-from rmqspec.client.tables import Undecoded
+from rmqspec.client.tables import NAMES, Undecoded
 
 __all__ = ["EXCERPT", "FIELDS", "excerpt", "fields_of", "name_of", "properties_of"]
 
@@ -104,6 +104,11 @@ def _protocol_name(name: str) -> str:
     return f"{group}.{sub('(?<!^)(?=[A-Z])', '-', method)}".lower()
 
 
+def _name(name: str) -> str:
+    raw = name.encode(*NAMES)
+    return excerpt(raw[:EXCERPT], whole=len(raw) <= EXCERPT)
+
+
 def _plain(value: Any) -> Any:
     """A value of AMQP as JSON has it, of bounded size."""
     if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
@@ -113,7 +118,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return excerpt(value[:EXCERPT], whole=len(value) <= EXCERPT)
     if isinstance(value, Mapping):
-        return {str(_plain(name)): _plain(inner) for name, inner in islice(value.items(), ENTRIES)}
+        return {_name(name): _plain(inner) for name, inner in islice(value.items(), ENTRIES)}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value[:ENTRIES]]
     return str(value)[:EXCERPT]  # text; in words a time, a decimal number, an infinity

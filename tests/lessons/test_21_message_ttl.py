@@ -13,6 +13,7 @@ import pytest
 from pika import BasicProperties, exceptions
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 LONG = 600_000  # milliseconds: longer than any test
 
@@ -50,11 +51,11 @@ def publish(channel):
 
 
 @pytest.fixture
-def busy(connection, queue, hold):
+def busy(connection, queue, subscribe_without_ack):
     """A consumer of `work` that takes one message and holds it: what comes after has to wait."""
     channel = connection.channel()
     channel.basic_qos(prefetch_count=1)
-    return hold(channel, queue("work"))
+    return subscribe_without_ack(channel, queue("work"))
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("TTL-01", "DLX-02")
+    @lie("message-ttl-longer")
     def test_expires_what_outlives_its_queue_limit(self, queue, publish, receive, drain):
         """Rates that are a minute old are worse than none; with a dead-letter exchange one sees how many went."""
         short, long = queue("short", ttl=1), queue("long", ttl=LONG)
@@ -81,6 +83,7 @@ class TestRabbitMQ:
         assert (drain(short), drain(long)) == ([], [b"in time"])
 
     @behaviour("TTL-01")
+    @lie("message-ttl-longer")
     def test_deletes_what_expires_without_exchange(self, channel, publish, eventually, depth, drain):
         """Where nothing catches it, it vanishes without a trace, and its producer has long had its confirm."""
         channel.queue_declare("short", durable=True, arguments={"x-message-ttl": 1})
@@ -93,6 +96,7 @@ class TestRabbitMQ:
         assert (drain("short"), drain("unlimited")) == ([], [b"patient"])
 
     @behaviour("TTL-02", "TTL-09")
+    @lie("expiration-lost")
     def test_expires_each_message_by_its_own_limit(self, queue, publish, receive):
         """The producer knows what its message is worth; who receives it in time can still read the limit."""
         work = queue("work")
@@ -106,6 +110,7 @@ class TestRabbitMQ:
 
     @behaviour("TTL-02")
     @pytest.mark.parametrize(("ttl", "expiration"), [(1, LONG), (LONG, 1)], ids=["of_the_queue", "of_the_message"])
+    @lie("dead-letter-key-lost")
     def test_takes_the_smaller_of_both_limits(self, queue, publish, receive, drain, ttl, expiration):
         """Neither side can extend what the other grants: an operator's limit holds for every producer."""
         work, patient = queue("work", ttl=ttl), queue("patient", ttl=LONG)
@@ -117,6 +122,7 @@ class TestRabbitMQ:
         assert (drain(work), drain(patient)) == ([], [b"in time"])
 
     @behaviour("TTL-03")
+    @lie("message-ttl-longer")
     def test_expires_at_once_with_a_limit_of_zero(self, queue, publish, receive, drain):
         """Now or never: no other setting says that a message may not wait at all."""
         work = queue("work", ttl=0)
@@ -127,21 +133,23 @@ class TestRabbitMQ:
         assert drain(work) == []
 
     @behaviour("TTL-03")
-    def test_delivers_to_a_ready_consumer_at_zero(self, connection, queue, publish, hold, drain):
+    @lie("delivered-twice")
+    def test_delivers_to_a_ready_consumer_at_zero(self, connection, queue, publish, subscribe_without_ack, drain):
         """What the protocol once had as `immediate`: a consumer that has capacity gets it all the same."""
-        consumer = hold(connection.channel(), queue("work", ttl=0))
+        consumer = subscribe_without_ack(connection.channel(), queue("work", ttl=0))
 
         publish("work", b"somebody is there")
 
-        assert consumer.after(1) == [b"somebody is there"]
+        assert consumer.wait_for(1) == [b"somebody is there"]
         assert drain("dead") == []
 
     @behaviour("TTL-04", "TTL-05")
+    @lie("expiration-lost")
     def test_stops_the_clock_for_what_is_held(self, busy, publish, receive, drain):
         """Slow work is not cut short; but given back, the message has the deadline that it came with."""
         publish("work", b"held", expiration=1)
         publish("work", b"waits", expiration=1)
-        (waited,), held = receive("dead"), busy.after(1)
+        (waited,), held = receive("dead"), busy.wait_for(1)
         before = drain("dead")
 
         busy.channel.basic_nack(busy.tags[0], requeue=True)
@@ -151,6 +159,7 @@ class TestRabbitMQ:
         assert (busy.bodies, drain("work")) == ([b"held"], [])
 
     @behaviour("TTL-06")
+    @lie("expiration-lost")
     def test_keeps_what_expired_behind_the_head(self, channel, queue, publish, receive, depth, drain):
         """Delays of different lengths in one queue wait for the longest: the classic trap of retry queues."""
         work = queue("work")
@@ -167,6 +176,7 @@ class TestRabbitMQ:
         assert drain(work) == []
 
     @behaviour("TTL-10")
+    @lie("x-death-queue-wrong")
     def test_expires_each_copy_by_itself(self, channel, queue, publish, receive, drain):
         """One reader's short limit takes nothing from another who has more patience."""
         for name, ttl in (("short", 1), ("long", LONG)):
@@ -179,11 +189,14 @@ class TestRabbitMQ:
         assert drain("long") == [b"news"]
 
     @behaviour("QAUTO-05", "QAUTO-04")
-    def test_keeps_a_queue_while_it_is_consumed(self, broker, vhost, connection, channel, hold, exists, eventually):
+    @lie("queue-expiry-lost")
+    def test_keeps_a_queue_while_it_is_consumed(
+        self, broker, vhost, connection, channel, subscribe_without_ack, exists, eventually
+    ):
         """A lease for clients that come back soon; it begins anew when the last consumer goes, not when it came."""
         for name in ("used", "unused"):
             channel.queue_declare(name, durable=True)
-        hold(reader := connection.channel(), "used")
+        subscribe_without_ack(reader := connection.channel(), "used")
 
         broker.management.set_policy(vhost, "lease", "used$", {"expires": 50})
         eventually(lambda: exists("unused"), False)
@@ -195,6 +208,7 @@ class TestRabbitMQ:
         eventually(lambda: exists("used"), False)
 
     @behaviour("QAUTO-09", "QAUTO-08")
+    @lie("queue-expiry-lost")
     def test_deletes_the_messages_with_their_queue(self, queue, channel, publish, exists, eventually, receive, drain):
         """The trap of a short lease: publishing is no use in its sense, and no dead-letter exchange catches these."""
         work = queue("work")
@@ -210,6 +224,7 @@ class TestRabbitMQ:
 
     @behaviour("TTL-08", "QAUTO-10", "CHAN-03")
     @pytest.mark.parametrize(("argument", "value"), REFUSED.values(), ids=REFUSED)
+    @lie("precondition-hidden")
     def test_refuses_what_is_no_time(self, connection, channel, argument, value):
         """A number that was read from a file as text is told at once, before anything waits for ever."""
         channel.queue_declare("work", durable=True, arguments={"x-message-ttl": 0, "x-expires": LONG})
@@ -223,6 +238,7 @@ class TestRabbitMQ:
 
     @behaviour("PUB-09", "CHAN-03")
     @pytest.mark.parametrize("expiration", ["soon", "1s", "1.5", "-1", ""], ids=lambda value: value or "empty")
+    @lie("expiration-lost")
     def test_refuses_an_expiration_that_is_no_number(self, connection, channel, queue, publish, drain, expiration):
         """It is text in the protocol, so nothing else checks it: one bad message ends its producer's channel."""
         publish(queue("work"), b"for today", expiration=LONG)

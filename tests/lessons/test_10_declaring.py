@@ -17,6 +17,7 @@ from rmqspec.client.errors import ChannelClosed
 from rmqspec.client.topology import Binding, Exchange, Queue, Topology
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 USES = {
@@ -35,6 +36,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("QDECL-03")
+    @lie("queue-name-changed")
     def test_names_a_queue_that_has_no_name(self, channel):
         """Who needs a queue for himself need not think of a name that nobody else has."""
         first, second = (channel.queue_declare("", exclusive=True).method.queue for _ in range(2))
@@ -47,14 +49,16 @@ class TestRabbitMQ:
         [lambda channel: channel.queue_declare("amq.mine"), lambda channel: channel.exchange_declare("amq.mine")],
         ids=["queue", "exchange"],
     )
+    @lie("refusal-hidden")
     def test_keeps_names_with_amq_for_itself(self, refusal, mistake):
         """What begins like this is the broker's own, and no program is to be taken for it."""
         said = refusal(mistake)
 
-        assert (said.code, said.costs) == (403, "channel")
-        assert "contains reserved prefix 'amq.*'" in said.words
+        assert (said.code, said.closed) == (403, "channel")
+        assert "contains reserved prefix 'amq.*'" in said.text
 
     @behaviour("QDECL-01")
+    @lie("consumer-count-wrong")
     def test_tells_how_many_wait_and_how_many_consume(self, connection, channel):
         """A declaration is the cheapest look at a queue: no management API, no other port, no other password."""
         for _ in range(3):
@@ -69,6 +73,7 @@ class TestRabbitMQ:
         assert (told.queue, told.message_count, told.consumer_count) == ("work", 2, 1)
 
     @behaviour("GET-01")
+    @lie("left-count-wrong")
     def test_tells_how_many_are_left(self, channel):
         """Each look says what would come after it; the last one says zero, and the next one finds nothing."""
         channel.queue_declare("work", durable=True)
@@ -85,6 +90,7 @@ class TestRabbitMQ:
         [("post", "direct", False), ("post", "fanout", True), ("amq.direct", "direct", False)],
         ids=["again", "passively", "predeclared"],
     )
+    @lie("direct-as-fanout")
     def test_leaves_what_is_there_as_it_is(self, channel, bound_queue, refusal, drain, name, kind, passive):
         """Each start of each program declares everything, and no order is lost by it; who only looks names no type."""
         channel.exchange_declare("post", "direct", durable=True)
@@ -94,13 +100,14 @@ class TestRabbitMQ:
         channel.basic_publish(name, "order", b"letter")
         channel.basic_publish(name, "another", b"not for you")
 
-        assert (said.costs, drain(queue)) == ("nothing", [b"letter"])
+        assert (said.closed, drain(queue)) == ("nothing", [b"letter"])
 
     @behaviour("XDECL-05", "QDECL-14", "QDECL-15", "CHAN-03")
     @pytest.mark.parametrize("kind", ["queue", "exchange"])
-    def test_makes_nothing_for_who_only_looks(self, looks, kind):
+    @lie("absence-hidden")
+    def test_makes_nothing_for_who_only_looks(self, lookup, kind):
         """A monitor that declared what it watches would hide that it is gone."""
-        assert [looks(kind, "post") for _ in range(2)] == ["gone", "gone"]
+        assert [lookup(kind, "post") for _ in range(2)] == ["missing", "missing"]
 
     @behaviour("XDECL-02", "XDECL-04", "XAUTO-07", "CHAN-03")
     @pytest.mark.parametrize(
@@ -114,6 +121,7 @@ class TestRabbitMQ:
         ],
         ids=["type", "durable", "auto_delete", "internal", "alternate_exchange"],
     )
+    @lie("mistake-costs-connection")
     def test_refuses_another_form_of_an_exchange(self, channel, refusal, other):
         """Two programs that disagree are stopped at once, and not when the first message goes astray."""
         form = {"exchange_type": "direct", "durable": True}
@@ -121,11 +129,12 @@ class TestRabbitMQ:
 
         said = refusal(lambda careless: careless.exchange_declare("post", **form | other))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "inequivalent arg" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "inequivalent arg" in said.text
 
     @behaviour("EXCL-02", "GET-04", "CHAN-03")
     @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    @lie("code-405-changed")
     def test_locks_an_exclusive_queue_for_others(self, connect, refusal, use):
         """A queue that one program reads alone, as that of its answers: not even its name gives it to somebody else."""
         owner = connect().channel()
@@ -134,10 +143,11 @@ class TestRabbitMQ:
 
         said = refusal(use)
 
-        assert (said.code, said.costs) == (405, "channel")
-        assert "cannot obtain exclusive access to locked queue 'mine'" in said.words
+        assert (said.code, said.closed) == (405, "channel")
+        assert "cannot obtain exclusive access to locked queue 'mine'" in said.text
 
     @behaviour("EXCL-01", "EXCL-03", "EXCL-05")
+    @lie("cancel-ignored")
     def test_lets_others_publish_into_an_exclusive_queue(self, connect, channel):
         """What is its owner's alone is reading; he may do it on any of his channels, and stop in between."""
         owner = connect()
@@ -151,16 +161,18 @@ class TestRabbitMQ:
         assert reader.basic_get("mine", auto_ack=True)[2] == b"an answer"
 
     @behaviour("QDECL-11", "CHAN-03")
+    @lie("leader-locator-lost")
     def test_refuses_a_value_that_it_does_not_know(self, refusal):
         """A misspelt place for a leader is found when the queue is made, and not when a node is full of them."""
         arguments = {"x-queue-type": "quorum", "x-queue-leader-locator": "nearby"}
 
         said = refusal(lambda channel: channel.queue_declare("work", durable=True, arguments=arguments))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "x-queue-leader-locator" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "x-queue-leader-locator" in said.text
 
     @behaviour("CHAN-03")
+    @lie("absence-hidden")
     def test_takes_one_channel_for_a_mistake(self, channel, refusal, drain):
         """Connections are dear and channels cheap: work that was begun beside the mistake goes on."""
         channel.queue_declare("work", durable=True)
@@ -168,9 +180,10 @@ class TestRabbitMQ:
         said = refusal(lambda careless: careless.queue_declare("nowhere", passive=True))
         channel.basic_publish("", "work", b"beside it")
 
-        assert (said.code, said.costs, drain("work")) == (404, "channel", [b"beside it"])
+        assert (said.code, said.closed, drain("work")) == (404, "channel", [b"beside it"])
 
     @behaviour("XAUTO-06", "CHAN-03")
+    @lie("exchange-internal-lost")
     def test_takes_nothing_for_an_internal_exchange(self, channel, bound_queue, refusal, drain):
         """It stands behind another one and is nobody's address: what comes there has been looked at before."""
         channel.exchange_declare("inner", "fanout", durable=True, internal=True)
@@ -181,8 +194,8 @@ class TestRabbitMQ:
         said = refusal(lambda careless: publish_and_wait(careless, "inner"))
         channel.basic_publish("outer", "", b"by the front door")
 
-        assert (said.code, said.costs) == (403, "channel")
-        assert "cannot publish to internal exchange" in said.words
+        assert (said.code, said.closed) == (403, "channel")
+        assert "cannot publish to internal exchange" in said.text
         assert drain(queue) == [b"by the front door"]
 
 
@@ -201,6 +214,7 @@ class TestTopology:
         bindings=(Binding("post", "letters", "letter"),),
     )
 
+    @lie("binding-key-lost")
     def test_declares_what_is_missing_and_leaves_the_rest(self, channel, drain):
         """Every service does it at every start, whoever was first."""
         self.NEEDS.declare(channel)
@@ -209,6 +223,7 @@ class TestTopology:
 
         assert drain("letters") == [b"kept"]
 
+    @lie("length-limit-lost")
     def test_says_what_contradicts_it(self, connection, channel):
         """A queue that somebody made by hand, a bit differently, is the usual reason why a service does not start."""
         channel.queue_declare("letters", durable=True)

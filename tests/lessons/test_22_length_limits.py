@@ -13,6 +13,7 @@ import pytest
 from pika import BasicProperties, exceptions
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("MAXLEN-01")
+    @lie("length-limit-halved")
     def test_drops_the_oldest_of_a_full_queue(self, channel, publish, drain):
         """The newest price counts and the oldest is stale; the producer hears nothing of what it pushed out."""
         channel.queue_declare("work", durable=True, arguments={"x-max-length": 2})
@@ -67,6 +69,7 @@ class TestRabbitMQ:
         assert drain("work") == [b"second", b"third"]
 
     @behaviour("MAXLEN-10")
+    @lie("length-limit-halved")
     def test_dead_letters_the_oldest_as_maxlen(self, queue, publish, receive, drain):
         """The reason tells a lack of workers from orders that fail: other people are to be woken."""
         work = queue(max_length=2)
@@ -78,6 +81,7 @@ class TestRabbitMQ:
         assert drain(work) == [b"second", b"third"]
 
     @behaviour("MAXLEN-03")
+    @lie("length-limit-halved")
     def test_does_not_count_what_is_unacked(self, channel, queue, publish, receive, drain):
         """A limit of one, and two messages in the house: consumers' prefetch comes on top of every limit."""
         work = queue(max_length=1)
@@ -92,11 +96,12 @@ class TestRabbitMQ:
         assert drain(work) == [b"third"]
 
     @behaviour("MAXLEN-04")
-    def test_drops_the_head_after_a_requeue(self, channel, queue, publish, take, receive, drain):
+    @lie("length-limit-halved")
+    def test_drops_the_head_after_a_requeue(self, channel, queue, publish, get_without_ack, receive, drain):
         """A message that is given back to a full queue stands at its head, and is itself the one to go."""
         work = queue(max_length=1)
         publish(work, b"given back")
-        tag, _ = take(channel, work)
+        tag, _ = get_without_ack(channel, work)
         publish(work, b"second")
 
         channel.basic_nack(tag, requeue=True)
@@ -105,11 +110,14 @@ class TestRabbitMQ:
         assert drain(work) == [b"second"]
 
     @behaviour("MAXLEN-04", "MAXLEN-07")
-    def test_keeps_what_is_requeued_when_it_refuses(self, channel, queue, publish, take, eventually, depth, drain):
+    @lie("nack-confirmed")
+    def test_keeps_what_is_requeued_when_it_refuses(
+        self, channel, queue, publish, get_without_ack, eventually, depth, drain
+    ):
         """It was accepted once, and its producer has the confirm: the queue holds more than its limit instead."""
         work = queue(max_length=1, overflow="reject-publish")
         publish(work, b"given back")
-        tag, _ = take(channel, work)
+        tag, _ = get_without_ack(channel, work)
         publish(work, b"second")
 
         channel.basic_nack(tag, requeue=True)
@@ -119,6 +127,7 @@ class TestRabbitMQ:
         assert drain(work) == [b"given back", b"second"]
 
     @behaviour("MAXLEN-05")
+    @lie("byte-limit-lost")
     def test_counts_the_bytes_of_bodies_alone(self, queue, publish, drain):
         """Headers are free: a limit in bytes says little about memory where bodies are short and headers long."""
         work = queue(max_length_bytes=10)
@@ -130,6 +139,7 @@ class TestRabbitMQ:
         assert drain(work) == [b"67890", b"", b"x"]
 
     @behaviour("MAXLEN-05")
+    @lie("byte-limit-lost")
     def test_drops_as_many_as_the_bytes_take(self, queue, publish, drain):
         """One big message may push out many small ones, and one over the limit goes itself as well."""
         work, small = queue(max_length_bytes=10), queue("small", max_length_bytes=10)
@@ -146,6 +156,7 @@ class TestRabbitMQ:
         [([b"1", b"2", b"3"], [b"2", b"3"]), ([b"123456", b"7890ab"], [b"7890ab"]), ([b"12345", b"67890"],) * 2],
         ids=["too_many", "too_large", "neither"],
     )
+    @lie("look-at-empty")
     def test_applies_whichever_limit_is_hit_first(self, queue, publish, drain, bodies, kept):
         """The count guards against a flood of small messages, the bytes against a few huge ones."""
         work = queue(max_length=2, max_length_bytes=10)
@@ -155,6 +166,7 @@ class TestRabbitMQ:
         assert drain(work) == kept
 
     @behaviour("MAXLEN-07")
+    @lie("nack-confirmed")
     def test_refuses_the_new_by_reject_publish(self, queue, publish, drain):
         """Pressure goes back to where the messages come from; what was accepted before stays safe."""
         work = queue(max_length=1, overflow="reject-publish")
@@ -165,6 +177,7 @@ class TestRabbitMQ:
         assert (drain(work), drain("dead")) == ([b"first"], [])
 
     @behaviour("MAXLEN-07")
+    @lie("overflow-lost")
     def test_refuses_in_silence_without_confirms(self, connection, queue):
         """A producer that does not ask is not told: to it, this loses exactly the messages of the busiest hour."""
         work = queue(max_length=1, overflow="reject-publish")
@@ -178,6 +191,7 @@ class TestRabbitMQ:
         assert careless.is_open
 
     @behaviour("MAXLEN-07")
+    @lie("nack-confirmed")
     def test_accepts_again_when_there_is_room(self, queue, publish, drain):
         """The nack is about this moment: a producer that waits and tries again gets through."""
         work = queue(max_length=1, overflow="reject-publish")
@@ -189,6 +203,7 @@ class TestRabbitMQ:
         assert publish(work, b"second") == []
 
     @behaviour("MAXLEN-08")
+    @lie("nack-confirmed")
     def test_dead_letters_what_it_refuses(self, queue, publish, receive, drain):
         """Nacked and kept: a producer that sends it again has it twice, once here and once among the dead letters."""
         work = queue(max_length=1, overflow="reject-publish-dlx")
@@ -201,19 +216,23 @@ class TestRabbitMQ:
         assert drain(work) == [b"first"]
 
     @behaviour("MAXLEN-02")
-    def test_delivers_at_length_zero_to_who_waits(self, connection, queue, publish, hold, receive, drain):
+    @lie("length-limit-lost")
+    def test_delivers_at_length_zero_to_who_waits(
+        self, connection, queue, publish, subscribe_without_ack, receive, drain
+    ):
         """A queue that holds nothing still hands on: work for whoever is there now, and nobody later."""
         work = queue(max_length=0)
         publish(work, b"nobody is there")
         (dead,) = receive("dead")
-        consumer = hold(connection.channel(), work)
+        consumer = subscribe_without_ack(connection.channel(), work)
 
         publish(work, b"somebody is there")
 
         assert dead.body == b"nobody is there"
-        assert (consumer.after(1), drain("dead")) == ([b"somebody is there"], [])
+        assert (consumer.wait_for(1), drain("dead")) == ([b"somebody is there"], [])
 
     @behaviour("MAXLEN-13")
+    @lie("message-count-wrong")
     def test_trims_a_queue_when_a_policy_limits_it(self, broker, vhost, queue, publish, eventually, depth, drain):
         """An emergency brake for a running system; it deletes at once, and the oldest first."""
         for name in ("work", "beside"):
@@ -231,6 +250,7 @@ class TestRabbitMQ:
         [("x-overflow", "drop-tail"), ("x-max-length", -1), ("x-max-length", "1"), ("x-max-length-bytes", -1)],
         ids=["unknown_overflow", "negative_length", "length_as_text", "negative_bytes"],
     )
+    @lie("precondition-hidden")
     def test_refuses_what_is_no_limit(self, connection, channel, queue, argument, value):
         """Taken for the default, a misspelt overflow would drop what it was meant to protect."""
         known = queue(max_length=0, max_length_bytes=0, overflow="drop-head")

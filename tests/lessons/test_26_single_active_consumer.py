@@ -20,6 +20,7 @@ from rmqspec.client import Consumer, Outcome
 from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 types = pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 
 quorum_since_4 = pytest.param("quorum", marks=pytest.mark.rabbitmq(since="4.0"))
@@ -40,13 +41,13 @@ def declare(channel):
 
 
 @pytest.fixture
-def join(connection, hold):
-    """Subscribes to `work` on a channel of its own, with a priority if one is given: `join(10).after(1)`."""
+def join(connection, subscribe_without_ack):
+    """Subscribes to `work` on a channel of its own, with a priority if one is given: `join(10).wait_for(1)`."""
 
     def subscribe(priority=None, prefetch=0):
         channel = connection.channel()
         channel.basic_qos(prefetch_count=prefetch)
-        return hold(channel, "work", arguments=None if priority is None else {"x-priority": priority})
+        return subscribe_without_ack(channel, "work", arguments=None if priority is None else {"x-priority": priority})
 
     return subscribe
 
@@ -56,6 +57,7 @@ class TestRabbitMQ:
 
     @types
     @behaviour("SAC-01")
+    @lie("single-active-consumer-lost")
     def test_gives_all_to_the_first_consumer(self, declare, join, queue_type):
         """Two workers at once on the same account would make its sums a matter of luck."""
         publish = declare(queue_type, **SINGLE)
@@ -63,39 +65,41 @@ class TestRabbitMQ:
 
         publish(b"1", b"2", b"3")
 
-        assert (active.after(3), standby.bodies) == ([b"1", b"2", b"3"], [])
+        assert (active.wait_for(3), standby.bodies) == ([b"1", b"2", b"3"], [])
 
     @types
     @behaviour("SAC-02", "ORDER-04")
+    @lie("single-active-consumer-lost")
     def test_hands_all_over_when_one_ends(self, declare, join, queue_type):
         """The next in line begins where the other had acknowledged: nothing is missing, and the order is kept."""
         publish = declare(queue_type, **SINGLE)
         active, second, third = join(), join(), join()
         publish(b"1", b"2", b"3")
-        active.after(3)
+        active.wait_for(3)
         active.channel.basic_ack(active.tags[0])
 
         active.channel.close()
 
-        assert (second.after(2), third.bodies) == ([b"2", b"3"], [])
+        assert (second.wait_for(2), third.bodies) == ([b"2", b"3"], [])
 
     @types
     @behaviour("SAC-02", "SAC-03")
+    @lie("cancel-ignored")
     def test_leaves_what_a_cancelled_one_has(self, declare, join, queue_type):
         """A trap: until it has acknowledged that, two are at work at once; close the channel to give all back."""
         publish = declare(queue_type, **SINGLE)
         active, standby = join(), join()
         publish(b"1")
-        active.after(1)
+        active.wait_for(1)
 
         active.channel.basic_cancel(active.consumer_tag)
         publish(b"2")
-        standby.after(1)
+        standby.wait_for(1)
         active.channel.basic_ack(active.tags[0])
         active.channel.close()
         publish(b"3")
 
-        assert (active.bodies, standby.after(2)) == ([b"1"], [b"2", b"3"])
+        assert (active.bodies, standby.wait_for(2)) == ([b"1"], [b"2", b"3"])
 
     @pytest.fixture
     def overtaken(self, declare, join):
@@ -105,7 +109,7 @@ class TestRabbitMQ:
             publish = declare(queue_type, **SINGLE)
             active = join(priority=1, prefetch=1)
             publish(b"1")
-            active.after(1)
+            active.wait_for(1)
             higher = join(priority=10, prefetch=1)
             publish(b"2")
             active.channel.basic_ack(active.tags[0])
@@ -115,22 +119,25 @@ class TestRabbitMQ:
 
     @behaviour("SAC-06")
     @pytest.mark.parametrize("queue_type", ["classic", quorum_before_4])
+    @lie("single-active-consumer-lost")
     def test_keeps_the_active_whoever_comes(self, overtaken, queue_type):
         """A priority does not choose the active one here: the node that you prefer has to be started first."""
         active, higher = overtaken(queue_type)
 
-        assert (active.after(2), higher.bodies) == ([b"1", b"2"], [])
+        assert (active.wait_for(2), higher.bodies) == ([b"1", b"2"], [])
 
     @behaviour("SAC-06")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("consumer-priority-lost")
     def test_yields_to_a_higher_after_an_ack(self, overtaken):
         """The preferred node takes over when it is back, and not in the middle of what the other has in hand."""
         active, higher = overtaken("quorum")
 
-        assert (higher.after(1), active.bodies) == ([b"2"], [b"1"])
+        assert (higher.wait_for(1), active.bodies) == ([b"2"], [b"1"])
 
     @behaviour("SAC-06", "CPRIO-04")
     @pytest.mark.parametrize("queue_type", ["classic", quorum_since_4])
+    @lie("consumer-priority-lost")
     def test_calls_the_highest_that_waits(self, declare, join, queue_type):
         """Where the active one has gone, the line is one of priorities, and of arrival only among equals."""
         publish = declare(queue_type, **SINGLE)
@@ -139,7 +146,7 @@ class TestRabbitMQ:
         active.channel.close()
         publish(b"1")
 
-        assert (higher.after(1), early.bodies, active.bodies) == ([b"1"], [], [])
+        assert (higher.wait_for(1), early.bodies, active.bodies) == ([b"1"], [], [])
 
     @behaviour("SAC-04", "SAC-08", "CHAN-03")
     @pytest.mark.parametrize(
@@ -147,6 +154,7 @@ class TestRabbitMQ:
         [{"x-single-active-consumer": "true"}, {"x-single-active-consumer": 1}, {"x-queue-type": "stream", **SINGLE}],
         ids=["word", "number", "stream"],
     )
+    @lie("single-active-consumer-lost")
     def test_refuses_half_a_single_consumer(self, connection, declare, arguments):
         """Taken for a no, or ignored on a stream, it would be missed only when two consumers are at work."""
         careless = connection.channel()
@@ -168,6 +176,7 @@ class TestRabbitMQ:
         assert error.value.status == 400
 
     @behaviour("SAC-07", "CHAN-03")
+    @lie("single-active-consumer-lost")
     def test_refuses_a_get_beside_the_active(self, connection, declare, join):
         """Who takes a message by hand would be a second consumer, of whom the queue knows nothing."""
         publish = declare("quorum", **SINGLE)
@@ -178,23 +187,25 @@ class TestRabbitMQ:
             careless.basic_get("work")
 
         assert (error.value.reply_code, careless.is_closed, connection.is_open) == (405, True, True)
-        assert join().after(1) == [b"1"]
+        assert join().wait_for(1) == [b"1"]
 
     @types
     @behaviour("CPRIO-01", "CPRIO-04")
+    @lie("consumer-priority-lost")
     def test_asks_first_who_stands_higher(self, declare, join, queue_type):
         """The near one gets all that it has room for, the far one only what is too much, and all when it is alone."""
         publish = declare(queue_type)
         far, near = join(), join(priority=10, prefetch=2)
         publish(b"1", b"2", b"3")
-        first = [*near.after(2)], [*far.after(1)]
+        first = [*near.wait_for(2)], [*far.wait_for(1)]
 
         near.channel.basic_cancel(near.consumer_tag)
         publish(b"4")
 
-        assert (first, far.after(2)) == (([b"1", b"2"], [b"3"]), [b"3", b"4"])
+        assert (first, far.wait_for(2)) == (([b"1", b"2"], [b"3"]), [b"3", b"4"])
 
     @behaviour("CPRIO-02")
+    @lie("consumer-priority-lost")
     def test_takes_turns_among_equals(self, declare, join):
         """Nothing said means zero, and who wants to be asked last says less than that."""
         publish = declare()
@@ -202,10 +213,11 @@ class TestRabbitMQ:
 
         publish(b"1", b"2", b"3", b"4")
 
-        assert (unsaid.after(2), zero.after(2), last.bodies) == ([b"1", b"3"], [b"2", b"4"], [])
+        assert (unsaid.wait_for(2), zero.wait_for(2), last.bodies) == ([b"1", b"3"], [b"2", b"4"], [])
 
     @behaviour("CPRIO-03", "CPRIO-05", "CHAN-03")
     @pytest.mark.parametrize(("queue_type", "priority"), [("classic", "high"), ("stream", 10)])
+    @lie("consumer-priority-lost")
     def test_refuses_a_vain_priority(self, connection, declare, join, queue_type, priority):
         """A word is no number, and readers of a stream do not compete: nobody would be asked before another."""
         declare(queue_type)
@@ -238,6 +250,7 @@ class TestConsumer:
             yield run
 
     @behaviour("CPRIO-01")
+    @lie("consumer-count-wrong")
     def test_is_asked_first_if_told_so(self, channel, declare, start, eventually):
         """The far one is a reserve: it has nothing to do as long as the near one keeps up."""
         publish = declare()

@@ -20,6 +20,7 @@ from rmqspec.client import connect
 from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 # A broker of its own is started here: ten seconds on a busy machine, more on a slow one.
 pytestmark = pytest.mark.timeout(180)
@@ -79,17 +80,19 @@ class TestRabbitMQ:
             pytest.param("2", "expected integer", id="text"),
         ],
     )
+    @lie("queue-version-lost")
     def test_refuses_an_unknown_version(self, channel, refused, version, reason):
         """Version one is gone in 4.3: a program that declares it does not start, though its queue is still there."""
         channel.queue_declare("known", durable=True, arguments={"x-queue-version": 2})
 
         said = refused({"x-queue-version": version})
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert reason in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert reason in said.text
 
     @behaviour("QDECL-17")
     @pytest.mark.rabbitmq(before="4.3")
+    @lie("look-at-empty")
     def test_takes_version_one(self, channel, drain):
         """What is to be upgraded to 4.3 can be found before: it is the last argument that still says one."""
         channel.queue_declare("work", durable=True, arguments={"x-queue-version": 1})
@@ -101,16 +104,18 @@ class TestRabbitMQ:
     @behaviour("QDECL-18", "CHAN-03")
     @pytest.mark.rabbitmq(before="4.3")
     @pytest.mark.parametrize("mode", ["lasy", 1], ids=["misspelt", "number"])
+    @lie("queue-mode-lost")
     def test_refuses_an_unknown_mode(self, refused, mode):
         """Taken for the default, a misspelt `lazy` fills the memory that it was meant to spare."""
         said = refused({"x-queue-mode": mode})
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "x-queue-mode" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "x-queue-mode" in said.text
 
     @behaviour("QDECL-18")
     @pytest.mark.rabbitmq(since="4.3")
     @pytest.mark.parametrize("mode", ["lazy", "lasy", 1], ids=["lazy", "misspelt", "number"])
+    @lie("look-at-empty")
     def test_takes_anything_for_a_mode(self, channel, drain, mode):
         """Nobody reads it any more, so nobody checks it; release notes that announce a refusal are wrong."""
         channel.queue_declare("work", durable=True, arguments={"x-queue-mode": mode})
@@ -125,26 +130,28 @@ class TestRabbitMQ:
         [({}, LAZY), (LAZY, {}), ({}, {"x-queue-mode": "default"}), ({}, {"x-queue-version": 2})],
         ids=["lazy_later", "lazy_no_more", "default_named", "version_named"],
     )
+    @lie("mistake-costs-connection")
     def test_refuses_to_change_storage(self, channel, refused, was, becomes):
         """It is compared even where it does nothing: who tidies up after the upgrade must make the queue anew."""
         channel.queue_declare("work", durable=True, arguments=was)
 
         said = refused(becomes)
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "inequivalent arg 'x-queue-" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert "inequivalent arg 'x-queue-" in said.text
         assert channel.queue_declare("work", durable=True, arguments=was).method.queue == "work"
 
     @behaviour("QQDECL-02", "CHAN-03")
     @pytest.mark.parametrize("queue_type", ["quorum", "stream"])
+    @lie("queue-mode-lost")
     def test_refuses_lazy_to_other_types(self, channel, refused, queue_type):
         """They have no memory to spare: a declaration that is moved to them has to lose the argument."""
         channel.queue_declare("moved", durable=True, arguments={"x-queue-type": queue_type})
 
         said = refused(LAZY | {"x-queue-type": queue_type})
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert f"of queue type rabbit_{queue_type}_queue" in said.words
+        assert (said.code, said.closed) == (406, "channel")
+        assert f"of queue type rabbit_{queue_type}_queue" in said.text
 
     @behaviour("QDECL-18")
     def test_checks_the_mode_in_a_policy(self, broker, vhost):
@@ -158,6 +165,7 @@ class TestRabbitMQ:
 
     @behaviour("QDECL-17")
     @pytest.mark.parametrize("version", [1, 2], ids=["one", "two"])
+    @lie("look-at-empty")
     def test_takes_version_from_policy(self, broker, vhost, channel, drain, version):
         """Even 4.3 takes one from a policy, which it refuses as an argument; in 4.x two is used all the same."""
         broker.management.set_policy(vhost, "version", "^work$", {"queue-version": version})
@@ -174,6 +182,7 @@ class TestMemory:
     @behaviour("QDECL-18")
     @pytest.mark.rabbitmq(before="3.12")
     @pytest.mark.parametrize("name", ["plain", "transient", "version_two"])
+    @lie("second-message-lost")
     def test_holds_all_of_what_is_not_lazy(self, kept, name):
         """Persistent ones are on disk as well, but that frees nothing: when consumers stay away, memory fills."""
         assert kept(name, "messages", "messages_ram") == (10, 10)
@@ -181,12 +190,14 @@ class TestMemory:
     @behaviour("QDECL-18", "POLICY-01")
     @pytest.mark.rabbitmq(before="3.12")
     @pytest.mark.parametrize("name", ["lazy", "lazy_transient", "lazy_by_policy"])
+    @lie("second-message-lost")
     def test_holds_nothing_of_what_is_lazy(self, kept, name):
         """Transient ones go to disk too, and are lost at a restart all the same: slow and unsafe at once."""
         assert kept(name, "messages", "messages_ram") == (10, 0)
 
     @behaviour("QDECL-18", "POLICY-03")
     @pytest.mark.rabbitmq(before="3.12")
+    @lie("queue-mode-lost")
     def test_prefers_an_argument_of_mode(self, kept):
         """A queue whose program says `default` cannot be made lazy by an operator, who sees the policy applied."""
         assert kept("default_against_policy", "messages", "messages_ram") == (10, 10)
@@ -194,17 +205,20 @@ class TestMemory:
     @behaviour("QDECL-18")
     @pytest.mark.rabbitmq(since="4.0")
     @pytest.mark.parametrize("name", FILLED)
+    @lie("second-message-lost")
     def test_holds_one_message_of_any_queue(self, kept, name):
         """What lazy mode was for is now true of all queues, and whatever argument or policy says changes nothing."""
         assert kept(name, "messages", "messages_ram") == (10, 1)
 
     @behaviour("QDUR-02")
+    @lie("queue-durability-lost")
     def test_counts_persistent_messages(self, kept):
         """In memory or not says nothing of safety: only these are still there after a restart."""
         assert kept("plain", "messages", "messages_persistent") == (10, 10)
         assert kept("transient", "messages", "messages_persistent") == (10, 0)
 
     @behaviour("QDEL-06")
+    @lie("purge-ignored")
     def test_holds_what_consumers_hold(self, kept):
         """A delivery stays in memory until its ack, and no purge frees it: a large prefetch undoes every lazy queue."""
         assert kept("held", "messages", "messages_unacknowledged_ram") == (10, 3)

@@ -19,6 +19,7 @@ from pika import BasicProperties, DeliveryMode, exceptions
 from rmqspec.client import Consumer, connect
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 pytestmark = pytest.mark.timeout(180)  # a broker of its own is started and restarted here
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -89,15 +90,16 @@ class TestRabbitMQ:
         [{"durable": False}, {"exclusive": True}, {"auto_delete": True}, {"queue": ""}],
         ids=["transient", "exclusive", "auto_delete", "unnamed"],
     )
-    def test_refuses_a_quorum_queue_that_may_not_last(self, queue, refusal, looks, properties):
+    @lie("queue-look-declares")
+    def test_refuses_a_quorum_queue_that_may_not_last(self, queue, refusal, lookup, properties):
         """It is for data that stays; a private or passing queue has nobody to agree with, and is a classic one."""
         lasting, declared = queue(), {"queue": "other", "durable": True, "arguments": QUORUM} | properties
 
         said = refusal(lambda careless: careless.queue_declare(**declared))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert "invalid property" in said.words or "server-named" in said.words
-        assert looks("queue", lasting) == "there"
+        assert (said.code, said.closed) == (406, "channel")
+        assert "invalid property" in said.text or "server-named" in said.text
+        assert lookup("queue", lasting) == "exists"
 
     @behaviour("QQDECL-02", "QQDECL-03", "POISON-08", "CHAN-03")
     @pytest.mark.parametrize(
@@ -109,18 +111,20 @@ class TestRabbitMQ:
         ],
         ids=["priorities_of_classic", "delivery_limit_of_quorum", "strategy_of_quorum"],
     )
+    @lie("mistake-costs-connection")
     def test_refuses_an_argument_of_the_other_type(self, channel, refusal, other, own, argument, value):
         """Ignored, a delivery limit on a classic queue would be a protection that is not there."""
         arguments = {f"x-{argument}": value, "x-queue-type": other}
 
         said = refusal(lambda careless: careless.queue_declare("work", durable=True, arguments=arguments))
 
-        assert (said.code, said.costs) == (406, "channel")
-        assert f"'x-{argument}' " in said.words
-        assert said.words.endswith(f"rabbit_{other}_queue")
+        assert (said.code, said.closed) == (406, "channel")
+        assert f"'x-{argument}' " in said.text
+        assert said.text.endswith(f"rabbit_{other}_queue")
         channel.queue_declare("work", durable=True, arguments=arguments | {"x-queue-type": own})
 
     @behaviour("POISON-01", "POISON-05")
+    @lie("delivery-count-lost")
     def test_dead_letters_what_failed_too_often(self, queue, refuse):
         """A limit of two allows two failures, so three deliveries; the first one carries no count."""
         work = queue(delivery_limit=2)
@@ -129,6 +133,7 @@ class TestRabbitMQ:
 
     @behaviour("POISON-02")
     @pytest.mark.rabbitmq(before="4.0")
+    @lie("discard-requeues")
     def test_has_no_delivery_limit_of_its_own(self, queue, refuse):
         """Who declares none has a loop that only a person can end, as on a classic queue."""
         counts, end = refuse(queue())
@@ -137,6 +142,7 @@ class TestRabbitMQ:
 
     @behaviour("POISON-02")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("x-death-reason-wrong")
     def test_limits_the_failures_to_20_by_default(self, queue, refuse):
         """The trap of the upgrade: without a dead-letter exchange, what was retried for ever is now deleted."""
         counts, end = refuse(queue())
@@ -145,12 +151,14 @@ class TestRabbitMQ:
 
     @behaviour("POISON-03")
     @pytest.mark.rabbitmq(before="4.0")
+    @lie("delivery-limit-lost")
     def test_takes_minus_one_for_no_failure_at_all(self, queue, refuse):
         """What later lifts the limit here allows nothing: the first failure is the last."""
         assert refuse(queue(delivery_limit=-1)) == ([None], "delivery_limit")
 
     @behaviour("POISON-03")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("delivery-limit-lost")
     def test_lifts_the_delivery_limit_by_minus_one(self, queue, refuse):
         """For queues whose consumers give messages back on purpose, and count for themselves."""
         counts, end = refuse(queue(delivery_limit=-1))
@@ -159,23 +167,26 @@ class TestRabbitMQ:
 
     @behaviour("POISON-04")
     @pytest.mark.rabbitmq(before="4.3")
+    @lie("delivery-count-lost")
     def test_counts_a_nack_as_a_failure(self, queue, refuse):
         """To the broker giving back is giving back: `not now` uses up the limit as `I failed` does."""
         assert refuse(queue(delivery_limit=2), "basic_nack") == ([None, 1, 2], "delivery_limit")
 
     @behaviour("POISON-04")
     @pytest.mark.rabbitmq(since="4.3")
+    @lie("discard-requeues")
     def test_counts_no_nack_as_a_failure(self, queue, refuse):
         """A nack says `not now`, a reject says `I failed`: a consumer that only nacks is never protected."""
         assert refuse(queue(delivery_limit=2), "basic_nack") == ([None] * 22, "rejected")
 
     @behaviour("POISON-06")
     @pytest.mark.rabbitmq(since="4.3")
-    def test_counts_every_hand_out_apart(self, channel, queue, take, receive):
+    @lie("delivery-count-lost")
+    def test_counts_every_hand_out_apart(self, channel, queue, get_without_ack, receive):
         """How often it was given to somebody, whether that failed or not: a nacked message shows its age here."""
         work = queue()
         for give_back in (channel.basic_nack, channel.basic_reject):
-            give_back(take(channel, work)[0], requeue=True)
+            give_back(get_without_ack(channel, work)[0], requeue=True)
 
         (delivery,) = receive(work)
 
@@ -183,6 +194,7 @@ class TestRabbitMQ:
         assert counts == [2, 1]
 
     @behaviour("POISON-07")
+    @lie("delivery-count-lost")
     def test_obeys_the_lesser_of_policy_and_argument(self, broker, vhost, queue, refuse):
         """An operator can tighten a limit that stands in somebody's code; loosen it they cannot."""
         broker.management.set_policy(vhost, "limit", ".*", {"delivery-limit": 1})
@@ -192,12 +204,13 @@ class TestRabbitMQ:
         assert (refuse(strict), refuse(lax)) == (([None], "delivery_limit"), ([None, 1], "delivery_limit"))
 
     @behaviour("POISON-09", "POISON-04")
-    def test_blames_a_crash_on_all_that_was_held(self, connect, channel, queue, hold, cut, receive):
+    @lie("delivery-count-lost")
+    def test_blames_a_crash_on_all_that_was_held(self, connect, channel, queue, subscribe_without_ack, cut, receive):
         """One poisoned message drags along its neighbours in the prefetch window, whom nobody had touched."""
         work = queue()
         channel.basic_publish("", work, b"neighbour")
         crashing = connect()
-        hold(crashing.channel(), work).after(2)
+        subscribe_without_ack(crashing.channel(), work).wait_for(2)
 
         cut(crashing)
         deliveries = receive(work, 2)
@@ -214,12 +227,14 @@ class TestRestart:
         return restarted
 
     @behaviour("QDUR-03")
+    @lie("queue-type-lost")
     def test_keeps_even_a_transient_message(self, drain):
         """All is written down before it is agreed on: who sends as transient to spare the disk spares nothing."""
         assert drain("ledger") == [b"first", b"second"]
 
     @behaviour("QDUR-07", "POISON-04")
     @pytest.mark.parametrize("name", ["held", "tried"])
+    @lie("delivery-count-lost")
     def test_remembers_the_failures_over_a_restart(self, receive, name):
         """Else a poisoned message would be as good as new each time the broker is updated; a restart counts itself."""
         deliveries = receive(name, 2)
@@ -232,7 +247,8 @@ class TestConsumer:
     """What our consumer adds."""
 
     @behaviour("POISON-04")
-    def test_is_killed_no_more_often_than_the_limit(self, source, queue, receive, to_its_end):
+    @lie("delivery-limit-lost")
+    def test_is_killed_no_more_often_than_the_limit(self, source, queue, receive, run_until_it_ends):
         """A handler that raises ends its consumer, however often it is started again: the limit ends the loop."""
         work, killed_by = queue(delivery_limit=2), []
 
@@ -242,7 +258,7 @@ class TestConsumer:
 
         for _ in range(3):
             with pytest.raises(MemoryError):
-                to_its_end(Consumer(source, work, die))
+                run_until_it_ends(Consumer(source, work, die))
 
         (dead,) = receive("dead")
         assert (dead.body, dead.died_of) == (b"poison", "delivery_limit")

@@ -18,6 +18,7 @@ from rmqspec.client import Connection, Consumer, Outcome, Queue, Topology
 from rmqspec.client.errors import ConsumerCancelled
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 def ignore(*_):
@@ -59,6 +60,7 @@ class TestRabbitMQ:
 
     @behaviour("CANCELNOTIFY-01", "CANCELNOTIFY-02")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum", "stream"])
+    @lie("cancel-swallowed")
     def test_tells_a_consumer_when_its_queue_goes(self, connection, channel, told, eventually, queue_type):
         """Nothing else happens to it: no error, no closed channel; without this word it would wait for ever."""
         for name in ("deleted", "kept"):
@@ -75,6 +77,7 @@ class TestRabbitMQ:
         assert consumer.is_open
 
     @behaviour("CANCELNOTIFY-01")
+    @lie("cancel-swallowed")
     def test_tells_nothing_to_who_does_not_listen(
         self, url, patience, connection, channel, queue, told, eventually, drain
     ):
@@ -96,11 +99,14 @@ class TestRabbitMQ:
             assert (deaf(), channels[0].is_open, drain(queue)) == ([], True, [b"new"])
 
     @behaviour("CANCELNOTIFY-03")
-    def test_takes_a_late_ack_for_a_deleted_queue(self, connection, channel, queue, hold, told, eventually):
+    @lie("cancel-swallowed")
+    def test_takes_a_late_ack_for_a_deleted_queue(
+        self, connection, channel, queue, subscribe_without_ack, told, eventually
+    ):
         """The work was in hand when the queue went: saying that it is done harms nobody, and the channel lives on."""
         consumer = connection.channel()
-        cancelled, holder = told(consumer), hold(consumer, queue)
-        holder.after(1)
+        cancelled, holder = told(consumer), subscribe_without_ack(consumer, queue)
+        holder.wait_for(1)
         channel.queue_delete(queue)
         eventually(cancelled, [holder.consumer_tag])
 
@@ -110,6 +116,7 @@ class TestRabbitMQ:
 
     @behaviour("CANCELNOTIFY-04", "ACKTIMEOUT-06")
     @pytest.mark.rabbitmq(since="4.3")
+    @lie("cancel-swallowed")
     def test_takes_from_who_holds_for_too_long(self, connection, channel, told, eventually, receive):
         """A consumer that hangs loses subscription and message, and is told by the same word; its channel stays."""
         channel.queue_declare("work", durable=True, arguments={"x-queue-type": "quorum"})
@@ -124,11 +131,12 @@ class TestRabbitMQ:
         assert hanging.is_open
 
     @behaviour("CONSUME-07")
-    def test_delivers_nothing_after_a_cancel(self, connection, channel, queue, hold, drain):
+    @lie("cancel-ignored")
+    def test_delivers_nothing_after_a_cancel(self, connection, channel, queue, subscribe_without_ack, drain):
         """What comes after the reply is left to others: a consumer can be taken out of a running system."""
         consumer = connection.channel()
-        before = hold(consumer, queue)
-        before.after(1)
+        before = subscribe_without_ack(consumer, queue)
+        before.wait_for(1)
 
         consumer.basic_cancel(before.consumer_tag)
         channel.basic_publish("", queue, b"second")
@@ -136,11 +144,12 @@ class TestRabbitMQ:
         assert (drain(queue), before.bodies) == ([b"second"], [b"first"])
 
     @behaviour("CONSUME-08")
-    def test_leaves_what_a_cancelled_consumer_holds(self, connection, queue, hold, receive, drain):
+    @lie("redelivered-lost")
+    def test_leaves_what_a_cancelled_consumer_holds(self, connection, queue, subscribe_without_ack, receive, drain):
         """To cancel is not to give back: until its channel closes nobody else gets what it had not finished."""
         consumer = connection.channel()
-        holder = hold(consumer, queue)
-        holder.after(1)
+        holder = subscribe_without_ack(consumer, queue)
+        holder.wait_for(1)
 
         consumer.basic_cancel(holder.consumer_tag)
         held = drain(queue)
@@ -150,11 +159,12 @@ class TestRabbitMQ:
         assert [(delivery.body, delivery.redelivered) for delivery in receive(queue)] == [(b"first", True)]
 
     @behaviour("CONSUME-09")
-    def test_takes_an_ack_after_a_cancel(self, connection, channel, queue, hold, receive, drain):
+    @lie("ack-requeues")
+    def test_takes_an_ack_after_a_cancel(self, connection, channel, queue, subscribe_without_ack, receive, drain):
         """The way to stop in good order: no new work, finish the old, say so, close."""
         consumer = connection.channel()
-        holder = hold(consumer, queue)
-        holder.after(1)
+        holder = subscribe_without_ack(consumer, queue)
+        holder.wait_for(1)
         consumer.basic_cancel(holder.consumer_tag)
 
         consumer.basic_ack(holder.tags[0])
@@ -164,6 +174,7 @@ class TestRabbitMQ:
         assert ([delivery.body for delivery in receive(queue)], drain(queue)) == ([b"second"], [])
 
     @behaviour("CONSUME-04", "CHAN-03")
+    @lie("absence-hidden")
     def test_refuses_to_consume_from_no_queue(self, connection, channel, queue):
         """A typing error in the name is an error here, and not an empty queue that nobody ever fills."""
         lost = connection.channel()
@@ -176,6 +187,7 @@ class TestRabbitMQ:
 
     @behaviour("CONSUME-11", "CHAN-03")
     @pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)], ids=["holds_it", "asks_for_it"])
+    @lie("consumer-exclusivity-lost")
     def test_refuses_company_to_an_exclusive(self, connection, queue, consumers, first, second):
         """Either it is alone or it does not begin: order is kept by one reader, and two by mistake are noticed."""
         alone, late = connection.channel(), connection.channel()
@@ -188,6 +200,7 @@ class TestRabbitMQ:
         assert (alone.is_open, consumers(queue)) == (True, 1)
 
     @behaviour("CONSUME-11")
+    @lie("consumer-count-wrong")
     def test_frees_a_queue_with_its_only_reader(self, connection, queue, consumers):
         """The next may begin, but has to ask: who was refused is not called (chapter 25 has a better way)."""
         alone, late = connection.channel(), connection.channel()
@@ -199,6 +212,7 @@ class TestRabbitMQ:
         assert (late.is_open, consumers(queue)) == (True, 1)
 
     @behaviour("CONSUME-11")
+    @lie("consumer-count-wrong")
     def test_ignores_exclusive_on_a_quorum_queue(self, connection, channel, consumers):
         """The flag is taken and means nothing: after a change of the queue type two readers mix up the order."""
         channel.queue_declare("work", durable=True, arguments={"x-queue-type": "quorum"})
@@ -212,7 +226,8 @@ class TestRabbitMQ:
 class TestConsumer:
     """What our consumer adds."""
 
-    def test_ends_with_an_error_with_its_queue(self, source, channel, queue, to_its_end):
+    @lie("cancel-swallowed")
+    def test_ends_with_an_error_with_its_queue(self, source, channel, queue, run_until_it_ends):
         """A process that ends is started again or missed; what it had in hand is finished first."""
 
         def delete(_):
@@ -222,20 +237,22 @@ class TestConsumer:
         consumer = Consumer(source, queue, delete)
 
         with pytest.raises(ConsumerCancelled, match="the subscription to 'work': was the queue deleted"):
-            to_its_end(consumer)
+            run_until_it_ends(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
 
-    def test_ends_without_an_error_when_stopped(self, source, queue, drain, to_its_end):
+    @lie("ack-requeues")
+    def test_ends_without_an_error_when_stopped(self, source, queue, drain, run_until_it_ends):
         """An end that was asked for is none to worry about."""
         consumer = Consumer(source, queue, lambda _: consumer.stop() or Outcome.ACK)
 
-        to_its_end(consumer)
+        run_until_it_ends(consumer)
 
         assert consumer.outcomes == {Outcome.ACK: 1}
         assert drain(queue) == []
 
-    def test_does_not_make_a_deleted_queue_anew(self, source, channel, queue, to_its_end):
+    @lie("cancel-swallowed")
+    def test_does_not_make_a_deleted_queue_anew(self, source, channel, queue, run_until_it_ends):
         """Even with a topology at hand: made anew at once, the queue would hide that all that was in it is lost."""
 
         def delete(_):
@@ -243,7 +260,7 @@ class TestConsumer:
             return Outcome.ACK
 
         with pytest.raises(ConsumerCancelled, match="was the queue deleted"):
-            to_its_end(Consumer(source, queue, delete, topology=Topology(queues=(Queue(queue),))))
+            run_until_it_ends(Consumer(source, queue, delete, topology=Topology(queues=(Queue(queue),))))
 
         with pytest.raises(exceptions.UnroutableError):
             channel.basic_publish("", queue, b"second", mandatory=True)

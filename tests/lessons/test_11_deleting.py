@@ -17,6 +17,7 @@ from rmqspec.orders.dead_letters import purge
 from rmqspec.orders.topology import FAILED
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -40,35 +41,39 @@ class TestRabbitMQ:
 
     @behaviour("QDEL-03", "CHAN-03")
     @pytest.mark.parametrize(("condition", "words"), [("if_unused", "in use"), ("if_empty", "not empty")])
-    def test_deletes_no_queue_that_is_needed(self, queue, held, refusal, looks, condition, words):
+    @lie("queue-look-declares")
+    def test_deletes_no_queue_that_is_needed(self, queue, held, refusal, lookup, condition, words):
         """Who tidies up says so: without these conditions a queue goes with all that it holds."""
         if condition == "if_unused":
             held.basic_consume(queue, lambda *_: None)
 
         said = refusal(lambda careless: careless.queue_delete(queue, **{condition: True}))
 
-        assert (said.code, said.costs, words in said.words) == (406, "channel", True)
-        assert looks("queue", queue) == "there"
+        assert (said.code, said.closed, words in said.text) == (406, "channel", True)
+        assert lookup("queue", queue) == "exists"
 
     @behaviour("QDEL-04", "CHAN-04")
     @pytest.mark.parametrize("condition", ["if_unused", "if_empty"])
+    @lie("queue-delete-ignored")
     def test_knows_no_conditions_for_a_quorum_queue(self, channel, refusal, condition):
         """It is not refused but not implemented, and that costs the whole connection: tidy up in another way."""
         channel.queue_declare("agreed", durable=True, arguments={"x-queue-type": "quorum"})
 
         said = refusal(lambda careless: careless.queue_delete("agreed", **{condition: True}))
 
-        assert (said.code, said.costs, said.words[:15]) == (540, "connection", "NOT_IMPLEMENTED")
+        assert (said.code, said.closed, said.text[:15]) == (540, "connection", "NOT_IMPLEMENTED")
 
     @behaviour("QDEL-01", "QDEL-02", "XDECL-11")
+    @lie("deleted-count-wrong")
     def test_says_how_much_it_deleted(self, channel, queue, held, refusal):
         """Nothing is as good as gone: to delete what is not there is no error, so two may tidy up at once."""
         counts = [channel.queue_delete(queue).method.message_count for _ in range(2)]
 
         assert counts == [2, 0]
-        assert refusal(lambda careless: careless.exchange_delete("nowhere")).costs == "nothing"
+        assert refusal(lambda careless: careless.exchange_delete("nowhere")).closed == "nothing"
 
     @behaviour("QDEL-06")
+    @lie("purged-count-wrong")
     def test_purges_what_waits_and_not_what_is_held(self, channel, queue, held, eventually, drain):
         """What a consumer has in hand is its own until it says what became of it, and may come back."""
         purged = channel.queue_purge(queue).method.message_count
@@ -78,7 +83,8 @@ class TestRabbitMQ:
         assert (purged, drain(queue)) == (2, [b"held"])
 
     @behaviour("XDECL-12", "XDECL-13", "CHAN-03")
-    def test_deletes_an_exchange_with_its_bindings(self, channel, bound_queue, refusal, looks, drain):
+    @lie("exchange-deleted-in-use")
+    def test_deletes_an_exchange_with_its_bindings(self, channel, bound_queue, refusal, lookup, drain):
         """A namesake begins anew: who deletes and declares has to bind again, or nothing arrives."""
         channel.exchange_declare("post", "direct", durable=True)
         queue = bound_queue("post", "order")
@@ -89,8 +95,8 @@ class TestRabbitMQ:
         channel.basic_publish("post", "order", b"lost")
         channel.exchange_delete("post", if_unused=True)
 
-        assert (said.code, said.costs, "in use" in said.words) == (406, "channel", True)
-        assert (drain(queue), looks("exchange", "post")) == ([], "gone")
+        assert (said.code, said.closed, "in use" in said.text) == (406, "channel", True)
+        assert (drain(queue), lookup("exchange", "post")) == ([], "missing")
 
     @behaviour("QAUTO-01", "QAUTO-02", "QAUTO-03")
     @pytest.mark.parametrize(
@@ -98,37 +104,40 @@ class TestRabbitMQ:
         [lambda reader: reader.basic_cancel("me"), lambda reader: reader.close()],
         ids=["cancelled", "channel_closed"],
     )
-    def test_deletes_a_queue_after_its_last_consumer(self, connection, channel, looks, leave):
+    @lie("queue-auto-delete-lost")
+    def test_deletes_a_queue_after_its_last_consumer(self, connection, channel, lookup, leave):
         """It is made for whoever reads it: it waits for the first, and goes with the last; a get is no reader."""
         channel.queue_declare("passing", durable=True, auto_delete=True)
         channel.basic_get("passing")
-        seen, readers = [looks("queue", "passing")], [connection.channel() for _ in range(2)]
+        seen, readers = [lookup("queue", "passing")], [connection.channel() for _ in range(2)]
         for reader in readers:
             reader.basic_consume("passing", lambda *_: None, consumer_tag="me")
 
         for reader in readers:
             leave(reader)
-            seen.append(looks("queue", "passing"))
+            seen.append(lookup("queue", "passing"))
 
-        assert seen == ["there", "there", "gone"]
+        assert seen == ["exists", "exists", "missing"]
 
     @behaviour("XAUTO-01", "XAUTO-02")
-    def test_deletes_an_exchange_after_its_last_binding(self, channel, bound_queue, looks):
+    @lie("exchange-auto-delete-lost")
+    def test_deletes_an_exchange_after_its_last_binding(self, channel, bound_queue, lookup):
         """Programs that come and go leave nothing behind where they met."""
         channel.exchange_declare("passing", "fanout", durable=True, auto_delete=True)
-        seen = [looks("exchange", "passing")]
+        seen = [lookup("exchange", "passing")]
         first, last = bound_queue("passing"), bound_queue("passing")
 
         for leave in (lambda: channel.queue_unbind(first, "passing", ""), lambda: channel.queue_delete(last)):
             leave()
-            seen.append(looks("exchange", "passing"))
+            seen.append(lookup("exchange", "passing"))
 
-        assert seen == ["there", "there", "gone"]
+        assert seen == ["exists", "exists", "missing"]
 
 
 class TestDeadLetters:
     """What our code adds: what is thrown away is counted, and nothing goes by mistake."""
 
+    @lie("purged-count-wrong")
     def test_purge_only_what_waits(self, source, orders, connection, receive):
         """An operator purges while a colleague replays: what he has in hand is not gone under his hands."""
         for body in (b"in hand", b"waits", b"waits too"):
@@ -141,6 +150,7 @@ class TestDeadLetters:
         colleague.close()
         assert [kept.body for kept in receive(FAILED)] == [b"in hand"]
 
+    @lie("purged-count-wrong")
     def test_purge_nothing_where_nothing_failed(self, source):
         """Not even the queue need be there: it is declared, as by every part of the order system."""
         assert purge(source) == 0

@@ -13,6 +13,7 @@ import pytest
 from pika import exceptions
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("AE-01")
+    @lie("delivered-exchange-lost")
     def test_passes_on_what_no_binding_takes(self, channel, exchange, bound_queue, receive):
         """The key goes along, so that whoever finds the message sees what it was meant for."""
         shop, unknown = exchange("shop", "direct", alternate="unknown"), exchange("unknown", "fanout")
@@ -60,6 +62,7 @@ class TestRabbitMQ:
         assert (misspelt.body, misspelt.exchange, misspelt.routing_key) == (b"misspelt", "shop", "payed")
 
     @behaviour("AE-01")
+    @lie("alternate-exchange-lost")
     def test_routes_anew_in_the_alternate(self, exchange, bound_queue, publish, drain):
         """It is an exchange like any other: with a topic behind it, strays can be sorted by their keys."""
         shop, unknown = exchange("shop", "direct", alternate="unknown"), exchange("unknown", "topic")
@@ -71,6 +74,7 @@ class TestRabbitMQ:
         assert drain(payments) == [b"payment.lost"]
 
     @behaviour("AE-05")
+    @lie("alternate-exchange-lost")
     def test_asks_no_alternate_if_a_binding_fits(self, exchange, bound_queue, publish, drain):
         """An audit of all messages cannot be built from it: the alternate sees the leftovers alone."""
         shop, unknown = exchange("shop", "direct", alternate="unknown"), exchange("unknown", "fanout")
@@ -82,6 +86,7 @@ class TestRabbitMQ:
         assert drain(rest) == [b"sent"]
 
     @behaviour("AE-05")
+    @lie("nack-confirmed")
     def test_asks_no_alternate_for_a_full_queue(self, channel, exchange, bound_queue, drain):
         """Refused by its queue is not unroutable: the producer hears a nack, and nothing is passed on."""
         shop, unknown = exchange("shop", "direct", alternate="unknown"), exchange("unknown", "fanout")
@@ -97,6 +102,7 @@ class TestRabbitMQ:
         assert drain(rest) == [b"unroutable"]
 
     @behaviour("AE-02")
+    @lie("alternate-exchange-lost")
     def test_follows_a_chain_of_alternates(self, exchange, bound_queue, publish, drain):
         """Each exchange of a company's tree may hand its strays upwards, to one queue for all of them."""
         shop = exchange("shop", "direct", alternate="country")
@@ -108,6 +114,7 @@ class TestRabbitMQ:
         assert (drain(paid), drain(sent), drain(rest)) == ([b"paid"], [b"sent"], [b"lost"])
 
     @behaviour("AE-02", "AE-03")
+    @lie("alternate-exchange-lost")
     def test_ends_a_circle_of_alternates(self, exchange, bound_queue, publish, drain):
         """Two teams may name each other's exchange; what neither takes comes back, and does not go round for ever."""
         shop, depot = exchange("shop", "direct", alternate="depot"), exchange("depot", "direct", alternate="shop")
@@ -119,6 +126,7 @@ class TestRabbitMQ:
         assert (drain(paid), drain(sent)) == ([b"paid"], [b"sent"])
 
     @behaviour("AE-03")
+    @lie("alternate-exchange-lost")
     def test_returns_what_no_alternate_can_route(self, exchange, bound_queue, publish, drain):
         """For `mandatory` a queue behind the alternate counts: a producer never hears that its key is misspelt."""
         shop, unknown = exchange("shop", "direct", alternate="unknown"), exchange("unknown", "direct")
@@ -130,6 +138,7 @@ class TestRabbitMQ:
         assert drain(payed) == [b"payed"]
 
     @behaviour("AE-04")
+    @lie("alternate-exchange-lost")
     def test_drops_if_the_alternate_is_missing(self, channel, exchange, bound_queue, drain):
         """The declare does not check it, and confirms say yes: only the broker's log tells of the misspelt name."""
         shop = exchange("shop", "direct", alternate="unknown")
@@ -142,6 +151,7 @@ class TestRabbitMQ:
         assert drain(rest) == [b"caught"]
 
     @behaviour("AE-04", "AE-03")
+    @lie("mandatory-lost")
     def test_returns_if_the_alternate_is_missing(self, exchange, bound_queue, publish, drain):
         """`mandatory` is what is left to a producer that does not trust its operators."""
         shop = exchange("shop", "direct", alternate="unknown")
@@ -153,6 +163,7 @@ class TestRabbitMQ:
         assert drain(paid) == [b"paid"]
 
     @behaviour("AE-07")
+    @lie("mandatory-lost")
     def test_takes_an_alternate_from_a_policy(self, broker, vhost, exchange, bound_queue, publish, eventually):
         """An operator can catch strays on a running system, whose exchanges nobody dares to declare anew."""
         shop, unknown = exchange("shop", "direct"), exchange("unknown", "fanout")
@@ -165,6 +176,7 @@ class TestRabbitMQ:
         eventually(lambda: publish(shop, "lost"), [])
 
     @behaviour("AE-07")
+    @lie("alternate-exchange-lost")
     def test_prefers_the_argument_to_the_policy(self, broker, vhost, exchange, bound_queue, publish, eventually, drain):
         """What the application has declared an operator cannot redirect; the exchange beside it obeys."""
         shop, depot = exchange("shop", "direct", alternate="declared"), exchange("depot", "direct")
@@ -178,6 +190,7 @@ class TestRabbitMQ:
         assert drain(declared) == [b"insists"]
 
     @behaviour("XDECL-04", "CHAN-03")
+    @lie("alternate-exchange-lost")
     def test_refuses_a_redeclared_alternate(self, connection, channel, exchange):
         """Two versions of a program that disagree about it are told so, instead of losing messages in turns."""
         exchange("shop", "direct", alternate="unknown")

@@ -19,6 +19,7 @@ from rmqspec.client.errors import ClientError, LoginRefused, VhostRefused
 from rmqspec.tools.broker.endpoint import random_login
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 
@@ -34,36 +35,39 @@ class TestRabbitMQ:
         vhosts.give_back(name)
 
     @behaviour("AUTH-01", "AUTH-06")
-    def test_refuses_unknown_users_and_wrong_passwords_alike(self, user, enter):
+    @lie("connection-code-changed")
+    def test_refuses_unknown_users_and_wrong_passwords_alike(self, user, connect_as):
         """Who guesses is not even told that there is such a user; the reason stands in the broker's own log."""
         who = user(**ALL)
 
         said = []
         for wrong in (replace(who, password="sesame"), replace(who, user="nobody")):
             with pytest.raises(exceptions.ProbableAuthenticationError, match=r"\(403\) .ACCESS_REFUSED") as error:
-                enter(wrong)
+                connect_as(wrong)
             said.append(str(error.value))
 
         assert said[0] == said[1]
-        assert enter(who).is_open
+        assert connect_as(who).is_open
 
     @behaviour("AUTH-08")
-    def test_asks_for_the_password_at_the_door_alone(self, broker, user, enter):
+    @lie("connection-code-changed")
+    def test_asks_for_the_password_at_the_door_alone(self, broker, user, connect_as):
         """A changed password shuts nobody out who is in: after a theft the open connections have to be closed too."""
         who = user(**ALL)
-        inside, changed = enter(who), replace(who, password=random_login()[1])
+        inside, changed = connect_as(who), replace(who, password=random_login()[1])
 
         broker.management.create_user(changed.user, changed.password)
 
         with pytest.raises(exceptions.ProbableAuthenticationError, match=r"\(403\)"):
-            enter(who)
-        assert enter(changed).is_open
+            connect_as(who)
+        assert connect_as(changed).is_open
         assert inside.channel().queue_declare("q", durable=True).method.queue == "q"
 
     @behaviour("AUTH-08", "PROTO-16")
-    def test_shows_a_deleted_user_out(self, broker, vhost, user, enter, connection, eventually):
+    @lie("connection-code-changed")
+    def test_shows_a_deleted_user_out(self, broker, vhost, user, connect_as, connection, eventually):
         """This does end the connections that are open; whoever gets the name later has none of the permissions."""
-        inside = enter(who := user(**ALL))
+        inside = connect_as(who := user(**ALL))
         # The broker lists a connection a moment after it has opened it, and ends those that are listed.
         eventually(lambda: vhost in broker.management.vhosts_used_by(who.user), True)
 
@@ -74,12 +78,13 @@ class TestRabbitMQ:
         assert (error.value.reply_code, inside.is_closed, connection.channel().is_open) == (320, True, True)
         broker.management.create_user(who.user, who.password)
         with pytest.raises(exceptions.ProbableAccessDeniedError, match=r"\(530\)"):
-            enter(who)
+            connect_as(who)
 
     @behaviour("AUTH-07")
-    def test_takes_a_new_secret_on_an_open_connection(self, user, enter):
+    @lie("look-at-empty")
+    def test_takes_a_new_secret_on_an_open_connection(self, user, connect_as):
         """For logins that expire, as OAuth tokens do: the connection, and what is in flight on it, lives on."""
-        channel = (inside := enter(user(**ALL))).channel()
+        channel = (inside := connect_as(user(**ALL))).channel()
         channel.basic_publish("", channel.queue_declare("work", exclusive=True).method.queue, b"in flight")
 
         inside.update_secret("renewed", "the old one expires")
@@ -87,25 +92,28 @@ class TestRabbitMQ:
         assert channel.basic_get("work", auto_ack=True)[2] == b"in flight"
 
     @behaviour("VHOST-02")
-    def test_shuts_a_vhost_to_users_without_permissions(self, user, enter):
+    @lie("connection-code-changed")
+    def test_shuts_a_vhost_to_users_without_permissions(self, user, connect_as):
         """A new user may enter none, and no tag is a key, not even administrator."""
         with pytest.raises(exceptions.ProbableAccessDeniedError, match=r"\(530\) .NOT_ALLOWED - access to vhost"):
-            enter(user("administrator"))
+            connect_as(user("administrator"))
 
-        assert enter(user(configure="")).is_open
+        assert connect_as(user(configure="")).is_open
 
     @behaviour("VHOST-01")
-    def test_knows_no_vhost_that_nobody_created(self, broker, enter):
+    @lie("connection-code-changed")
+    def test_knows_no_vhost_that_nobody_created(self, broker, connect_as):
         """A vhost is not created by being named, as a queue is by being declared: somebody has to be asked for it."""
         with pytest.raises(exceptions.ProbableAccessDeniedError, match=r"\(530\) .NOT_ALLOWED - vhost nowhere not f"):
-            enter(broker.endpoint, "nowhere")
+            connect_as(broker.endpoint, "nowhere")
 
-        assert enter(broker.endpoint).is_open
+        assert connect_as(broker.endpoint).is_open
 
     @behaviour("VHOST-03")
-    def test_keeps_equal_names_in_two_vhosts_apart(self, broker, channel, elsewhere, enter, drain):
+    @lie("binding-lost")
+    def test_keeps_equal_names_in_two_vhosts_apart(self, broker, channel, elsewhere, connect_as, drain):
         """So that staging may use the very names of production, and a test those of both."""
-        other = enter(broker.endpoint, elsewhere).channel()
+        other = connect_as(broker.endpoint, elsewhere).channel()
         other.confirm_delivery()
         for here in (channel, other):
             here.queue_declare("orders", durable=True)
@@ -128,9 +136,10 @@ class TestRabbitMQ:
         assert broker.management.exchanges(vhost) >= {"", "ours", *kinds}
 
     @behaviour("VHOST-05", "PROTO-16")
-    def test_empties_a_vhost_that_is_deleted(self, broker, elsewhere, enter, connection, eventually):
+    @lie("absence-hidden")
+    def test_empties_a_vhost_that_is_deleted(self, broker, elsewhere, connect_as, connection, eventually):
         """Its connections hear of it, and what was in it is gone: a vhost of the same name begins with nothing."""
-        inside = enter(broker.endpoint, elsewhere)
+        inside = connect_as(broker.endpoint, elsewhere)
         inside.channel().queue_declare("orders", durable=True)
         eventually(lambda: elsewhere in broker.management.vhosts_used_by(broker.endpoint.user), True)
 
@@ -141,21 +150,23 @@ class TestRabbitMQ:
         assert (error.value.reply_code, connection.channel().is_open) == (320, True)
         broker.management.create_vhost(elsewhere)
         with pytest.raises(exceptions.ChannelClosedByBroker, match="no queue 'orders'"):
-            enter(broker.endpoint, elsewhere).channel().queue_declare("orders", passive=True)
+            connect_as(broker.endpoint, elsewhere).channel().queue_declare("orders", passive=True)
 
     @behaviour("LIMITS-01", "LIMITS-06")
-    def test_counts_the_connections_of_a_vhost(self, broker, vhost, connection, enter):
+    @lie("connection-code-changed")
+    def test_counts_the_connections_of_a_vhost(self, broker, vhost, connection, connect_as):
         """A program that opens one for each message fills its own vhost, and not the broker that all share."""
         broker.management.limit_vhost(vhost, "max-connections", 0)
 
         with pytest.raises(exceptions.ProbableAccessDeniedError, match=r"\(530\) .* connection limit \(0\) is reached"):
-            enter(broker.endpoint)
+            connect_as(broker.endpoint)
         assert connection.channel().is_open
         broker.management.limit_vhost(vhost, "max-connections", -1)
-        assert enter(broker.endpoint).is_open
+        assert connect_as(broker.endpoint).is_open
 
     @behaviour("LIMITS-02", "CHAN-03")
     @pytest.mark.parametrize("name", ["second", ""], ids=["named", "server_named"])
+    @lie("precondition-hidden")
     def test_counts_the_queues_of_a_vhost(self, broker, vhost, connection, channel, name):
         """Queues that are created for each visitor and never deleted end here, before they end the broker."""
         channel.queue_declare("first", durable=True)
@@ -171,21 +182,23 @@ class TestRabbitMQ:
         assert channel.queue_declare("first", durable=True).method.queue == "first"
 
     @behaviour("LIMITS-03")
-    def test_counts_the_connections_of_a_user(self, broker, user, enter):
+    @lie("connection-code-changed")
+    def test_counts_the_connections_of_a_user(self, broker, user, connect_as):
         """One customer's programs cannot take the places of all the others."""
         who, other = user(**ALL), user(**ALL)
         broker.management.limit_user(who.user, "max-connections", 0)
 
         with pytest.raises(exceptions.ProbableAccessDeniedError, match=r"\(530\) .* user connection limit \(0\)"):
-            enter(who)
-        assert enter(other).is_open
+            connect_as(who)
+        assert connect_as(other).is_open
 
     @behaviour("LIMITS-03", "CHAN-04")
-    def test_counts_the_channels_of_a_user(self, broker, user, enter):
+    @lie("connection-code-changed")
+    def test_counts_the_channels_of_a_user(self, broker, user, connect_as):
         """A channel that is opened for each message and never closed takes its whole connection down, and no other."""
         who = user(**ALL)
         broker.management.limit_user(who.user, "max-channels", 2)
-        greedy, modest = enter(who), enter(who)
+        greedy, modest = connect_as(who), connect_as(who)
 
         with pytest.raises(exceptions.ConnectionClosedByBroker, match="NOT_ALLOWED - number of channels") as error:
             [greedy.channel() for _ in range(100)]  # the broker counts a moment after it has opened

@@ -16,6 +16,7 @@ from pika import BasicProperties, exceptions
 from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 DEAD = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
 LEVELS = {"classic": {"x-max-priority": 10}, "quorum": {"x-queue-type": "quorum"}}
@@ -66,6 +67,7 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-01", "QQPRIO-01", "QQPRIO-04")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_43])
+    @lie("priority-lost")
     def test_serves_the_highest_level_first(self, queue, publish, drain, queue_type):
         """Within a level the oldest is next, so that urgent messages do not overtake each other."""
         work = queue(queue_type)
@@ -76,6 +78,7 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-04", "PRIO-03", "QQPRIO-01")
     @pytest.mark.parametrize("arguments", [{}, ZERO_OLD, QUORUM_OLD], ids=["no_levels", "zero_levels", "quorum"])
+    @lie("body-repeated")
     def test_ignores_priorities_without_levels(self, channel, publish, drain, arguments):
         """A producer that sets the property is not told that its urgent messages wait in line with all others."""
         channel.queue_declare("plain", durable=True, arguments=arguments)
@@ -85,6 +88,7 @@ class TestRabbitMQ:
         assert drain("plain") == [b"low", b"high", b"middle"]
 
     @behaviour("PRIO-02")
+    @lie("priority-levels-lost")
     def test_takes_no_priority_for_the_lowest(self, queue, publish, drain):
         """Producers that know nothing of levels are overtaken by every one that does, even at level one."""
         work = queue()
@@ -95,6 +99,7 @@ class TestRabbitMQ:
 
     @behaviour("QQPRIO-02")
     @pytest.mark.rabbitmq(since="4.3")
+    @lie("priority-lost")
     def test_takes_no_priority_for_four_in_a_quorum(self, queue, publish, drain):
         """Moved from a classic queue, messages of levels one to three fall behind those that have none."""
         work = queue("quorum")
@@ -105,6 +110,7 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-02", "QQPRIO-03")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_43])
+    @lie("priority-lost")
     def test_lowers_to_the_highest_level(self, queue, publish, drain, queue_type):
         """A producer cannot buy its way past the others with a larger number, nor is it refused for trying."""
         work, highest = queue(queue_type), {"classic": 10, "quorum": 31}[queue_type]
@@ -125,39 +131,44 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-05")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_43])
-    def test_overtakes_nothing_that_was_prefetched(self, connection, queue, publish, hold, queue_type):
+    @lie("priority-lost")
+    def test_overtakes_nothing_that_was_prefetched(self, connection, queue, publish, subscribe_without_ack, queue_type):
         """An urgent message waits behind a consumer's whole prefetch: keep that small where priorities count."""
         work, channel = queue(queue_type), connection.channel()
         channel.basic_qos(prefetch_count=2)
         publish(work, low=0, low_too=0, low_as_well=0)
-        consumer = hold(channel, work)
-        consumer.after(2)
+        consumer = subscribe_without_ack(channel, work)
+        consumer.wait_for(2)
 
         publish(work, high=9)
         channel.basic_ack(consumer.tags[0])
 
-        assert consumer.after(3) == [b"low", b"low_too", b"high"]
+        assert consumer.wait_for(3) == [b"low", b"low_too", b"high"]
 
     @behaviour("PRIO-05")
-    def test_orders_nothing_for_who_waits(self, connection, queue, publish, hold, drain):
+    @lie("priority-levels-lost")
+    def test_orders_nothing_for_who_waits(self, connection, queue, publish, subscribe_without_ack, drain):
         """What never waits is never sorted: without a prefetch limit the levels cost memory and do nothing."""
         work = queue()
         publish(work, low=0, high=9)
         sorted_in = drain(work)
-        consumer = hold(connection.channel(), work)
+        consumer = subscribe_without_ack(connection.channel(), work)
 
         publish(work, low=0, high=9)
 
         assert sorted_in == [b"high", b"low"]
-        assert consumer.after(2) == [b"low", b"high"]
+        assert consumer.wait_for(2) == [b"low", b"high"]
 
     @behaviour("PRIO-06", "QQPRIO-05")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_40])
-    def test_sorts_what_is_requeued_if_classic(self, channel, queue, publish, take, eventually, drain, queue_type):
+    @lie("priority-lost")
+    def test_sorts_what_is_requeued_if_classic(
+        self, channel, queue, publish, get_without_ack, eventually, drain, queue_type
+    ):
         """In a quorum queue what was given back is next: one that fails again and again holds up the urgent ones."""
         work = queue(queue_type)
         publish(work, low=0, low_too=0)
-        tag, _ = take(channel, work)
+        tag, _ = get_without_ack(channel, work)
         publish(work, high=9)
 
         channel.basic_nack(tag, requeue=True)
@@ -167,6 +178,7 @@ class TestRabbitMQ:
         assert drain(work) == {"classic": sorted_in, "quorum": next_again}[queue_type]
 
     @behaviour("PRIO-08")
+    @lie("priority-reversed")
     def test_hides_the_expired_below_a_live_message(self, queue, publish, clock, channel, drain, receive):
         """Not delivered, but counted and kept: the queue looks busy, and its dead letters come late."""
         work = queue()
@@ -181,6 +193,7 @@ class TestRabbitMQ:
 
     # rabbitmq-server issue 1449: what overtakes starts no timer, and expired messages are removed only after a get.
     @behaviour("PRIO-08")
+    @lie("priority-levels-lost")
     def test_delivers_the_expired_that_overtook(self, queue, publish, clock, drain):
         """Against the promise of a TTL: who must never act on old messages compares a timestamp of his own."""
         work = queue()
@@ -193,6 +206,7 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-09")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_40])
+    @lie("length-limit-halved")
     def test_drops_the_most_urgent_of_a_full_queue(self, queue, publish, receive, drain, queue_type):
         """The head is what goes, and the head is the highest: a flood of trifles pushes out what matters most."""
         work = queue(queue_type, **{"x-max-length": 2})
@@ -203,6 +217,7 @@ class TestRabbitMQ:
         assert drain(work) == [b"low", b"low_too"]
 
     @behaviour("PRIO-10")
+    @lie("nack-confirmed")
     def test_refuses_the_urgent_when_full(self, channel, queue, publish, drain):
         """A full queue makes no room for it: what was accepted before keeps its place, be it ever so trifling."""
         work = queue(**{"x-max-length": 1, "x-overflow": "reject-publish"})
@@ -215,6 +230,7 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-03", "QDECL-20", "CHAN-03")
     @pytest.mark.parametrize("levels", [-1, 256, "10", True], ids=["negative", "over_255", "text", "boolean"])
+    @lie("priority-levels-lost")
     def test_refuses_what_is_no_number_of_levels(self, connection, channel, queue, levels):
         """The property is one byte, and every level costs memory and a queue of its own inside."""
         known = queue()
@@ -228,6 +244,7 @@ class TestRabbitMQ:
 
     @behaviour("PRIO-03")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie("priority-levels-lost")
     def test_gives_a_maximum_of_zero_two_levels(self, queue, publish, drain):
         """A queue that was declared with zero to switch priorities off has them after the upgrade."""
         work = queue(**{"x-max-priority": 0})

@@ -13,6 +13,7 @@ import pytest
 from pika import BasicProperties, exceptions
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("E2E-01")
+    @lie("delivered-exchange-lost")
     def test_routes_through_two_exchanges(self, exchange, bound_queue, publish, receive):
         """Producers know the first alone, and it is what a receiver sees: the tree behind it may be rebuilt."""
         company, team = exchange("company", "topic"), exchange("team", "fanout", "company", ["order.#"])
@@ -57,6 +59,7 @@ class TestRabbitMQ:
         assert (routed, delivery.exchange, delivery.routing_key) == ([False, True], "company", "order.new")
 
     @behaviour("E2E-04")
+    @lie("exchange-binding-key-lost")
     def test_keeps_the_key_at_every_hop(self, exchange, bound_queue, publish, drain):
         """The key of a binding between exchanges is a filter, and not a new name for what passes."""
         company, team = exchange("company", "topic"), exchange("team", "direct", "company", ["order.#"])
@@ -67,6 +70,7 @@ class TestRabbitMQ:
         assert (drain(by_key), drain(by_pattern)) == ([b"letter"], [])
 
     @behaviour("E2E-02")
+    @lie("topic-as-direct")
     def test_delivers_once_by_many_paths(self, channel, exchange, bound_queue, publish, drain):
         """Teams bind whatever they like, and no customer is written to twice because two of them agree."""
         company = exchange("company", "topic")
@@ -80,6 +84,7 @@ class TestRabbitMQ:
         assert drain(queue) == [b"by four paths", b"by three"]
 
     @behaviour("E2E-03")
+    @lie("exchange-binding-lost")
     def test_ends_a_circle_of_exchanges(self, channel, exchange, bound_queue, publish, drain):
         """Two teams that bind each other's exchange do not set a message going round for ever."""
         sales = exchange("sales", "fanout")
@@ -94,6 +99,7 @@ class TestRabbitMQ:
         assert drain(seller) == drain(packer) == [b"sold", b"packed"]
 
     @behaviour("E2E-05", "BIND-01", "BIND-02")
+    @lie("exchange-binding-key-lost")
     def test_counts_an_equal_bind_once(self, channel, exchange, bound_queue, publish, drain):
         """Every instance of a program binds when it starts; the first that unbinds does so for all of them."""
         company, team = exchange("company"), exchange("team", "fanout", "company", ["order", "order"])
@@ -106,6 +112,7 @@ class TestRabbitMQ:
         assert (bound, drain(queue), publish(company, "order")) == (True, [b"letter"], False)
 
     @behaviour("E2E-07", "CHAN-03")
+    @lie("exchange-deleted-in-use")
     def test_deletes_a_used_destination(self, connection, channel, exchange, bound_queue, publish):
         """`if_unused` spares what others read from; an exchange that only receives is gone, and its binding with it."""
         company, team = exchange("company", "fanout"), exchange("team", "fanout", "company", [""])
@@ -130,6 +137,7 @@ class TestCopies:
         return lambda: {key: bodies for key, queue in queues.items() if (bodies := drain(queue))}
 
     @behaviour("CCBCC-01")
+    @lie("cc-lost")
     def test_copies_to_each_key_in_cc(self, letters, publish):
         """The producer picks the receivers, message by message; headers are case-sensitive, and `cc` is none."""
         publish("post", "ann", b"to three", CC=["bob", "cat"])
@@ -138,6 +146,7 @@ class TestCopies:
         assert letters() == {"ann": [b"to three", b"to one"], "bob": [b"to three"], "cat": [b"to three"]}
 
     @behaviour("CCBCC-02")
+    @lie("bcc-told")
     def test_hides_bcc_from_all_receivers(self, exchange, bound_queue, publish, receive):
         """Even the hidden receiver does not see that it is one: its copy carries the key of the open one."""
         open_one, hidden = bound_queue(exchange("post"), "ann"), bound_queue("post", "bob")
@@ -148,6 +157,7 @@ class TestCopies:
         assert [(copy.routing_key, copy.properties.headers) for copy in copies] == [seen, seen]
 
     @behaviour("CCBCC-03")
+    @lie("direct-as-fanout")
     def test_copies_once_for_repeated_keys(self, letters, publish):
         """Lists that are put together from several sources need not be cleaned of doubles."""
         publish("post", "ann", CC=["ann", "bob", "bob"], BCC=["bob", "ann"])
@@ -155,6 +165,7 @@ class TestCopies:
         assert letters() == {"ann": [b"letter"], "bob": [b"letter"]}
 
     @behaviour("CCBCC-04", "CCBCC-08")
+    @lie("binding-doubled")
     def test_returns_if_no_copy_is_routed(self, letters, publish):
         """`mandatory` is content with a single one: that the others went nowhere, the producer is not told."""
         routed = [publish("post", "ann", CC=["nobody", ""]), publish("post", "nobody", BCC=["bob"])]
@@ -166,6 +177,7 @@ class TestCopies:
     @behaviour("CCBCC-05", "CHAN-03")
     @pytest.mark.parametrize("header", ["CC", "BCC"])
     @pytest.mark.parametrize("value", ["bob", None, 7], ids=["text", "nothing", "number"])
+    @lie("direct-as-fanout")
     def test_refuses_copies_not_in_a_list(self, connection, letters, publish, header, value):
         """One receiver still makes a list; the message goes to nobody, not even to its main key."""
         careless = connection.channel()
@@ -179,6 +191,7 @@ class TestCopies:
 
     @behaviour("CCBCC-06")
     @pytest.mark.parametrize("value", [7, None, b"bob", {"key": "bob"}], ids=["number", "nothing", "bytes", "table"])
+    @lie("cc-lost")
     def test_skips_what_is_no_text_in_cc(self, letters, publish, value):
         """A list of bytes looks right in Python, and copies to nobody without a word."""
         publish("post", "ann", CC=[value, "cat"])
@@ -186,6 +199,7 @@ class TestCopies:
         assert letters() == {"ann": [b"letter"], "cat": [b"letter"]}
 
     @behaviour("CCBCC-07")
+    @lie("exchange-binding-key-lost")
     def test_routes_copies_at_every_hop(self, exchange, letters, publish):
         """The hidden keys too travel along until the last exchange: what is stripped, is stripped at the queue."""
         exchange("post", "direct", exchange("company"), ["bob"])
@@ -204,6 +218,7 @@ class TestCopies:
     @behaviour("CCBCC-09", "TOPICPERM-05")
     @pytest.mark.rabbitmq(before="4.0")
     @pytest.mark.parametrize("header", ["CC", "BCC"])
+    @lie("topic-as-direct")
     def test_guards_no_topic_from_copies(self, secret, publish, drain, header):
         """Whoever may publish anything may publish everything: a topic permission is no wall before 4.0."""
         publish("topics", "public.news", **{header: ["secret.plan"]})
@@ -213,6 +228,7 @@ class TestCopies:
     @behaviour("CCBCC-09", "TOPICPERM-05", "CHAN-03")
     @pytest.mark.rabbitmq(since="4.0")
     @pytest.mark.parametrize("header", ["CC", "BCC"])
+    @lie("topic-as-fanout")
     def test_guards_topics_from_copies(self, connection, secret, publish, drain, header):
         """A producer that got round its permission by a copy loses its channel after the upgrade."""
         sly = connection.channel()
@@ -242,6 +258,7 @@ class TestRestart:
 
     @behaviour("E2E-06")
     @pytest.mark.timeout(180)
+    @lie("exchange-binding-key-lost")
     def test_keeps_bindings_of_exchanges(self, queue, connect):
         """A tree of durable exchanges is whole again, even if none of the teams has come back to declare its own."""
         channel = connect().channel()

@@ -16,6 +16,7 @@ import pytest
 from pika import BasicProperties, exceptions
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 OPERATIONS = {
     "declare_queue": ("configure", call("queue_declare", "fresh", durable=True)),
@@ -33,11 +34,11 @@ ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
 @pytest.fixture
-def acting(user, enter):
+def acting(user, connect_as):
     """A channel in confirm mode of a new user with these permissions: `acting(write="^orders$")`."""
 
     def make(**permissions):
-        channel = enter(user(**permissions)).channel()
+        channel = connect_as(user(**permissions)).channel()
         channel.confirm_delivery()
         return channel
 
@@ -62,6 +63,7 @@ class TestRabbitMQ:
 
     @behaviour("PERM-01", "QDEL-07", "CHAN-03")
     @pytest.mark.parametrize("operation", OPERATIONS)
+    @lie("code-403-changed")
     def test_asks_one_permission_for_an_operation(self, acting, operation):
         """Two of three are not enough, and one is: whoever gives all three to be safe has given away the queue."""
         needed, act = OPERATIONS[operation]
@@ -71,6 +73,7 @@ class TestRabbitMQ:
         act(acting(**{needed: ".*"}))
 
     @behaviour("PERM-01")
+    @lie("refusal-hidden")
     def test_compares_names_with_the_expression(self, acting):
         """It is searched for anywhere in the name: without ^ and $ `ours` allows `yours` as well."""
         loose, strict = acting(configure="ours"), acting(configure="^ours$")
@@ -84,6 +87,7 @@ class TestRabbitMQ:
         [(call("queue_bind", "ours", "team", "a"), "ours"), (call("exchange_bind", "company", "team", "a"), "company")],
         ids=["queue", "exchange"],
     )
+    @lie("refusal-hidden")
     def test_asks_for_both_ends_of_a_binding(self, acting, bind, target):
         """Binding is a way to read what the exchange gets: a permission to create queues must not be one for that."""
         assert refused(bind, acting(write="^team$", read=f"^{target}$"))
@@ -92,6 +96,7 @@ class TestRabbitMQ:
         bind(acting(write=f"^{target}$", read="^team$"))
 
     @behaviour("PERM-03")
+    @lie("code-403-changed")
     def test_knows_the_default_exchange_as_amq_default(self, acting):
         """A producer writes to the exchange without a name, whatever the queue: one for the queue lets nothing by."""
         publish = call("basic_publish", "", "ours", b"")
@@ -101,6 +106,7 @@ class TestRabbitMQ:
 
     @behaviour("PERM-04", "DLX-10")
     @pytest.mark.parametrize("declare", [DEAD_LETTERS, ALTERNATE], ids=["dead_letter_exchange", "alternate_exchange"])
+    @lie("refusal-hidden")
     def test_asks_for_the_exchange_that_a_declaration_names(self, acting, declare):
         """Messages leave by it under the broker's name: else one could publish where one may not, by letting die."""
         assert refused(declare, acting(configure="^mine$", read="^mine$"), words="exchange 'team'")
@@ -110,12 +116,14 @@ class TestRabbitMQ:
 
     @behaviour("PERM-05")
     @pytest.mark.rabbitmq(before="4.2")
+    @lie("message-count-wrong")
     def test_asks_nothing_for_a_look(self, acting):
         """Before 4.2 whoever is in the vhost may ask how long any queue is."""
         assert acting(configure="").queue_declare("ours", passive=True).method.message_count == 0
 
     @behaviour("PERM-05")
     @pytest.mark.rabbitmq(since="4.3.1")
+    @lie("refusal-hidden")
     def test_asks_some_permission_for_a_look(self, acting):
         """Any of the three will do: a monitor that had none has to be given one before the upgrade."""
         look = call("queue_declare", "ours", passive=True)
@@ -124,6 +132,7 @@ class TestRabbitMQ:
         assert [look(acting(**{name: "^ours$"})).method.message_count for name in ALL] == [0, 0, 0]
 
     @behaviour("PERM-06")
+    @lie("refusal-hidden")
     def test_asks_configure_on_amq_gen_for_names_of_its_own(self, acting):
         """The broker chooses the name, and still asks for it: a client that waits for replies needs this one."""
         declare = call("queue_declare", "", exclusive=True)
@@ -132,10 +141,11 @@ class TestRabbitMQ:
         assert declare(acting(configure="^amq[.]gen-")).method.queue.startswith("amq.gen-")
 
     @behaviour("PERM-07")
-    def test_asks_anew_on_each_channel(self, broker, vhost, user, enter):
+    @lie("purge-ignored")
+    def test_asks_anew_on_each_channel(self, broker, vhost, user, connect_as):
         """An open channel may remember for a while what it was allowed: who takes a permission away closes it too."""
         who = user(**ALL)
-        connection = enter(who)
+        connection = connect_as(who)
         connection.channel().queue_purge("ours")
 
         broker.management.permit(vhost, who.user, write=".*")
@@ -143,11 +153,12 @@ class TestRabbitMQ:
         assert refused(call("queue_purge", "ours"), connection.channel())
 
     @behaviour("TOPICPERM-01", "TOPICPERM-04", "CHAN-03")
-    def test_limits_topics_at_one_exchange(self, broker, vhost, user, enter):
+    @lie("topic-as-fanout")
+    def test_limits_topics_at_one_exchange(self, broker, vhost, user, connect_as):
         """A permission names exchanges, and all teams publish to one: this one looks at the routing key too."""
         who = user(**ALL)
         broker.management.permit_topics(vhost, who.user, "team", write="^order[.]", read=".*")
-        connection = enter(who)
+        connection = connect_as(who)
         inside, outside = connection.channel(), connection.channel()
         for channel in (inside, outside):
             channel.confirm_delivery()
@@ -157,20 +168,22 @@ class TestRabbitMQ:
             inside.basic_publish(exchange, key, b"")
 
     @behaviour("TOPICPERM-02", "TOPICPERM-03")
-    def test_limits_patterns_to_the_users_name(self, broker, vhost, user, enter):
+    @lie("binding-doubled")
+    def test_limits_patterns_to_the_users_name(self, broker, vhost, user, connect_as):
         """One rule for a thousand customers, each of whom may listen to what is about him alone."""
         who = user(**ALL)
         broker.management.permit_topics(vhost, who.user, "team", write=".*", read="^{username}[.]")
-        connection = enter(who)
+        connection = connect_as(who)
 
         assert refused(call("queue_bind", "ours", "team", "#"), connection.channel(), words="topic '#'")
         connection.channel().queue_bind("ours", "team", f"{who.user}.#")
 
     @behaviour("PUB-08", "CHAN-03")
-    def test_vouches_for_the_user_id_of_a_message(self, user, enter, receive):
+    @lie("delivered-user-id-lost")
+    def test_vouches_for_the_user_id_of_a_message(self, user, connect_as, receive):
         """Everything else in a message may be made up by its sender; this one a consumer can believe."""
         who = user(**ALL)
-        honest, liar = (enter(who).channel() for _ in range(2))
+        honest, liar = (connect_as(who).channel() for _ in range(2))
         liar.confirm_delivery()
         forged = call("basic_publish", "", "ours", b"", BasicProperties(user_id="boss"))
 
@@ -180,9 +193,10 @@ class TestRabbitMQ:
         assert [delivery.properties.user_id for delivery in receive("ours")] == [who.user]
 
     @behaviour("PUB-08", "PERM-08")
-    def test_lets_an_impersonator_sign_for_others(self, user, enter, receive):
+    @lie("delivered-user-id-lost")
+    def test_lets_an_impersonator_sign_for_others(self, user, connect_as, receive):
         """A bridge between two brokers republishes what others wrote; the tag says whom one has to trust with it."""
-        bridge = enter(user("impersonator", **ALL)).channel()
+        bridge = connect_as(user("impersonator", **ALL)).channel()
         bridge.confirm_delivery()
 
         bridge.basic_publish("", "ours", b"", BasicProperties(user_id="boss"))

@@ -18,6 +18,7 @@ from rmqspec.client import Publisher
 from rmqspec.client.errors import ChannelClosed, Returned
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("PUB-01")
+    @lie("return-text-lost")
     def test_returns_a_mandatory_message_whole(self, channel):
         """All that it takes to publish it again elsewhere comes back, so the publisher need not keep a copy."""
         properties = BasicProperties(message_id="7", headers={"shop": "Ada"})
@@ -58,6 +60,7 @@ class TestRabbitMQ:
         assert (returned.body, returned.properties) == (b"two mice", properties)
 
     @behaviour("PUB-01")
+    @lie("mandatory-lost")
     def test_returns_and_keeps_the_channel(self, channel, connection, drain):
         """A return is news about one message, not an error: the next one is published on the same channel."""
         with pytest.raises(exceptions.UnroutableError):
@@ -68,6 +71,7 @@ class TestRabbitMQ:
         assert (channel.is_open, connection.is_open, drain("orders")) == (True, True, [b"taken"])
 
     @behaviour("CONFIRM-06")
+    @lie("return-late")
     def test_returns_a_message_before_the_ack(self, connection):
         """Who has the ack and no return knows for certain: had there been a return, it would have come first."""
         log = Log(connection)
@@ -77,6 +81,7 @@ class TestRabbitMQ:
         assert log.after_an_ack() == ["Basic.Return", "Basic.Ack"]
 
     @behaviour("PUB-02", "CONFIRM-05")
+    @lie("mandatory-always")
     def test_drops_the_rest_in_silence(self, connection, channel, drain):
         """The default of the protocol: a typo in a key, and every message is gone with a confirm for each."""
         log = Log(connection)
@@ -88,6 +93,7 @@ class TestRabbitMQ:
         assert drain("orders") == [b"kept"]
 
     @behaviour("PUB-01")
+    @lie("binding-key-lost")
     def test_returns_nothing_that_is_taken(self, connection, drain):
         """One queue is enough, so the flag costs nothing while all is well."""
         log = Log(connection)
@@ -97,6 +103,7 @@ class TestRabbitMQ:
         assert (log.after_an_ack(), drain("orders")) == (["Basic.Ack"], [b"two mice"])
 
     @behaviour("XDECL-15")
+    @lie("code-404-changed")
     def test_refuses_a_missing_exchange(self, channel, connection, drain):
         """No message but the address is wrong: what else was under way on that channel is lost with it."""
         probe = connection.channel()
@@ -110,6 +117,7 @@ class TestRabbitMQ:
         assert drain("orders") == [b"kept"]
 
     @behaviour("PUB-03")
+    @lie("connection-code-changed")
     def test_hangs_up_over_immediate(self, channel, connect, drain):
         """The flag asked for a consumer that is ready. RabbitMQ dropped it long ago, and takes it for a hard error."""
         connection = connect()
@@ -128,6 +136,7 @@ class TestRabbitMQ:
 class TestPublisher:
     """What our publisher adds: nothing vanishes unless that was asked for."""
 
+    @lie("return-text-lost")
     def test_raises_what_was_returned(self, source):
         """The message comes along with the error: the caller keeps it, mends the key, or gives it up."""
         with Publisher(source) as publisher:
@@ -138,6 +147,7 @@ class TestPublisher:
         assert (error.value.reply_code, error.value.reply_text) == (312, "NO_ROUTE")
         assert (error.value.message.routing_key, error.value.message.body) == ("oder", b"two mice")
 
+    @lie("return-address-lost")
     def test_confirms_a_return_s_neighbours(self, source, drain):
         """A return bears no number, and a hundred messages with one and the same body may be under way."""
         keys = ["order", "oder", "order", "order", "oder"] * 20
@@ -149,6 +159,7 @@ class TestPublisher:
         assert [type(error) for error in errors] == [type(None) if key == "order" else Returned for key in keys]
         assert drain("orders") == [b"two mice"] * 60
 
+    @lie("binding-key-lost")
     def test_confirms_what_may_vanish(self, source, drain):
         """For news that only matters to those who listen; there, nobody listening is no error."""
         with Publisher(source) as publisher:
@@ -158,6 +169,7 @@ class TestPublisher:
         assert (dropped.result(10).message.body, taken.result(10).message.body) == (b"news", b"two mice")
         assert drain("orders") == [b"two mice"]
 
+    @lie("code-404-changed")
     def test_survives_a_missing_exchange(self, source, drain):
         """The broker closes the channel for it. Only the message that was at fault may pay for that."""
         with Publisher(source) as publisher:

@@ -22,6 +22,7 @@ from rmqspec.client import Connection, Publisher
 from rmqspec.client.errors import OutcomeUnknown, WindowFull
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 pytestmark = pytest.mark.timeout(180)  # a broker of its own is started; it takes half a second to raise an alarm
 
 # How rabbitmqctl makes the broker believe that it has run out, and that it has enough again.
@@ -91,19 +92,21 @@ class TestRabbitMQ:
 
     @behaviour("ALARM-01", "ALARM-03")
     @pytest.mark.parametrize("resource", ["memory", "disk"])
+    @lie("unblock-swallowed")
     def test_stops_publishers_and_no_others(self, alarm, channel, sender, drain, receive, resource):
         """What consumers take away ends the alarm; and it is no error: what waits outside is late and not lost."""
         channel.basic_publish("", "work", b"before")
 
         with alarm(resource):
             sender.publish(b"late")
-            told, served = sender.after(1), drain("work")
+            told, served = sender.wait_for(1), drain("work")
 
         assert (told, served) == ([f"low on {resource}"], [b"before"])
-        assert sender.after(2) == [f"low on {resource}", "go on"]
+        assert sender.wait_for(2) == [f"low on {resource}", "go on"]
         assert [delivery.body for delivery in receive("work")] == [b"late"]
 
     @behaviour("ALARM-03")
+    @lie("unblock-swallowed")
     def test_tells_at_the_first_publish(self, alarm, connect, sender):
         """Who has nothing to publish is not bothered; a producer learns it only when it has sent something already."""
         early = Sender(connect())
@@ -114,12 +117,13 @@ class TestRabbitMQ:
             quiet = [list(s.now()) for s in (early, late, sender)]
             for s in (early, late):
                 s.publish(b"during")
-            told = [s.after(1) for s in (early, late)]
+            told = [s.wait_for(1) for s in (early, late)]
 
         assert (quiet, told) == ([[], [], []], [["low on memory"], ["low on memory"]])
-        assert [early.after(2), late.after(2), sender.now()] == [["low on memory", "go on"]] * 2 + [[]]
+        assert [early.wait_for(2), late.wait_for(2), sender.now()] == [["low on memory", "go on"]] * 2 + [[]]
 
     @behaviour("ALARM-03")
+    @lie("unblock-swallowed")
     def test_tells_only_who_can_hear_of_it(self, alarm, url, sender):
         """A library that never heard of alarms just stands still; it looks like a network that is down."""
         parameters = URLParameters(url)
@@ -130,49 +134,52 @@ class TestRabbitMQ:
             with alarm():
                 for each in (deaf, sender):
                     each.publish(b"late")
-                sender.after(1)
+                sender.wait_for(1)
 
-            assert (deaf.now(), sender.after(2)) == ([], ["low on memory", "go on"])
+            assert (deaf.now(), sender.wait_for(2)) == ([], ["low on memory", "go on"])
 
     @behaviour("ALARM-01")
-    def test_leaves_a_publishers_acks_unread(self, alarm, channel, sender, hold):
+    @lie("prefetch-ignored")
+    def test_leaves_a_publishers_acks_unread(self, alarm, channel, sender, subscribe_without_ack):
         """On one connection with a producer, a consumer stands still too, and the queue does not get shorter."""
         for body in (b"1", b"2"):
             channel.basic_publish("", "work", body)
         sender.channel.basic_qos(prefetch_count=1)
-        consumer = hold(sender.channel, "work")
-        consumer.after(1)
+        consumer = subscribe_without_ack(sender.channel, "work")
+        consumer.wait_for(1)
 
         with alarm():
             sender.publish(b"3")
-            sender.after(1)
+            sender.wait_for(1)
             sender.channel.basic_ack(consumer.tags[0])
             # A hundred round trips later the second has still not been handed out.
             ready = {channel.queue_declare("work", passive=True).method.message_count for _ in range(100)}
 
         assert ready == {1}
-        assert consumer.after(2) == [b"1", b"2"]
+        assert consumer.wait_for(2) == [b"1", b"2"]
 
     @behaviour("ALARM-04")
+    @lie("unblock-swallowed")
     def test_waits_until_every_alarm_ends(self, alarm, connect, sender, drain):
         """With the disk free again the memory may still be short: one all-clear must not open the gates."""
         with alarm("memory"):
             with alarm("disk"):
                 sender.publish(b"late")
-                sender.after(1)
+                sender.wait_for(1)
             other = Sender(connect())
             other.publish(b"later")
-            told, meanwhile = other.after(1)[:1], drain("work")
+            told, meanwhile = other.wait_for(1)[:1], drain("work")
 
         assert (told, meanwhile) == (["low on memory"], [])
-        assert sender.after(2) == ["low on disk & memory", "go on"]
+        assert sender.wait_for(2) == ["low on disk & memory", "go on"]
 
     @behaviour("ALARM-05")
+    @lie("consumer-tag-lost")
     def test_reads_on_from_a_dead_publisher(self, alarm, sender, cut, drain, receive):
         """It had left the publisher: a crash meanwhile takes nothing back, and who sends it again has it twice."""
         with alarm():
             sender.publish(b"sent")
-            sender.after(1)
+            sender.wait_for(1)
             cut(sender.connection)
             assert drain("work") == []
 
@@ -180,12 +187,20 @@ class TestRabbitMQ:
 
     @behaviour("ALARM-06")
     @pytest.mark.rabbitmq(before="4.0")
+    @lie(
+        None,
+        because="rabbitmqctl asks the node itself: nothing of that passes the proxy.",
+    )
     def test_warns_at_four_tenths_of_memory(self, disposable_broker):
         """Two such brokers on one machine, and each believes that more than half of it is the other's."""
         assert disposable_broker.control("eval", "application:get_env(rabbit, vm_memory_high_watermark).") == "{ok,0.4}"
 
     @behaviour("ALARM-06")
     @pytest.mark.rabbitmq(since="4.0")
+    @lie(
+        None,
+        because="rabbitmqctl asks the node itself: nothing of that passes the proxy.",
+    )
     def test_warns_at_six_tenths_of_memory(self, disposable_broker):
         """Half as much again as before: whoever set it by hand for that reason may drop the line."""
         assert disposable_broker.control("eval", "application:get_env(rabbit, vm_memory_high_watermark).") == "{ok,0.6}"
@@ -195,6 +210,7 @@ class TestPika:
     """What pika adds: patience with an end."""
 
     @behaviour("ALARM-03")
+    @lie("block-reason-lost")
     def test_gives_up_on_a_blocked_connection(self, alarm, url, patience):
         """A thread that waits for the broker without end does not answer its own callers either."""
         impatient = Sender(Connection(URLParameters(f"{url}?blocked_connection_timeout=0.05")))
@@ -203,7 +219,7 @@ class TestPika:
         with alarm():
             impatient.publish(b"late")
             with pytest.raises(exceptions.ConnectionBlockedTimeout):
-                impatient.after(2)
+                impatient.wait_for(2)
 
         assert (impatient.told, impatient.connection.is_open) == (["low on memory"], False)
 
@@ -213,6 +229,7 @@ class TestPublisher:
 
     @behaviour("ALARM-01")
     @pytest.mark.parametrize("window", [{"window": 2}, {"window_bytes": 2}], ids=["messages", "bytes"])
+    @lie("block-reason-lost")
     def test_tells_its_callers_of_an_alarm(self, alarm, source, receive, window):
         """The window is all that it keeps: a caller may drop, store or refuse work, and memory stays what it is."""
         with Publisher(source, patience=0.5, **window) as publisher:
@@ -225,6 +242,7 @@ class TestPublisher:
         assert [delivery.body for delivery in receive("work", 2)] == [b"1", b"2"]
 
     @behaviour("ALARM-01")
+    @lie("unblock-swallowed")
     def test_loses_nothing_to_an_alarm(self, alarm, open_publisher, source, receive, patience):
         """A caller that waits need not know of the alarm: all arrives, once and in order, only later."""
         bodies = [b"%d" % number for number in range(100)]

@@ -16,6 +16,7 @@ from pika import exceptions
 from rmqspec.orders import Failures, Worker, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 def handled(channel):
@@ -49,6 +50,7 @@ class TestRabbitMQ:
     """What the broker promises. Only pika is used here."""
 
     @behaviour("TX-01", "TX-18")
+    @lie("commit-lost")
     def test_hides_publishes_until_the_commit(self, tx, drain):
         """Nobody sees half a change, and nobody can act on it."""
         tx.basic_publish("", "work", b"an order")
@@ -63,6 +65,7 @@ class TestRabbitMQ:
 
     @behaviour("TX-02")
     @pytest.mark.parametrize("end", ["tx_rollback", "close"])
+    @lie("transaction-ignored")
     def test_discards_what_is_not_committed(self, tx, channel, drain, end):
         """Whoever changes its mind, or goes away in the middle, has said nothing."""
         tx.basic_publish("", "work", b"discarded")
@@ -73,11 +76,12 @@ class TestRabbitMQ:
         assert drain("work") == [b"published outside"]
 
     @behaviour("TX-03", "TX-01", "CHAN-03")
-    def test_moves_a_message_in_one_step(self, tx, channel, connection, take, drain):
+    @lie("commit-lost")
+    def test_moves_a_message_in_one_step(self, tx, channel, connection, get_without_ack, drain):
         """What a transaction is good for: taken here and put there, or neither of the two."""
         channel.queue_declare("done", durable=True)
         channel.basic_publish("", "work", b"an order")
-        tag, body = take(tx, "work")
+        tag, body = get_without_ack(tx, "work")
         tx.basic_publish("", "done", body)
         tx.basic_ack(tag)
 
@@ -90,10 +94,11 @@ class TestRabbitMQ:
         assert (drain("work"), drain("done")) == ([], [b"an order"])
 
     @behaviour("TX-03", "TX-04")
-    def test_takes_back_an_ack_at_a_rollback(self, tx, channel, take, receive, drain):
+    @lie("commit-lost")
+    def test_takes_back_an_ack_at_a_rollback(self, tx, channel, get_without_ack, receive, drain):
         """The message is in hand as before: it is not given to others, and its consumer may decide anew."""
         channel.basic_publish("", "work", b"an order")
-        tag, _ = take(tx, "work")
+        tag, _ = get_without_ack(tx, "work")
         tx.basic_ack(tag)
 
         tx.tx_rollback()
@@ -105,12 +110,13 @@ class TestRabbitMQ:
         assert (meanwhile, [again.body for again in receive("work")]) == ([b"another"], [b"an order"])
 
     @behaviour("TX-05", "TX-06")
-    def test_gives_back_at_its_end_what_was_in_hand(self, tx, channel, take, receive, drain):
+    @lie("acks-awaited")
+    def test_gives_back_at_its_end_what_was_in_hand(self, tx, channel, get_without_ack, receive, drain):
         """An ack that was not committed is none; a message that was acked automatically was gone when it was sent."""
         for body in (b"automatic", b"acked", b"held"):
             channel.basic_publish("", "work", body)
         tx.basic_get("work", auto_ack=True)
-        tx.basic_ack(take(tx, "work")[0])
+        tx.basic_ack(get_without_ack(tx, "work")[0])
         tx.basic_get("work")
 
         tx.close()
@@ -119,6 +125,7 @@ class TestRabbitMQ:
         assert drain("work") == []
 
     @behaviour("TX-08", "CHAN-03")
+    @lie("transaction-ignored")
     def test_refuses_an_unknown_tag_before_the_commit(self, tx, channel, connection, drain):
         """An error does not wait for the commit; it ends the channel, and with it all that was not committed."""
         tx.basic_publish("", "work", b"discarded")
@@ -133,6 +140,7 @@ class TestRabbitMQ:
 
     @behaviour("TX-11", "CHAN-03")
     @pytest.mark.parametrize("end", ["tx_commit", "tx_rollback"])
+    @lie("transaction-ignored")
     def test_ends_no_transaction_that_was_not_begun(self, connection, drain, end):
         """What was published on any other channel was done at once: to call it committed would be a lie."""
         (careless := connection.channel()).basic_publish("", "work", b"published at once")
@@ -144,6 +152,7 @@ class TestRabbitMQ:
         assert drain("work") == [b"published at once"]
 
     @behaviour("TX-12")
+    @lie("return-code-changed")
     def test_returns_the_unroutable_at_the_commit(self, tx, returns):
         """A producer that goes by returns learns of a missing queue only when it can no longer roll back."""
         tx.basic_publish("", "nowhere", b"an order", mandatory=True)
@@ -156,6 +165,7 @@ class TestRabbitMQ:
         assert (before, returns) == ([], [(312, b"an order")])
 
     @behaviour("TX-13")
+    @lie("commit-lost")
     def test_routes_before_the_commit(self, tx, drain):
         """The change of a binding does not wait for the commit, and the messages do not wait for the binding."""
         tx.basic_publish("amq.fanout", "", b"early")
@@ -167,6 +177,7 @@ class TestRabbitMQ:
         assert drain("work") == [b"late"]
 
     @behaviour("TX-17")
+    @lie("binding-lost")
     def test_rolls_back_no_declaration(self, tx, channel, drain):
         """Queues, exchanges and bindings are changed at once and for good; only messages and acks can be undone."""
         tx.queue_declare("new", durable=True)
@@ -178,6 +189,7 @@ class TestRabbitMQ:
         assert drain("new") == [b"routed"]
 
     @behaviour("TX-15", "CHAN-03")
+    @lie("commit-lost")
     def test_commits_to_some_queues_and_not_to_others(self, tx, channel, connection, drain):
         """Not all or nothing: one queue refuses, the others keep what they got, and no word says which it was."""
         channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
@@ -194,15 +206,16 @@ class TestRabbitMQ:
     @pytest.fixture
     def bereft(self, tx, channel, returns):
         """A transaction with a message for a queue that is deleted before the commit, and one before and behind it."""
-        channel.queue_declare("gone", durable=True)
-        for queue, body in (("work", b"1"), ("gone", b"2"), ("work", b"3")):
+        channel.queue_declare("missing", durable=True)
+        for queue, body in (("work", b"1"), ("missing", b"2"), ("work", b"3")):
             tx.basic_publish("", queue, body, mandatory=True)
         handled(tx)
-        channel.queue_delete("gone")
+        channel.queue_delete("missing")
         return tx
 
     @behaviour("TX-14")
     @pytest.mark.rabbitmq(before="4.0")
+    @lie("return-code-changed")
     def test_returns_what_has_lost_its_queue(self, bereft, returns, drain):
         """Where it goes was settled before the commit; whether that is still there is looked at again."""
         bereft.tx_commit()
@@ -222,6 +235,7 @@ class TestRabbitMQ:
 
     @behaviour("TX-14")
     @pytest.mark.rabbitmq(since="4.3")
+    @lie("commit-lost")
     def test_stops_midway_at_a_lost_queue(self, bereft, connect):
         """The whole connection goes, and what stood behind the lost message in the transaction is lost with it."""
         with pytest.raises(exceptions.ConnectionClosedByBroker, match="failed to deliver message") as error:
@@ -235,7 +249,8 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker does without transactions."""
 
-    def test_shows_others_what_a_transaction_would_hide(self, source, orders, receive, drain, to_its_end):
+    @lie("delivered-message-id-lost")
+    def test_shows_others_what_a_transaction_would_hide(self, source, orders, receive, drain, run_until_it_ends):
         """It is told before it is acknowledged: after a crash in between it is told twice, and never not at all."""
         orders.producer.publish(*sample_orders(1))
         seen = []
@@ -245,6 +260,6 @@ class TestWorker:
                 seen.extend([dict(worker.consumer.outcomes), receive("notifications")[0].properties.message_id])
                 worker.stop()
 
-        to_its_end(worker := Worker(source, failures=Failures(0), say=listen))
+        run_until_it_ends(worker := Worker(source, failures=Failures(0), say=listen))
 
         assert (seen, drain("orders")) == ([{}, "00-0001"], [])

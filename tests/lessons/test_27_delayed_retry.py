@@ -19,6 +19,7 @@ from rmqspec.orders import Completed, Failures, Worker, parse, retry_ladder, sam
 from rmqspec.orders.dead_letters import look
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 LONG = 60_000  # milliseconds: nothing that waits so long comes back during a test
 PASSING = Failures(rate=0.5, seed=1)  # of the first order only, and at its first attempt only
@@ -59,19 +60,21 @@ class TestRabbitMQ:
         return declare("work")
 
     @behaviour("NACK-03", "ORDER-01")
-    def test_redelivers_at_once_what_is_requeued(self, connection, channel, hold):
+    @lie("prefetch-scope-changed")
+    def test_redelivers_at_once_what_is_requeued(self, connection, channel, subscribe_without_ack):
         """A consumer that cannot handle a message now does nothing else: no pause, and no turn for those behind it."""
         for body in (b"poison", b"healthy"):
             channel.basic_publish("", "work", body)
         consumer = connection.channel()
         consumer.basic_qos(prefetch_count=1)
-        spinning = hold(consumer, "work")
+        spinning = subscribe_without_ack(consumer, "work")
 
         for times in range(1, 51):
-            assert spinning.after(times) == [b"poison"] * times
+            assert spinning.wait_for(times) == [b"poison"] * times
             consumer.basic_nack(spinning.tags[-1], requeue=True)
 
     @behaviour("DLX-07", "DLX-04", "XDEATH-15")
+    @lie("message-ttl-longer")
     def test_brings_back_what_has_waited(self, channel, wait, receive):
         """The whole trick: time to live is the delay, the dead-letter exchange is the way back, headers come along."""
         wait("30ms", message_ttl=30)
@@ -84,19 +87,21 @@ class TestRabbitMQ:
         assert (back.body, back.headers.get("attempts")) == (b"an order", 1)
 
     @behaviour("XDEATH-16")
-    def test_puts_a_returning_message_at_the_end(self, channel, wait, take, receive):
+    @lie("message-ttl-longer")
+    def test_puts_a_returning_message_at_the_end(self, channel, wait, get_without_ack, receive):
         """A delay costs a message its place: whoever needs an order among messages cannot have a retry ladder."""
         wait("20ms", message_ttl=20)
         for body in (b"first", b"second"):
             channel.basic_publish("", "work", body)
 
-        tag, body = take(channel, "work")
+        tag, body = get_without_ack(channel, "work")
         channel.basic_publish("", "20ms", body)
         channel.basic_ack(tag)
 
         assert [delivery.body for delivery in receive("work", 2)] == [b"second", b"first"]
 
     @behaviour("TTL-06")
+    @lie("message-ttl-longer")
     def test_needs_a_queue_for_each_delay(self, channel, wait, receive, depth, drain):
         """Only the head of a queue expires: behind a message that waits a minute, a second lasts a minute too."""
         for name, arguments in (("mixed", {}), ("long", {"message_ttl": LONG}), ("short", {"message_ttl": 30})):
@@ -111,17 +116,18 @@ class TestRabbitMQ:
         assert [depth(queue) for queue in ("mixed", "long", "short")] == [2, 1, 0]
 
     @behaviour("XDEATH-02", "XDEATH-12", "XDEATH-13")
-    def test_counts_how_often_it_was_rejected(self, channel, wait, hold):
+    @lie("x-death-count-wrong")
+    def test_counts_how_often_it_was_rejected(self, channel, wait, subscribe_without_ack):
         """Where no client publishes on the way, the broker's own count is right, and nothing but that ends the loop."""
         wait("loop", to="pause")
         wait("pause", to="loop", message_ttl=1)
         channel.basic_publish("", "loop", b"poison")
-        consumer = hold(channel, "loop")
+        consumer = subscribe_without_ack(channel, "loop")
 
         for attempt in range(1, 4):
-            consumer.after(attempt)
+            consumer.wait_for(attempt)
             channel.basic_reject(consumer.tags[-1], requeue=False)
-        consumer.after(4)
+        consumer.wait_for(4)
 
         deaths = [
             (death["queue"], death["reason"], death["count"]) for death in consumer.headers[-1].get("x-death", [])
@@ -129,6 +135,7 @@ class TestRabbitMQ:
         assert deaths == [("pause", "expired", 3), ("loop", "rejected", 3)]
 
     @behaviour("XDEATH-11")
+    @lie("message-ttl-longer")
     def test_drops_what_goes_round_by_itself(self, channel, declare, wait, receive, drain):
         """A circle in which nobody rejects is taken for a mistake: what comes by a second time is gone, unreported."""
         wait("first", to="second")
@@ -142,19 +149,21 @@ class TestRabbitMQ:
         assert drain("first") == []
 
     @behaviour("DLX-06")
+    @lie("message-ttl-longer")
     def test_drops_what_comes_back_to_no_queue(self, channel, declare, wait, depth, eventually, receive, drain):
         """Nobody would hear of a return, so there is none: whoever deletes the queue loses also what waits for it."""
-        wait("20ms", to="gone", message_ttl=20)
+        wait("20ms", to="missing", message_ttl=20)
         channel.basic_publish("", "20ms", b"lost")
         eventually(lambda: depth("20ms"), 0)
 
-        declare("gone")
+        declare("missing")
         channel.basic_publish("", "20ms", b"in time")
 
-        assert [back.body for back in receive("gone")] == [b"in time"]
-        assert drain("gone") == []
+        assert [back.body for back in receive("missing")] == [b"in time"]
+        assert drain("missing") == []
 
     @behaviour("DLX-09", "CHAN-03")
+    @lie("dead-letter-key-lost")
     def test_refuses_a_way_back_without_an_exchange(self, connection, channel, wait):
         """Half a configuration would be a waiting queue that loses all that has waited."""
         careless = connection.channel()
@@ -166,18 +175,19 @@ class TestRabbitMQ:
         assert wait("20ms", message_ttl=20) == "20ms"
 
     @pytest.fixture
-    def give_back(self, channel, declare, take):
+    def give_back(self, channel, declare, get_without_ack):
         """Takes a message from a quorum queue with delayed retries and returns it, by a `nack` or a `reject`."""
 
         def take_and_return(verb, **arguments):
             declare("delayed", queue_type="quorum", **arguments)
             channel.basic_publish("", "delayed", verb.encode())
-            getattr(channel, f"basic_{verb}")(take(channel, "delayed")[0], requeue=True)
+            getattr(channel, f"basic_{verb}")(get_without_ack(channel, "delayed")[0], requeue=True)
 
         return take_and_return
 
     @behaviour("DELAYRETRY-01")
     @pytest.mark.rabbitmq(before="4.3")
+    @lie("requeue-discards")
     def test_ignores_a_delay_for_retries(self, channel, give_back, receive):
         """An old broker takes the arguments without a word, and spins all the same."""
         give_back("reject", delayed_retry_type="all", delayed_retry_min=LONG)
@@ -189,6 +199,7 @@ class TestRabbitMQ:
     @pytest.mark.parametrize(
         ("which", "late", "at_once"), [("failed", "reject", "nack"), ("returned", "nack", "reject")]
     )
+    @lie("requeue-discards")
     def test_delays_by_the_verb_of_the_return(self, channel, give_back, receive, which, late, at_once):
         """To this broker a nack is a polite return and a reject a failure: a ladder for one is none for the other."""
         for verb in (late, at_once):
@@ -200,15 +211,16 @@ class TestRabbitMQ:
 
     @behaviour("DELAYRETRY-02", "DELAYRETRY-04")
     @pytest.mark.rabbitmq(since="4.3")
-    def test_waits_longer_after_each_failure(self, broker, vhost, channel, declare, hold):
+    @lie("requeue-discards")
+    def test_waits_longer_after_each_failure(self, broker, vhost, channel, declare, subscribe_without_ack):
         """A ladder without extra queues, set by an operator: the delay is multiplied by the number of failures."""
         policy = {"delayed-retry-type": "all", "delayed-retry-min": 30, "delayed-retry-max": LONG}
         broker.management.set_policy(vhost, "retry", "^delayed$", policy)
         channel.basic_publish("", declare("delayed", queue_type="quorum"), b"poison")
-        consumer, began = hold(channel, "delayed"), []
+        consumer, began = subscribe_without_ack(channel, "delayed"), []
 
         for attempt in range(1, 4):
-            consumer.after(attempt)
+            consumer.wait_for(attempt)
             began.append(time.monotonic())
             channel.basic_reject(consumer.tags[-1], requeue=True)
 
@@ -218,6 +230,7 @@ class TestRabbitMQ:
 class TestWorker:
     """What our worker adds: a ladder for orders."""
 
+    @lie("delivered-message-id-lost")
     def test_completes_an_order_whose_failure_passes(self, orders, receive):
         """A database that is away for a second must not make a person look at a thousand orders."""
         orders.producer.publish(*sample_orders(1))
@@ -229,6 +242,7 @@ class TestWorker:
         assert parse(Completed, told.body).order_id == "00-0001"
         assert worker.consumer.outcomes == {Outcome.RETRY: 1, Outcome.ACK: 1}
 
+    @lie("delivered-message-id-lost")
     def test_does_other_orders_while_one_waits(self, orders, receive):
         """What cannot be done now holds up nobody: it is out of the queue, and still in the broker's hands."""
         for order in sample_orders(2):
@@ -239,6 +253,7 @@ class TestWorker:
         (told,) = receive("notifications")
         assert (parse(Completed, told.body).order_id, orders.depth("orders.retry.60s")) == ("00-0002", 1)
 
+    @lie("ack-rejects")
     def test_parks_poison_with_its_history(self, url, orders, eventually):
         """Counted in a header of its own: the broker's count starts anew whenever a client sends a message on."""
         orders.producer.publish(*sample_orders(1))
