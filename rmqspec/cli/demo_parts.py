@@ -201,7 +201,7 @@ def _serve(where: Where, name: str, make: Callable[[Settings], Service]) -> None
     service, say = make(where.settings()), harmless(terminal.voice(name))
 
     def stop() -> None:
-        say("finishes what is in hand; again gives it back")
+        say("stops after what is in hand; again ends at once")
         service.stop()
 
     def give_up() -> None:

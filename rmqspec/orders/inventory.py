@@ -74,8 +74,7 @@ class InventoryServer:
         except PASSING as error:
             raise_if_permanent(error)
             self._say(f"gives a request back for now: {error}")
-            self._waits.pause()
-            return Outcome.REQUEUE
+            return Outcome.REQUEUE_LATER
         return Outcome.ACK
 
 

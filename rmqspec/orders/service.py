@@ -15,10 +15,11 @@ from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
 from rmqspec.orders.topology import dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
-__all__ = ["PASSING", "Say", "Service", "Subscriber", "harmless", "raise_if_permanent", "silent"]
+__all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "raise_if_permanent", "silent"]
 
 Say = Callable[[str], None]  # where a service tells a person what it does
 
+PAUSE, GRACE = 1.0, 30.0  # seconds: before a message is given back; for the message in hand after ``stop``
 PASSING = (InboxUnavailable, PublishFailed, ServiceStopped)  # what may be over when the message comes again
 
 
@@ -72,7 +73,7 @@ class Subscriber(ABC):
         say: Where it tells what it does.
         inbox: The messages that are handled already; a file makes them outlive the service, and several services may
             share it. By default it is one of its own, in memory.
-        waits: How long it waits for the broker, and before it gives a message back.
+        pause: Seconds before a delivery that cannot be handled now goes back to its queue.
         topology: Declared at each connection; by default the order system's.
 
     Raises:
@@ -87,17 +88,18 @@ class Subscriber(ABC):
         say: Say = silent,
         *,
         inbox: Inbox | None = None,
-        waits: Waits | None = None,
+        pause: float = PAUSE,
         topology: Topology | None = None,
     ) -> None:
         if not 0 < len(name.encode()) <= MAX_ID:
             raise InvalidSetting(f"a service's name should have from 1 to {MAX_ID} bytes in UTF-8")
         self.name, self.say, self.inbox = name, harmless(say), inbox or Inbox()
-        self.waits = waits or Waits()
+        self.waits = Waits()
         self.publisher = Publisher(source, f"{name} publisher")
         self.consumer = Consumer(
             # The retry policy does nothing: what is to be tried again is on its way before the handler returns.
             source, queue, self._handle, topology=topology or order_system(), retry=lambda _: None, name=name,
+            requeue_pause=pause, grace=GRACE,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -187,5 +189,4 @@ class Subscriber(ABC):
 
     def _give_back(self, words: str) -> Outcome:
         self.say(words)
-        self.waits.pause()
-        return Outcome.REQUEUE
+        return Outcome.REQUEUE_LATER

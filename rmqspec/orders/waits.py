@@ -25,26 +25,18 @@ class Waits:
     """The waits of one service. Any thread may call any of these.
 
     Args:
-        pause: Seconds before a delivery that could not be handled now is given back to its queue. Without a pause it
-            would come again at once, and again.
         after_stop: Seconds that a wait on the broker may take after ``stop``.
     """
 
-    def __init__(self, pause: float = 1.0, after_stop: float = 0.3) -> None:
-        self._pause, self._after_stop = pause, after_stop
-        self._stopping, self._stopped = threading.Event(), Future[None]()
+    def __init__(self, after_stop: float = 0.3) -> None:
+        self._after_stop, self._stopped = after_stop, Future[None]()
         self._guard = threading.Lock()
 
     def stop(self) -> None:
         """Ends all waits soon, those that begin later too."""
         with self._guard:
-            if not self._stopping.is_set():
-                self._stopping.set()
+            if not self._stopped.done():
                 self._stopped.set_result(None)
-
-    def pause(self) -> None:
-        """Waits for the length of a pause, or until ``stop``."""
-        self._stopping.wait(self._pause)
 
     def confirmed(self, future: Future[Confirmed]) -> Confirmed:
         """Waits until the broker has answered for a message.

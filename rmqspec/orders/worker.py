@@ -12,9 +12,8 @@ from pika import BasicProperties
 from rmqspec.client import Delivery, Outcome, RetryLadder, Settings, persistent
 from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import Completed, Event, Log, Order, parse
-from rmqspec.orders.service import Say, Subscriber, silent
+from rmqspec.orders.service import PAUSE, Say, Subscriber, silent
 from rmqspec.orders.topology import EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS, order_system
-from rmqspec.orders.waits import Waits
 
 __all__ = ["Failures", "Worker"]
 
@@ -54,7 +53,7 @@ class Worker(Subscriber):
             it. The events of an order are done once where notification and analytics have such a file too.
         say: Where it tells what it does.
         retry: Where an order waits that failed, to be tried again. Without one it is rejected at its first failure.
-        waits: How long it waits for the broker, and before it gives an order back.
+        pause: Seconds before an order that cannot be handled now goes back to its queue.
 
     Attributes:
         handled: How many orders it completed and failed.
@@ -69,9 +68,9 @@ class Worker(Subscriber):
         inbox: Inbox | None = None,
         say: Say = silent,
         retry: RetryLadder | None = None,
-        waits: Waits | None = None,
+        pause: float = PAUSE,
     ) -> None:
-        super().__init__(source, ORDERS, name, say, inbox=inbox, waits=waits, topology=order_system(retry=retry))
+        super().__init__(source, ORDERS, name, say, inbox=inbox, pause=pause, topology=order_system(retry=retry))
         self.failures, self.work_time, self.retry = failures, work_time, retry
         self.handled: Counter[Event] = Counter()
 

@@ -16,7 +16,6 @@ from rmqspec.orders import Failures, Inbox, Item, Order, Worker, retry_ladder, s
 from rmqspec.orders.analytics import Analytics
 from rmqspec.orders.inbox import InboxUnavailable, State
 from rmqspec.orders.notification import Notification
-from rmqspec.orders.waits import Waits
 
 DAY = 24 * 60 * 60.0
 
@@ -232,9 +231,7 @@ class TestSubscribers:
             if len(said) == 3:
                 claim.release()
 
-        orders.start(
-            lambda source: Worker(source, failures=Failures(0), inbox=open_inbox(), say=listen, waits=Waits(pause=0.01))
-        )
+        orders.start(lambda source: Worker(source, failures=Failures(0), inbox=open_inbox(), say=listen, pause=0.01))
         receive("notifications")
 
         assert said[:3] == ["gives order A1 back for now: somebody else is at it"] * 3

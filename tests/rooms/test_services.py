@@ -44,18 +44,12 @@ FULL = {"trace": "x" * (FRAME - 40)}  # headers that leave room for nothing
 
 
 @pytest.fixture
-def quick():
-    """Waits that are short, as tests of pauses need them."""
-    return Waits(pause=0.02)
-
-
-@pytest.fixture
-def worker_said(orders, quick):
+def worker_said(orders):
     """Starts a worker and returns it with what it says: `worker, said = worker_said(failures=…)`."""
 
     def start(**options):
         said = []
-        options = {"failures": Failures(0), "waits": quick, "say": said.append, **options}
+        options = {"failures": Failures(0), "pause": 0.02, "say": said.append, **options}
         return orders.start(lambda source: Worker(source, **options)), said
 
     return start
@@ -266,7 +260,7 @@ class TestTransientFailure:
     def test_gives_the_delivery_back_after_a_pause(self, orders, forgetful, receive):
         """Eight of eight workers ended at a restart of the broker; and unsettled, the order would wait for ever."""
         said = []
-        worker = Worker(forgetful, failures=Failures(0), say=said.append, waits=Waits(pause=0.02))
+        worker = Worker(forgetful, failures=Failures(0), say=said.append, pause=0.02)
         thread = threading.Thread(target=worker.run)
         thread.start()
         orders.producer.publish(*sample_orders(1))
@@ -277,11 +271,11 @@ class TestTransientFailure:
 
         assert parse(Completed, told.body).order_id == "00-0001"
         assert next(line for line in said if "back" in line).startswith("gives a message back for now: ")
-        assert worker.consumer.outcomes[Outcome.REQUEUE] == 1
+        assert worker.consumer.outcomes[Outcome.REQUEUE_LATER] == 1
 
     def test_gives_back_what_cannot_be_parked_now(self, orders, forgetful, receive):
         """The same while a message is parked: it is parked twice, or once, and never lost."""
-        worker = Worker(forgetful, failures=Failures(0), waits=Waits(pause=0.02))
+        worker = Worker(forgetful, failures=Failures(0), pause=0.02)
         thread = threading.Thread(target=worker.run)
         thread.start()
         published(orders, b"no order")
@@ -327,7 +321,6 @@ class TestWaits:
             waits.confirmed(never)
         with pytest.raises(ServiceStopped):
             waits.confirmed(never)
-        waits.pause()
 
     def test_get_what_comes_soon_after_a_stop(self):
         """An order whose last confirm is on its way is done, and not given back."""
