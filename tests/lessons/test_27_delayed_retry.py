@@ -19,7 +19,7 @@ import pytest
 from pika import BasicProperties
 
 from rmqspec.client import Outcome
-from rmqspec.orders import Failures, Worker, retry_ladder, sample_orders
+from rmqspec.orders import Completed, Failures, Worker, parse, retry_ladder, sample_orders
 from rmqspec.orders.dead_letters import look
 
 behaviour = pytest.mark.behaviour
@@ -152,7 +152,7 @@ class TestWorker:
         (event,) = receive("notifications")
         orders.halt(worker)
 
-        assert event.properties.message_id == "00-0001"
+        assert parse(Completed, event.body).order_id == "00-0001"
         assert worker.consumer.outcomes == {Outcome.RETRY: 1, Outcome.ACK: 1}
 
     @lie("ack-swallowed")
@@ -164,7 +164,7 @@ class TestWorker:
         orders.start(lambda source: Worker(source, failures=FIRST_ORDER_FAILS_ONCE, retry=retry_ladder(LONG / 1000)))
 
         (event,) = receive("notifications")
-        assert event.properties.message_id == "00-0002"
+        assert parse(Completed, event.body).order_id == "00-0002"
         assert orders.depth("orders.retry.60s") == 1
 
     @lie("delivered-headers-lost")
