@@ -69,7 +69,8 @@ class Ledger:
         self._fates = [bytearray() for _ in range(producers)]
         self._receipts = [bytearray() for _ in range(producers)]
         self._guard = threading.Lock()
-        self._confirmed = self._received = self._unexpected = 0
+        self._confirmed, self._received = [0] * producers, [0] * producers
+        self._unexpected = 0
 
     def attempt(self, producer: int) -> int:
         """One more order of this producer, which alone calls this; returns its number."""
@@ -82,7 +83,7 @@ class Ledger:
         self._fates[producer][number] = fate
         if fate is Fate.CONFIRMED:
             with self._guard:
-                self._confirmed += 1
+                self._confirmed[producer] += 1
 
     def receive(self, body: bytes) -> None:
         """An order has arrived."""
@@ -96,13 +97,17 @@ class Ledger:
             if not known:
                 self._unexpected += 1
                 return
-            self._received += not receipts[number]
+            self._received[producer] += not receipts[number]
             receipts[number] = min(MOST, receipts[number] + 1)
 
+    def waiting(self, producer: int) -> int:
+        """About how many of a producer's confirmed orders have not arrived yet."""
+        return self._confirmed[producer] - self._received[producer]
+
     @property
-    def waiting(self) -> int:
-        """About how many confirmed orders have not arrived yet."""
-        return self._confirmed - self._received
+    def received(self) -> int:
+        """How many orders have arrived."""
+        return sum(self._received)
 
     def account(self) -> Account:
         """The balance, once nothing is in flight any more."""
