@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 __all__ = ["Breach", "Finding", "Findings"]
@@ -36,7 +35,8 @@ class Finding:
         breach: The first.
         since: Seconds after the begin of the run.
         found: Seconds after the begin of the run at which it was noticed.
-        fault: The last fault that had begun by then, and when it had; "no fault" if there was none.
+        fault: The last fault that had begun by then, and when; "no fault" if there was none. One that comes too late to
+            be the reason cannot be it: the next fault waits until the findings of the last are known.
         times: How many.
     """
 
@@ -55,11 +55,16 @@ class Finding:
 
 @dataclass(slots=True)
 class Findings:
-    """All of a run. Any thread may add one."""
+    """All of a run. Any thread may add one.
+
+    Attributes:
+        begin: Of the run, by the monotonic clock.
+        faults: When each has begun, and its name.
+    """
 
     begin: float = field(default_factory=time.monotonic)
+    faults: list[tuple[float, str]] = field(default_factory=list)
     _found: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
-    _faults: list[tuple[float, str]] = field(default_factory=list)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> float:
@@ -68,7 +73,7 @@ class Findings:
 
     def fault(self, name: str) -> None:
         """A fault begins."""
-        self._faults.append((self.now(), name))
+        self.faults.append((self.now(), name))
 
     def add(self, invariant: str, *breaches: Breach) -> None:
         """Notes breaches of one invariant."""
@@ -80,18 +85,13 @@ class Findings:
                 if known := self._found.get(key):
                     known.times += 1
                 else:
-                    self._found[key] = Finding(invariant, breach, since, found, self._last_fault(since))
+                    self._found[key] = Finding(invariant, breach, since, found, self._last_fault())
 
     def all(self) -> list[Finding]:
         """Those so far, in the order in which they were found."""
         with self._guard:
             return list(self._found.values())
 
-    def of(self, invariants: Iterable[str]) -> list[Finding]:
-        """Those of these invariants."""
-        wanted = set(invariants)
-        return [finding for finding in self.all() if finding.invariant in wanted]
-
-    def _last_fault(self, since: float) -> str:
-        before = [f"{name} at {at:.1f} s" for at, name in self._faults if at <= since]
+    def _last_fault(self) -> str:
+        before = [f"{name} at {at:.1f} s" for at, name in self.faults]
         return before[-1] if before else "no fault"
