@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -82,9 +83,12 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
     "--no-confirms", is_flag=True, help="Count as confirmed what is written: shows that the check finds losses."
 )
 @click.option("--auto-ack", is_flag=True, help="Acknowledge what is sent to a consumer: the same.")
+@click.option(
+    "--log", type=click.Path(dir_okay=False), metavar="FILE", help="What the clients log; else nothing of it."
+)
 @broker_option
 @image_option
-def nemesis(source: str, image: str, no_confirms: bool, auto_ack: bool, **options: object) -> None:
+def nemesis(log: str | None, source: str, image: str, no_confirms: bool, auto_ack: bool, **options: object) -> None:
     """Publish, consume, call and work while everything goes wrong: nothing may be lost, and nobody may stall.
 
     Starts a broker of its own, kills it, restarts it, cuts it off and blocks it at random moments. After each fault
@@ -95,6 +99,7 @@ def nemesis(source: str, image: str, no_confirms: bool, auto_ack: bool, **option
     if source == "url":
         raise NotOurs("nemesis kills its broker, so it takes none by its URL: leave --rabbitmq-broker url out")
     plan = Plan(confirms=not no_confirms, auto_ack=auto_ack, **options)  # type: ignore[arg-type]
+    _log_to(log)
     environment = {name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"}
     broker = find(Choice.settle({"broker": source, "image": image}, environment), terminal.progress)
     terminal.progress("")
@@ -109,6 +114,14 @@ def nemesis(source: str, image: str, no_confirms: bool, auto_ack: bool, **option
     terminal.console.print()
     terminal.console.print(f"nemesis {result.verdict}", markup=False, style=None if result.holds else "bold red")
     sys.exit(0 if result.holds else 1)
+
+
+def _log_to(file: str | None) -> None:
+    """Hundreds of lost connections are what is wanted here: on the screen they would hide what is not."""
+    handler = logging.FileHandler(file, "w") if file else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger("rmqspec").addHandler(handler)
+    logging.getLogger("pika").addHandler(logging.NullHandler())
 
 
 def _print_account(account: Account) -> None:

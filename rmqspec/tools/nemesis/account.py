@@ -109,6 +109,11 @@ class Ledger:
         """How many orders have arrived."""
         return sum(self._received)
 
+    def lost(self, producer: int) -> list[int]:
+        """The numbers of a producer's orders that were confirmed and have not arrived."""
+        pairs = zip(self._fates[producer], self._receipts[producer], strict=False)
+        return [number for number, (fate, times) in enumerate(pairs) if fate == Fate.CONFIRMED and not times]
+
     def account(self) -> Account:
         """The balance, once nothing is in flight any more."""
         kinds = Counter[tuple[int, int]]()  # how many orders share a fate and a number of receipts

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pika import BasicProperties
 
 from rmqspec.client import Delivery
-from rmqspec.tools.nemesis.account import Account, Ledger
+from rmqspec.tools.nemesis.account import Ledger
 from rmqspec.tools.nemesis.findings import Breach
 from rmqspec.tools.nemesis.odd import NAMES_QUEUES
 from rmqspec.tools.nemesis.participants import Participant
@@ -41,6 +41,7 @@ class Scene:
     Attributes:
         participants: All of them.
         ledger: Of all orders.
+        accounts: Which account of the ledger each publishing participant has, by its name.
         bound: Seconds within which everybody must move again.
         calm: Since when no fault is in force, by the monotonic clock.
         marks: How many steps each had made by then, and how often each had ended.
@@ -49,6 +50,7 @@ class Scene:
 
     participants: Sequence[Participant]
     ledger: Ledger
+    accounts: Mapping[str, int]
     bound: float
     calm: float = 0.0
     marks: dict[Participant, tuple[int, int]] = field(default_factory=dict)
@@ -102,14 +104,22 @@ def overdue(scene: Scene) -> list[Breach]:
     return [Breach(one.name, "calls open after their deadline", since=due) for one, due in popped if due]
 
 
-def lost(account: Account) -> list[Breach]:
-    """Orders that were confirmed and never arrived."""
-    return [Breach("orders", f"{account.lost:,} confirmed orders did not arrive")] if account.lost else []
+def lost(scene: Scene) -> list[Breach]:
+    """Whose orders were confirmed and never arrived."""
+    missing = {name: scene.ledger.lost(producer) for name, producer in scene.accounts.items()}
+    return [
+        Breach(
+            name, f"{len(numbers):,} confirmed orders did not arrive", f"numbers {', '.join(map(str, numbers[:20]))}"
+        )
+        for name, numbers in missing.items()
+        if numbers
+    ]
 
 
-def unexpected(account: Account) -> list[Breach]:
+def unexpected(scene: Scene) -> list[Breach]:
     """Orders that nobody has published."""
-    return [Breach("orders", f"{account.unexpected:,} came from nowhere")] if account.unexpected else []
+    count = scene.ledger.account().unexpected
+    return [Breach("orders", f"{count:,} came from nowhere")] if count else []
 
 
 def expiring(kind: str, _: BasicProperties, delivery: Delivery) -> list[Breach]:
@@ -128,7 +138,7 @@ def changed(kind: str, published: BasicProperties, delivery: Delivery) -> list[B
 
 ALWAYS: Mapping[str, Callable[[Scene], list[Breach]]] = {"ended": ended, "overdue": overdue}
 AFTER_A_FAULT: Mapping[str, Callable[[Scene], list[Breach]]] = {"stalled": stalled, "unsettled": unsettled}
-AT_THE_END: Mapping[str, Callable[[Account], list[Breach]]] = {"lost": lost, "unexpected": unexpected}
+AT_THE_END: Mapping[str, Callable[[Scene], list[Breach]]] = {"lost": lost, "unexpected": unexpected}
 OF_A_DEAD_LETTER: Mapping[str, Callable[[str, BasicProperties, Delivery], list[Breach]]] = {
     "expiring": expiring,
     "changed": changed,

@@ -129,7 +129,7 @@ def run(broker: Broker, plan: Plan, say: Say = lambda _, __: None) -> Result:
             replace(settings, urls=(proxy.url(worker_url),)),
             broker.endpoint.user,
             Ledger(len(names)),
-            {name: number for number, name in enumerate(names)},
+            {name: account for account, name in enumerate(names)},
             Findings(),
             Path(directory),
             plan.work / 1000,
@@ -155,7 +155,7 @@ class _Run:
         ]
 
     def go(self) -> Result:
-        scene = Scene(self._participants, self._ledger, self._plan.bound)
+        scene = Scene(self._participants, self._ledger, self._stage.accounts, self._plan.bound)
         scene.mark()
         try:
             with Watch(scene, self._findings) as watch:
@@ -170,10 +170,9 @@ class _Run:
             for one in self._participants:  # whatever has gone wrong: nobody publishes or consumes for ever
                 one.stop()
         _take_the_rest(self._broker, self._ledger)
-        account = self._ledger.account()
         for name, check in AT_THE_END.items():
-            self._findings.add(name, *check(account))
-        return Result(account, self._findings.all(), self._blows, self._findings.now(), self._slowest)
+            self._findings.add(name, *check(scene))
+        return Result(self._ledger.account(), self._findings.all(), self._blows, self._findings.now(), self._slowest)
 
     def _say(self, words: str) -> None:
         self._tell(self._findings.now(), words)
