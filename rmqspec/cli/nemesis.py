@@ -27,6 +27,7 @@ MEANINGS = {
     "recovered": "arrived, though the producer had no confirm",
     "unknown": "not confirmed and not arrived: nothing was promised",
     "refused": "not taken by the broker, or not sent as the window was full",
+    "unsafe": "at a kill maybe on the way through a dead-letter exchange, and not arrived: nothing was promised",
 }
 
 

@@ -76,6 +76,20 @@ class TestLedger:
         assert seen == {"attempted": 1, **entry}
         assert account.holds == ("lost" not in entry)
 
+    def test_does_not_call_lost_what_a_kill_takes_from_a_dead_letter_exchange(self):
+        """The broker moves dead letters without waiting for the disk, and promises nothing of them."""
+        ledger = Ledger(1)
+        for _ in range(4):
+            ledger.settle(0, ledger.attempt(0), Fate.CONFIRMED)
+        ledger.receive(b"0:0")
+
+        ledger.forget(0, lambda number: number < 3)
+        ledger.receive(b"0:1")
+
+        account = ledger.account()
+        assert (account.confirmed, account.received, account.unsafe, account.lost) == (4, 2, 1, 1)
+        assert ledger.lost(0) == [3]
+
     @pytest.mark.parametrize("body", [b"0:1", b"1:0", b"-1:0", b"0:-1", b"an order", b"", b"0:0:0"])
     def test_does_not_expect_what_nobody_attempted(self, body):
         """A message from nowhere is as bad as one that is lost."""
@@ -100,8 +114,9 @@ class TestLedger:
         account = ledger.account()
 
         assert account.attempted == len(orders)
-        assert account.received + account.lost + account.unknown + account.refused == len(orders)
-        assert account.confirmed == account.received - account.recovered + account.lost
+        ends = (account.received, account.lost, account.unknown, account.refused, account.unsafe)
+        assert sum(ends) == len(orders)
+        assert account.confirmed == account.received - account.recovered + account.lost + account.unsafe
 
 
 class TestSchedule:

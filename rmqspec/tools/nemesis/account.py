@@ -24,6 +24,7 @@ class Fate(IntEnum):
     UNKNOWN = 0  # in flight, or the connection was lost before an answer
     CONFIRMED = 1
     REFUSED = 2  # nacked, returned, or never sent
+    UNSAFE = 3  # confirmed, and when the broker was killed on its way through a dead-letter exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class Account:
         recovered: Arrived, though the producer had no confirm.
         unknown: Neither confirmed, nor refused, nor arrived: the broker had promised nothing.
         refused: Refused by the broker or by a full window, and not arrived.
+        unsafe: Confirmed, not arrived, and when the broker was killed maybe on its way through a dead-letter exchange.
+            Nothing is promised of such: the broker does not wait until a dead letter is on the disk. See
+            https://www.rabbitmq.com/docs/dlx#safety.
     """
 
     attempted: int
@@ -51,6 +55,7 @@ class Account:
     recovered: int
     unknown: int
     refused: int
+    unsafe: int
 
     @property
     def holds(self) -> bool:
@@ -84,6 +89,18 @@ class Ledger:
         if fate is Fate.CONFIRMED:
             with self._guard:
                 self._confirmed[producer] += 1
+
+    def forget(self, producer: int, may_be: Callable[[int], bool]) -> None:
+        """The broker was killed: what may be on its way through a dead-letter exchange is unsafe.
+
+        Args:
+            producer: Whose orders.
+            may_be: Whether the order of this number may be.
+        """
+        for number in filter(may_be, self.lost(producer)):
+            with self._guard:
+                self._fates[producer][number] = Fate.UNSAFE
+                self._confirmed[producer] -= 1
 
     def receive(self, body: bytes) -> None:
         """An order has arrived."""
@@ -125,12 +142,13 @@ class Ledger:
 
         return Account(
             attempted=count(lambda _, __: True),
-            confirmed=count(lambda fate, _: fate == Fate.CONFIRMED),
+            confirmed=count(lambda fate, _: fate in (Fate.CONFIRMED, Fate.UNSAFE)),
             received=count(lambda _, times: times > 0),
             lost=count(lambda fate, times: fate == Fate.CONFIRMED and not times),
             unexpected=self._unexpected,
             duplicated=count(lambda _, times: max(0, times - 1)),
-            recovered=count(lambda fate, times: fate != Fate.CONFIRMED and times > 0),
+            recovered=count(lambda fate, times: fate in (Fate.UNKNOWN, Fate.REFUSED) and times > 0),
             unknown=count(lambda fate, times: fate == Fate.UNKNOWN and not times),
             refused=count(lambda fate, times: fate == Fate.REFUSED and not times),
+            unsafe=count(lambda fate, times: fate == Fate.UNSAFE and not times),
         )

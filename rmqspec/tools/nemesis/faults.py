@@ -42,12 +42,14 @@ class Fault:
         begin: Does it.
         end: Undoes it.
         seconds: Between how many and how many it lasts.
+        forgets: Whether the broker loses what it has not written to the disk.
     """
 
     words: str
     begin: Callable[[Arena], object]
     end: Callable[[Arena], object] = nothing
     seconds: tuple[float, float] = (0.0, 0.0)
+    forgets: bool = False
 
 
 def _cut_and_refuse(arena: Arena) -> None:
@@ -78,7 +80,7 @@ def _unblock(arena: Arena) -> None:
 FAULTS: Mapping[str, Fault] = {
     "kill": Fault(
         "the broker is killed (kill -9), and started again",
-        lambda arena: arena.broker.kill(), lambda arena: arena.broker.start(), (0.0, 2.0),
+        lambda arena: arena.broker.kill(), lambda arena: arena.broker.start(), (0.0, 2.0), forgets=True,
     ),
     "restart": Fault(
         "the broker is stopped in good order, and started again",

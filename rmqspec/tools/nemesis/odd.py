@@ -18,7 +18,7 @@ from pika import BasicProperties
 from rmqspec.client import persistent
 from rmqspec.tools.nemesis.stage import COPIES
 
-__all__ = ["KINDS", "NAMES_QUEUES", "ODD", "odd_properties"]
+__all__ = ["KINDS", "NAMES_QUEUES", "ODD", "REJECTED", "odd_properties"]
 
 FRAME_MAX = 131_072  # bytes; what a broker offers by default, and clients take
 FRAME_OVERHEAD = 8 + 14  # bytes of a header frame besides the properties: type, channel, size, end; class, body size
@@ -61,10 +61,11 @@ ODD: Mapping[str, Callable[[str], BasicProperties]] = {  # the argument is the p
     "an expiration": lambda _: persistent(expiration=EXPIRATION),
     "a CC header": lambda _: persistent(headers={NAMES_QUEUES: [COPIES]}),
     "a user_id": _with_user,
-    "doubles": lambda _: _WithDoubles(headers=DOUBLES),
+    "doubles": lambda _: _WithDoubles(persistent().content_type, delivery_mode=2, headers=DOUBLES),
     "headers nearly as large as a frame": _with_large_headers,
 }
 KINDS = tuple(ODD)
+REJECTED = (KINDS[0], KINDS[-1])  # what the broker dead-letters: it expires, or no copy of it can be published
 
 
 def odd_properties(number: int, user: str, message_id: str) -> tuple[str, BasicProperties]:

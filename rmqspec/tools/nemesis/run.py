@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from pika.exceptions import ConnectionClosedByBroker
@@ -191,9 +192,15 @@ class _Run:
             time.sleep(blow.seconds)
             fault.end(self._arena)
             self._blows[blow.name] += 1
+            if fault.forgets:
+                self._forget()
             self._settle(watch)
         time.sleep(max(0.0, end - time.monotonic()))
         self._settle(watch)
+
+    def _forget(self) -> None:
+        for name, account in self._stage.accounts.items():
+            self._ledger.forget(account, partial(shop.may_be_dead_lettered, name, account))
 
     def _settle(self, watch: Watch) -> None:
         self._slowest = max(self._slowest, watch.settle())

@@ -16,7 +16,7 @@ from rmqspec.orders.service import Say
 from rmqspec.orders.topology import EVENTS_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE
 from rmqspec.tools.nemesis.findings import Breach
 from rmqspec.tools.nemesis.invariants import OF_A_DEAD_LETTER
-from rmqspec.tools.nemesis.odd import KINDS, odd_properties
+from rmqspec.tools.nemesis.odd import KINDS, REJECTED, odd_properties
 from rmqspec.tools.nemesis.participants import Participant, Service
 from rmqspec.tools.nemesis.stage import CALLS, COPIES, EVENTS, LADDER, RAW, Stage
 from rmqspec.tools.nemesis.traffic import PREFETCH, Publishing
@@ -136,6 +136,13 @@ def declare(channel: Channel, queue_type: str) -> None:
     raw = Queue(RAW, {"x-queue-type": queue_type})
     bindings = (Binding(EVENTS_EXCHANGE, EVENTS),)
     Topology(queues=(raw, Queue(CALLS), Queue(EVENTS), Queue(COPIES)), bindings=bindings).declare(channel)
+
+
+def may_be_dead_lettered(name: str, account: int, number: int) -> bool:
+    """Whether the way of a participant's order may lead through a dead-letter exchange of the broker's: by a retry."""
+    if name.startswith("odd-") and KINDS[number % len(KINDS)] in REJECTED:
+        return True
+    return "-producer" in name and FAILURES.hits(f"{account}:{number}")
 
 
 def named(message_id: str | None, body: bytes) -> bytes:
