@@ -17,6 +17,7 @@ from rmqspec.tools.nemesis import FAULTS, PARTICIPANTS, PROMISES, Account, Plan,
 
 __all__ = ["nemesis"]
 
+LOGGERS = ("rmqspec.client", "rmqspec.orders", "pika")
 MEANINGS = {
     "attempted": "orders that a producer has tried to publish",
     "confirmed": "the broker said that it has them",
@@ -120,9 +121,11 @@ def nemesis(log: str | None, source: str, image: str, no_confirms: bool, auto_ac
 def _log_to(file: str | None) -> None:
     """Hundreds of lost connections are what is wanted here: on the screen they would hide what is not."""
     handler = logging.FileHandler(file, "w") if file else logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger("rmqspec").addHandler(handler)
-    logging.getLogger("pika").addHandler(logging.NullHandler())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.propagate = False
 
 
 def _print_account(account: Account) -> None:
