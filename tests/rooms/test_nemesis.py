@@ -21,10 +21,10 @@ from rmqspec.tools.broker.errors import ControlError
 from rmqspec.tools.nemesis import FAULTS, PARTICIPANTS, Ledger, Plan, run, schedule
 from rmqspec.tools.nemesis.account import Fate
 from rmqspec.tools.nemesis.faults import Fault
-from rmqspec.tools.nemesis.invariants import Scene, behind, stalled
+from rmqspec.tools.nemesis.invariants import State, behind, stalled
 from rmqspec.tools.nemesis.participants import Participant
 from rmqspec.tools.nemesis.run import Unfinished
-from rmqspec.tools.nemesis.stage import RAW
+from rmqspec.tools.nemesis.shared import RAW
 
 # Seeds whose faults come in this order within 4 seconds, or whose one fault comes once in 3.
 CUT_SILENCE_KILL, SOON = 34246, 210
@@ -211,7 +211,7 @@ class Copying:
 
     def _handle(self, delivery):
         self._copy(self._publisher, delivery)
-        self._who.beat()
+        self._who.step()
         return Outcome.ACK
 
 
@@ -332,15 +332,15 @@ class TestInvariants:
         """No message is lost while its consumer sleeps, so no account of messages would show it."""
         free = threading.Event()
 
-        def make(stage, who):
+        def make(shared, who):
             def handler(delivery):
-                if stage.findings.faults:
+                if shared.findings.faults:
                     free.wait()
-                stage.ledger.receive(delivery.body)
-                who.beat()
+                shared.ledger.receive(delivery.body)
+                who.step()
                 return Outcome.ACK
 
-            return Sequel(Consumer(stage.settings, RAW, handler, name=who.name), free)
+            return Sequel(Consumer(shared.settings, RAW, handler, name=who.name), free)
 
         replace_participant("consumer", make)
 
@@ -356,17 +356,17 @@ class TestInvariants:
         """It is started again, as by a supervisor, so the account alone would not show it either."""
         lives = itertools.count()
 
-        def make(stage, who):
+        def make(shared, who):
             life = next(lives)
 
             def handler(delivery):
                 if not life:
                     raise RuntimeError("the first life")
-                stage.ledger.receive(delivery.body)
-                who.beat()
+                shared.ledger.receive(delivery.body)
+                who.step()
                 return Outcome.ACK
 
-            return Consumer(stage.settings, RAW, handler, name=who.name)
+            return Consumer(shared.settings, RAW, handler, name=who.name)
 
         replace_participant("consumer", make)
 
@@ -382,8 +382,8 @@ class TestInvariants:
         monkeypatch.setattr(import_module("rmqspec.tools.nemesis.run"), "STOP_TIMEOUT", 0.5)
         made = []
 
-        def make(stage, who):
-            made.append(Repeating(who.beat, deaf=True))
+        def make(shared, who):
+            made.append(Repeating(who.step, deaf=True))
             return made[0]
 
         replace_participant("copies", make)
@@ -432,12 +432,12 @@ class TestInvariants:
     def test_unexpected_is_an_order_that_nobody_has_published(self, disposable_broker, replace_participant):
         """A message from nowhere is as bad as one that is lost."""
 
-        def make(stage, who):
+        def make(shared, who):
             def publish(publisher):
                 publisher.publish("", RAW, b"7:7").result()
-                who.beat()
+                who.step()
 
-            return Publishing(stage.settings, who.name, publish)
+            return Publishing(shared.settings, who.name, publish)
 
         replace_participant("producer", make)
 
@@ -466,7 +466,7 @@ class TestInvariants:
             change(delivery.properties)
             publisher.publish(exchange, FAILED, delivery.body, delivery.properties).result()
 
-        replace_participant("worker", lambda stage, who: Copying(stage.worker_settings, who, copy))
+        replace_participant("worker", lambda shared, who: Copying(shared.worker_settings, who, copy))
 
         participants = only("odd-producer", "worker", "dead-letters", "copies")
         result = run(disposable_broker, quick(2.0, participants=participants, bound=2.0))
@@ -474,41 +474,41 @@ class TestInvariants:
         assert broken(result.findings) == found
 
 
-class TestScene:
+class TestState:
     """Who is behind, and who is to blame."""
 
     def test_blames_no_participant_that_has_got_no_work(self):
         """A consumer is still because its producer is; one name in the verdict is enough."""
-        scene = Scene([Still("producer"), Still("consumer")], Ledger(0), {}, bound=0.0)
-        scene.mark()
+        state = State([Still("producer"), Still("consumer")], Ledger(0), {}, bound=0.0)
+        state.mark()
 
-        assert [breach.who for breach in stalled(scene)] == ["producer-1"]
+        assert [breach.who for breach in stalled(state)] == ["producer-1"]
 
     def test_blames_no_participant_that_is_slow(self):
         """On a busy machine a step may take seconds."""
         producer = Still("producer")
-        scene = Scene([producer], Ledger(0), {}, bound=60.0)
-        scene.mark()
+        state = State([producer], Ledger(0), {}, bound=60.0)
+        state.mark()
 
-        producer.beat()
+        producer.step()
 
-        assert [one.name for one in behind(scene)] == ["producer-1"]
-        assert stalled(scene) == []
+        assert [one.name for one in behind(state)] == ["producer-1"]
+        assert stalled(state) == []
 
     def test_names_a_stall_once_until_it_has_ended(self):
         """The next faults of a run are not to wait for somebody who is known to stand still."""
         producer = Still("producer")
-        scene = Scene([producer], Ledger(0), {}, bound=0.0)
-        scene.mark()
-        scene.known[producer] = producer.moved
-        scene.mark()
-        assert behind(scene) == []
+        state = State([producer], Ledger(0), {}, bound=0.0)
+        state.mark()
+        state.known[producer] = producer.moved
+        state.mark()
+        assert behind(state) == []
 
         for _ in range(producer.row.enough):
-            producer.beat()
-        scene.mark()
+            producer.step()
+        state.mark()
 
-        assert [one.name for one in behind(scene)] == ["producer-1"]
+        assert [one.name for one in behind(state)] == ["producer-1"]
 
 
 class TestCommand:

@@ -11,7 +11,7 @@ from functools import partial
 from rmqspec.client import Queue, RpcClient, RpcServer, Topology
 from rmqspec.tools.nemesis.findings import Breach
 from rmqspec.tools.nemesis.participants import Participant, Service
-from rmqspec.tools.nemesis.stage import CALLS, Stage
+from rmqspec.tools.nemesis.shared import CALLS, Shared
 
 __all__ = ["TOLERANCE", "caller", "server"]
 
@@ -25,14 +25,14 @@ AFTER_A_FAILURE = 0.01  # seconds until the next call
 class _Calling:
     """Several threads that call, each as soon as its last call has ended."""
 
-    def __init__(self, stage: Stage, who: Participant) -> None:
-        self._stage, self._who, self._ending = stage, who, threading.Event()
+    def __init__(self, shared: Shared, who: Participant) -> None:
+        self._shared, self._who, self._ending = shared, who, threading.Event()
 
     def stop(self) -> None:
         self._ending.set()
 
     def run(self) -> None:
-        with RpcClient(self._stage.settings, self._who.name) as client:
+        with RpcClient(self._shared.settings, self._who.name) as client:
             callers = [threading.Thread(target=self._call, args=(client, n), daemon=True) for n in range(CALLERS)]
             for one in callers:
                 one.start()
@@ -47,7 +47,7 @@ class _Calling:
                 self._ending.wait(AFTER_A_FAILURE)
 
     def _ask(self, client: RpcClient, request: bytes) -> bool:
-        seconds = self._stage.chance.uniform(*DEADLINES)
+        seconds = self._shared.chance.uniform(*DEADLINES)
         due = time.monotonic() + seconds + TOLERANCE
         call = client.send(CALLS, request, seconds)
         self._who.calls[call] = due
@@ -59,25 +59,25 @@ class _Calling:
     def _ended(self, request: bytes, due: float, call: Future[bytes]) -> None:
         late = time.monotonic() > due
         if self._who.calls.pop(call, None) is not None and late:
-            self._stage.findings.add("overdue", Breach(self._who.name, "calls that ended too late", since=due))
+            self._shared.findings.add("overdue", Breach(self._who.name, "calls that ended too late", since=due))
         if call.exception() is not None:
             return
-        self._who.beat()
+        self._who.step()
         if call.result() != request:
-            self._stage.findings.add("unexpected", Breach(self._who.name, "replies to another request"))
+            self._shared.findings.add("unexpected", Breach(self._who.name, "replies to another request"))
 
 
-def caller(stage: Stage, who: Participant) -> Service:
+def caller(shared: Shared, who: Participant) -> Service:
     """Calls."""
-    return _Calling(stage, who)
+    return _Calling(shared, who)
 
 
-def server(stage: Stage, who: Participant) -> Service:
+def server(shared: Shared, who: Participant) -> Service:
     """Answers each request with itself, after some milliseconds."""
 
     def answer(request: bytes) -> bytes:
-        stage.work_a_moment()
-        who.beat()
+        shared.work_a_moment()
+        who.step()
         return request
 
-    return RpcServer(stage.settings, CALLS, answer, who.name, topology=Topology(queues=(Queue(CALLS),)))
+    return RpcServer(shared.settings, CALLS, answer, who.name, topology=Topology(queues=(Queue(CALLS),)))

@@ -17,7 +17,7 @@ from rmqspec.tools.nemesis.findings import Breach
 from rmqspec.tools.nemesis.odd import NAMES_QUEUES
 from rmqspec.tools.nemesis.participants import Participant
 
-__all__ = ["AFTER_A_FAULT", "ALWAYS", "AT_THE_END", "OF_A_DEAD_LETTER", "PROMISES", "Scene", "behind"]
+__all__ = ["AFTER_A_FAULT", "ALWAYS", "AT_THE_END", "OF_A_DEAD_LETTER", "PROMISES", "State", "behind"]
 
 # Each invariant by its name, as a sentence.
 PROMISES: Mapping[str, str] = {
@@ -35,7 +35,7 @@ PROMISES: Mapping[str, str] = {
 
 
 @dataclass(slots=True)
-class Scene:
+class State:
     """What invariants look at.
 
     Attributes:
@@ -62,51 +62,58 @@ class Scene:
         self.known = {one: moved for one, moved in self.known.items() if one.moved - moved < one.row.enough}
         self.calm = time.monotonic()
 
+    def write_off(self) -> None:
+        """What is a finding by now is not waited for after the next fault."""
+        self.known |= {one: one.moved for one in behind(self)}
+        for one in self.participants:
+            for number in [number for number, at in list(one.publishes.items()) if at < self.calm]:
+                one.publishes.pop(number, None)
+
     def steps(self, one: Participant) -> int:
         """How many steps it has made since the last fault."""
         return one.moved - self.marks[one][0]
 
 
-def behind(scene: Scene) -> list[Participant]:
+def behind(state: State) -> list[Participant]:
     """Who has not shown life since the last fault. One that has ended since is another finding."""
     return [
         one
-        for one in scene.participants
-        if one not in scene.known and scene.steps(one) < one.row.enough and one.ends == scene.marks[one][1]
+        for one in state.participants
+        if one not in state.known and state.steps(one) < one.row.enough and one.ends == state.marks[one][1]
     ]
 
 
-def stalled(scene: Scene) -> list[Breach]:
+def stalled(state: State) -> list[Breach]:
     """Who has had work, and does not move. One that has moved a moment ago is slow, and that is no fault."""
-    moving = {one.kind for one in scene.participants if scene.steps(one) >= one.row.enough}
-    still = time.monotonic() - scene.bound / 2
-    found = [one for one in behind(scene) if set(one.row.fed_by) <= moving and one.last < still]
-    return [Breach(one.name, f"did not move again within {scene.bound:g} s", since=one.last) for one in found]
+    moving = {one.kind for one in state.participants if state.steps(one) >= one.row.enough}
+    still = time.monotonic() - state.bound / 2
+    found = [one for one in behind(state) if set(one.row.fed_by) <= moving and one.last < still]
+    return [Breach(one.name, f"did not move again within {state.bound:g} s", since=one.last) for one in found]
 
 
-def unsettled(scene: Scene) -> list[Breach]:
+def unsettled(state: State) -> list[Breach]:
     """Whose publish futures are still open, of those that were when the last fault was over."""
-    left = [(one, [at for at in list(one.publishes.values()) if at < scene.calm]) for one in scene.participants]
-    words = f"publishes without an outcome {scene.bound:g} s after the fault"
+    left = [(one, [at for at in list(one.publishes.values()) if at < state.calm]) for one in state.participants]
+    words = f"publishes without an outcome {state.bound:g} s after the fault"
     return [Breach(one.name, words, since=min(times)) for one, times in left if times]
 
 
-def ended(scene: Scene) -> list[Breach]:
+def ended(state: State) -> list[Breach]:
     """Who has ended before being stopped."""
-    return [one.endings.popleft() for one in scene.participants for _ in range(len(one.endings))]
+    return [one.endings.popleft() for one in state.participants for _ in range(len(one.endings))]
 
 
-def overdue(scene: Scene) -> list[Breach]:
+def overdue(state: State) -> list[Breach]:
     """Which calls are open after their deadlines."""
     now = time.monotonic()
-    late = [(one, call) for one in scene.participants for call, due in list(one.calls.items()) if due < now]
+    late = [(one, call) for one in state.participants for call, due in list(one.calls.items()) if due < now]
     popped = [(one, one.calls.pop(call, None)) for one, call in late]
     return [Breach(one.name, "calls open after their deadline", since=due) for one, due in popped if due]
 
 
-def lost(scene: Scene) -> list[Breach]:
+def lost(state: State) -> list[Breach]:
     """Whose orders were confirmed and never arrived."""
-    missing = {name: scene.ledger.lost(producer) for name, producer in scene.accounts.items()}
+    missing = {name: state.ledger.lost(producer) for name, producer in state.accounts.items()}
     return [
         Breach(
             name, f"{len(numbers):,} confirmed orders did not arrive", f"numbers {', '.join(map(str, numbers[:20]))}"
@@ -116,9 +123,9 @@ def lost(scene: Scene) -> list[Breach]:
     ]
 
 
-def unexpected(scene: Scene) -> list[Breach]:
+def unexpected(state: State) -> list[Breach]:
     """Orders that nobody has published."""
-    count = scene.ledger.account().unexpected
+    count = state.ledger.account().unexpected
     return [Breach("orders", f"{count:,} came from nowhere")] if count else []
 
 
@@ -136,9 +143,9 @@ def changed(kind: str, published: BasicProperties, delivery: Delivery) -> list[B
     return [Breach("worker", f"other values, of messages with {kind}", words)] if others else []
 
 
-ALWAYS: Mapping[str, Callable[[Scene], list[Breach]]] = {"ended": ended, "overdue": overdue}
-AFTER_A_FAULT: Mapping[str, Callable[[Scene], list[Breach]]] = {"stalled": stalled, "unsettled": unsettled}
-AT_THE_END: Mapping[str, Callable[[Scene], list[Breach]]] = {"lost": lost, "unexpected": unexpected}
+ALWAYS: Mapping[str, Callable[[State], list[Breach]]] = {"ended": ended, "overdue": overdue}
+AFTER_A_FAULT: Mapping[str, Callable[[State], list[Breach]]] = {"stalled": stalled, "unsettled": unsettled}
+AT_THE_END: Mapping[str, Callable[[State], list[Breach]]] = {"lost": lost, "unexpected": unexpected}
 OF_A_DEAD_LETTER: Mapping[str, Callable[[str, BasicProperties, Delivery], list[Breach]]] = {
     "expiring": expiring,
     "changed": changed,

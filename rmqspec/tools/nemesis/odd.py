@@ -1,4 +1,4 @@
-"""Messages as a stranger may well publish them: legal, and fatal to a service that republishes all that it got.
+"""Odd messages: legal, as strangers publish them, and fatal to a service that republishes all that it got.
 
 A copy to a retry queue or to the dead letters must drop what the broker drops when it dead-letters, and change
 no value.
@@ -16,7 +16,7 @@ from typing import Any
 from pika import BasicProperties
 
 from rmqspec.client import persistent
-from rmqspec.tools.nemesis.stage import COPIES
+from rmqspec.tools.nemesis.shared import COPIES
 
 __all__ = ["KINDS", "NAMES_QUEUES", "ODD", "REJECTED", "odd_properties"]
 

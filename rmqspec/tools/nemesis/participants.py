@@ -25,7 +25,7 @@ from rmqspec.client.errors import Unreachable
 from rmqspec.tools.nemesis.findings import Breach
 
 if TYPE_CHECKING:
-    from rmqspec.tools.nemesis.stage import Stage
+    from rmqspec.tools.nemesis.shared import Shared
 
 __all__ = ["Kind", "Participant", "Service"]
 
@@ -56,7 +56,7 @@ class Kind:
         feeds: Whether it makes work for others: such are stopped first.
     """
 
-    make: Callable[[Stage, Participant], Service]
+    make: Callable[[Shared, Participant], Service]
     count: int
     enough: int = 1
     fed_by: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Participant:
     """One of them.
 
     Args:
-        stage: What all share.
+        shared: What all share.
         kind: The name of its row.
         row: The row.
         number: Which of its kind, from 1.
@@ -82,13 +82,13 @@ class Participant:
         calls: Calls that are open, each with the time at which it must have ended.
     """
 
-    def __init__(self, stage: Stage, kind: str, row: Kind, number: int) -> None:
+    def __init__(self, shared: Shared, kind: str, row: Kind, number: int) -> None:
         self.kind, self.row, self.number, self.name = kind, row, number, f"{kind}-{number}"
         self.moved, self.last, self.ends = 0, time.monotonic(), 0
         self.endings: deque[Breach] = deque()
         self.publishes: dict[Any, float] = {}
         self.calls: dict[Any, float] = {}
-        self._stage, self._ending, self._guard = stage, threading.Event(), threading.Lock()
+        self._shared, self._ending, self._guard = shared, threading.Event(), threading.Lock()
         self._service: Service | None = None
         self._thread = threading.Thread(target=self._keep, name=self.name, daemon=True)
 
@@ -96,7 +96,7 @@ class Participant:
         """Starts it."""
         self._thread.start()
 
-    def beat(self) -> None:
+    def step(self) -> None:
         """It has made a step: handled a message, got an answer."""
         self.moved += 1
         self.last = time.monotonic()
@@ -124,11 +124,11 @@ class Participant:
                 what, words = type(error).__name__, str(error)
             if what and not self._ending.is_set():
                 self.ends += 1
-                self.endings.append(Breach(self.name, _with_code(what, words), words, time.monotonic()))
+                self.endings.append(Breach(self.name, _kind_of(what, words), words, time.monotonic()))
             self._ending.wait(RESTART_PAUSE)
 
     def _serve(self) -> None:
-        service = self.row.make(self._stage, self)
+        service = self.row.make(self._shared, self)
         with self._guard:
             self._service = service
             if self._ending.is_set():
@@ -136,6 +136,6 @@ class Participant:
         service.run()
 
 
-def _with_code(what: str, words: str) -> str:
+def _kind_of(what: str, words: str) -> str:
     """Tells a refusal from a lost connection: both may come as the same error."""
     return next((f"{what} ({said})" for said in REFUSALS if said in words), what)

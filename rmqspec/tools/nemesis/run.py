@@ -17,14 +17,14 @@ from rmqspec.client.connection import hang_up
 from rmqspec.client.errors import ClientError
 from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import random_login
-from rmqspec.tools.nemesis import shop
+from rmqspec.tools.nemesis import order_traffic
 from rmqspec.tools.nemesis.account import Account, Ledger
-from rmqspec.tools.nemesis.cast import PARTICIPANTS
 from rmqspec.tools.nemesis.faults import FAULTS, Arena, schedule
 from rmqspec.tools.nemesis.findings import Breach, Finding, Findings
-from rmqspec.tools.nemesis.invariants import AT_THE_END, PROMISES, Scene
+from rmqspec.tools.nemesis.invariants import AT_THE_END, PROMISES, State
+from rmqspec.tools.nemesis.kinds import PARTICIPANTS
 from rmqspec.tools.nemesis.participants import Participant
-from rmqspec.tools.nemesis.stage import Stage
+from rmqspec.tools.nemesis.shared import Shared
 from rmqspec.tools.nemesis.watch import Watch
 from rmqspec.tools.wire import Proxy
 
@@ -125,7 +125,7 @@ def run(broker: Broker, plan: Plan, say: Say = lambda _, __: None) -> Result:
     ):
         settings = Settings(urls=(proxy.url(broker.endpoint.url(VHOST)),), label="nemesis", **LINK)  # type: ignore[arg-type]
         names = [f"{kind}-{n}" for kind, count in plan.participants.items() for n in range(1, count + 1)]
-        stage = Stage(
+        shared = Shared(
             settings,
             replace(settings, urls=(proxy.url(worker_url),)),
             broker.endpoint.user,
@@ -138,28 +138,28 @@ def run(broker: Broker, plan: Plan, say: Say = lambda _, __: None) -> Result:
             plan.confirms,
             plan.auto_ack,
         )
-        return _Run(broker, plan, stage, Arena(broker, proxy), say).go()
+        return _Run(broker, plan, shared, Arena(broker, proxy), say).go()
 
 
 class _Run:
     """One run."""
 
-    def __init__(self, broker: Broker, plan: Plan, stage: Stage, arena: Arena, say: Say) -> None:
-        self._broker, self._plan, self._stage, self._arena = broker, plan, stage, arena
-        self._findings, self._ledger = stage.findings, stage.ledger
+    def __init__(self, broker: Broker, plan: Plan, shared: Shared, arena: Arena, say: Say) -> None:
+        self._broker, self._plan, self._shared, self._arena = broker, plan, shared, arena
+        self._findings, self._ledger = shared.findings, shared.ledger
         self._tell = say
         self._blows, self._slowest, self._said = Counter[str](), 0.0, 0
         self._participants = [
-            Participant(stage, kind, PARTICIPANTS[kind], number)
+            Participant(shared, kind, PARTICIPANTS[kind], number)
             for kind, count in plan.participants.items()
             for number in range(1, count + 1)
         ]
 
     def go(self) -> Result:
-        scene = Scene(self._participants, self._ledger, self._stage.accounts, self._plan.bound)
-        scene.mark()
+        state = State(self._participants, self._ledger, self._shared.accounts, self._plan.bound)
+        state.mark()
         try:
-            with Watch(scene, self._findings) as watch:
+            with Watch(state, self._findings) as watch:
                 for one in self._participants:
                     one.start()
                 self._strike(watch)
@@ -172,7 +172,7 @@ class _Run:
                 one.stop()
         _take_the_rest(self._broker, self._ledger)
         for name, check in AT_THE_END.items():
-            self._findings.add(name, *check(scene))
+            self._findings.add(name, *check(state))
         return Result(self._ledger.account(), self._findings.all(), self._blows, self._findings.now(), self._slowest)
 
     def _say(self, words: str) -> None:
@@ -199,8 +199,8 @@ class _Run:
         self._settle(watch)
 
     def _forget(self) -> None:
-        for name, account in self._stage.accounts.items():
-            self._ledger.forget(account, partial(shop.may_be_dead_lettered, name, account))
+        for name, account in self._shared.accounts.items():
+            self._ledger.forget(account, partial(order_traffic.may_be_dead_lettered, name, account))
 
     def _settle(self, watch: Watch) -> None:
         self._slowest = max(self._slowest, watch.settle())
@@ -242,7 +242,7 @@ def _prepare(broker: Broker, plan: Plan) -> str:
     for login in (user, worker.user):
         management.permit(VHOST, login, ".*", ".*", ".*")
     connection = connect(broker.endpoint.url(VHOST), "nemesis")
-    shop.declare(connection.channel(), plan.queue_type)
+    order_traffic.declare(connection.channel(), plan.queue_type)
     connection.close()
     if "kill" in plan.faults:
         # A declaration is answered before it is on disk. Killed within the first second, a broker (3.10) has now and
@@ -259,7 +259,7 @@ def _take_the_rest(broker: Broker, ledger: Ledger) -> None:
     back. Source: https://github.com/rabbitmq/rabbitmq-server/issues/12635
     """
     back = time.monotonic() + RETURN_TIMEOUT
-    for queue in shop.ENDS:
+    for queue in order_traffic.ENDS:
         while not _take(broker, queue, ledger, back):
             if time.monotonic() > back + RETURN_TIMEOUT:
                 raise Unfinished(f"what is left in {queue!r} cannot be had ({INTERNAL_ERROR}): try again")
@@ -286,7 +286,7 @@ def _receive_all(channel: Channel, queue: str, ledger: Ledger, back: float) -> N
     last = time.monotonic()
     for method, properties, body in channel.consume(queue, inactivity_timeout=0.1):
         if method is not None and properties is not None:
-            ledger.receive(shop.named(properties.message_id, body or b""))
+            ledger.receive(order_traffic.named(properties.message_id, body or b""))
             channel.basic_ack(method.delivery_tag or 0)
             last = time.monotonic()
             continue

@@ -16,7 +16,7 @@ from rmqspec.client import Channel, Confirmed, Consumer, Delivery, Outcome, Publ
 from rmqspec.client.errors import ClientError, ConnectionLost, OutcomeUnknown, Unreachable, WindowFull
 from rmqspec.tools.nemesis.account import Fate
 from rmqspec.tools.nemesis.participants import Participant, Service
-from rmqspec.tools.nemesis.stage import RAW, Stage
+from rmqspec.tools.nemesis.shared import RAW, Shared
 
 __all__ = ["CONCURRENCIES", "PREFETCH", "Publishing", "consumer", "producer"]
 
@@ -31,14 +31,14 @@ class Publishing:
     """Publishes as long as it runs. A subclass says what.
 
     Args:
-        stage: What all share.
+        shared: What all share.
         who: Whose steps these are.
         backlog: Orders that may wait, for their confirm or for somebody who handles them.
     """
 
-    def __init__(self, stage: Stage, who: Participant, backlog: int = BACKLOG) -> None:
-        self.stage, self.who, self._backlog = stage, who, backlog
-        self.account, self.ending = stage.accounts[who.name], threading.Event()
+    def __init__(self, shared: Shared, who: Participant, backlog: int = BACKLOG) -> None:
+        self.shared, self.who, self._backlog = shared, who, backlog
+        self.account, self.ending = shared.accounts[who.name], threading.Event()
 
     def stop(self) -> None:
         """Ends ``run`` after the last answers."""
@@ -47,12 +47,12 @@ class Publishing:
     def orders(self) -> int | None:
         """The number of the next order, once there is room for it; None when it is enough."""
         while self._waiting > self._backlog and not self.ending.wait(0.01):
-            self.who.beat()  # those who consume do not keep up; confirms that do not come are another matter
-        return None if self.ending.is_set() else self.stage.ledger.attempt(self.account)
+            self.who.step()  # those who consume do not keep up; confirms that do not come are another matter
+        return None if self.ending.is_set() else self.shared.ledger.attempt(self.account)
 
     @property
     def _waiting(self) -> int:
-        return self.stage.ledger.waiting(self.account) + len(self.who.publishes)
+        return self.shared.ledger.waiting(self.account) + len(self.who.publishes)
 
     def note(self, number: int, publish: Callable[[], Future[Confirmed]]) -> None:
         """Publishes an order and has its outcome noted.
@@ -73,14 +73,14 @@ class Publishing:
 
     def settle(self, number: int, fate: Fate) -> None:
         """The outcome of an order is known."""
-        self.stage.ledger.settle(self.account, number, fate)
+        self.shared.ledger.settle(self.account, number, fate)
 
     def _answered(self, number: int, answer: Future[Confirmed]) -> None:
         self.who.publishes.pop(number, None)
         error = answer.exception()
         if error is None:
             self.settle(number, Fate.CONFIRMED)
-            self.who.beat()
+            self.who.step()
         elif not isinstance(error, OutcomeUnknown):
             self.settle(number, Fate.REFUSED)
 
@@ -89,7 +89,7 @@ class _Careful(Publishing):
     """With confirms, as fast as the window allows, through whatever happens."""
 
     def run(self) -> None:
-        publisher = Publisher(self.stage.settings, self.who.name, patience=0.5)
+        publisher = Publisher(self.shared.settings, self.who.name, patience=0.5)
         try:
             while (number := self.orders()) is not None:
                 body = b"%d:%d" % (self.account, number)
@@ -103,27 +103,27 @@ class _WithoutConfirms(Publishing):
     """What is written to the socket counts as arrived."""
 
     def run(self) -> None:
-        _again_and_again(self.stage, self.who, self.ending, self._publish)
+        _again_and_again(self.shared, self.who, self.ending, self._publish)
 
     def _publish(self, channel: Channel) -> None:
         while (number := self.orders()) is not None:
             channel.basic_publish("", RAW, b"%d:%d" % (self.account, number), persistent())
             self.settle(number, Fate.CONFIRMED)
-            self.who.beat()
+            self.who.step()
 
 
 class _WithAutoAck:
     """What the broker has written to the socket counts as done."""
 
-    def __init__(self, stage: Stage, who: Participant) -> None:
-        self._stage, self._who = stage, who
+    def __init__(self, shared: Shared, who: Participant) -> None:
+        self._shared, self._who = shared, who
         self._ending, self._came = threading.Event(), threading.Event()
 
     def stop(self) -> None:
         self._ending.set()
 
     def run(self) -> None:
-        _again_and_again(self._stage, self._who, self._ending, self._take)
+        _again_and_again(self._shared, self._who, self._ending, self._take)
 
     def _take(self, channel: Channel) -> None:
         channel.basic_consume(RAW, self._note, auto_ack=True)
@@ -133,35 +133,37 @@ class _WithAutoAck:
             channel.connection.process_data_events(time_limit=QUIET)
 
     def _note(self, *order: Any) -> None:
-        self._stage.ledger.receive(order[3])
-        self._who.beat()
+        self._shared.ledger.receive(order[3])
+        self._who.step()
         self._came.set()
 
 
-def producer(stage: Stage, who: Participant) -> Service:
+def producer(shared: Shared, who: Participant) -> Service:
     """Publishes raw orders."""
-    return _Careful(stage, who) if stage.confirms else _WithoutConfirms(stage, who)
+    return _Careful(shared, who) if shared.confirms else _WithoutConfirms(shared, who)
 
 
-def consumer(stage: Stage, who: Participant) -> Service:
+def consumer(shared: Shared, who: Participant) -> Service:
     """Handles raw orders, each for some milliseconds, and acknowledges each after it is noted."""
-    if stage.auto_ack:
-        return _WithAutoAck(stage, who)
+    if shared.auto_ack:
+        return _WithAutoAck(shared, who)
 
     def handler(delivery: Delivery) -> Outcome:
-        stage.work_a_moment()
-        stage.ledger.receive(delivery.body)
-        who.beat()
+        shared.work_a_moment()
+        shared.ledger.receive(delivery.body)
+        who.step()
         return Outcome.ACK
 
     concurrency = CONCURRENCIES[(who.number - 1) % len(CONCURRENCIES)]
-    return Consumer(stage.settings, RAW, handler, prefetch=PREFETCH, concurrency=concurrency, name=who.name)
+    return Consumer(shared.settings, RAW, handler, prefetch=PREFETCH, concurrency=concurrency, name=who.name)
 
 
-def _again_and_again(stage: Stage, who: Participant, ending: threading.Event, work: Callable[[Channel], None]) -> None:
+def _again_and_again(
+    shared: Shared, who: Participant, ending: threading.Event, work: Callable[[Channel], None]
+) -> None:
     while not ending.is_set():
         try:
-            connection = connect(stage.settings, who.name)
+            connection = connect(shared.settings, who.name)
         except (Unreachable, ConnectionLost):
             ending.wait(0.1)
             continue

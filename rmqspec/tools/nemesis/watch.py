@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 
 from rmqspec.tools.nemesis.findings import Findings
-from rmqspec.tools.nemesis.invariants import AFTER_A_FAULT, ALWAYS, Scene, behind, unsettled
+from rmqspec.tools.nemesis.invariants import AFTER_A_FAULT, ALWAYS, State, behind, unsettled
 
 __all__ = ["Watch"]
 
@@ -18,12 +18,12 @@ class Watch:
     """Watches as long as it is entered.
 
     Args:
-        scene: What to look at.
+        state: What to look at.
         findings: Where breaches are noted.
     """
 
-    def __init__(self, scene: Scene, findings: Findings) -> None:
-        self._scene, self._findings, self._ending = scene, findings, threading.Event()
+    def __init__(self, state: State, findings: Findings) -> None:
+        self._state, self._findings, self._ending = state, findings, threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
 
     def __enter__(self) -> Watch:
@@ -42,21 +42,21 @@ class Watch:
         Returns:
             How many seconds that took.
         """
-        scene = self._scene
-        scene.mark()
-        while behind(scene) or unsettled(scene):
-            if time.monotonic() - scene.calm > scene.bound:
+        state = self._state
+        state.mark()
+        while behind(state) or unsettled(state):
+            if time.monotonic() - state.calm > state.bound:
                 for name, check in AFTER_A_FAULT.items():
-                    self._findings.add(name, *check(scene))
-                scene.known |= {one: one.moved for one in behind(scene)}
+                    self._findings.add(name, *check(state))
+                state.write_off()
                 break
             time.sleep(LOOK)
-        return time.monotonic() - scene.calm
+        return time.monotonic() - state.calm
 
     def _look(self) -> None:
         while True:
             last = self._ending.wait(LOOK)
             for name, check in ALWAYS.items():
-                self._findings.add(name, *check(self._scene))
+                self._findings.add(name, *check(self._state))
             if last:
                 return

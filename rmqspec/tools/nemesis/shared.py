@@ -13,7 +13,7 @@ from rmqspec.orders import retry_ladder
 from rmqspec.tools.nemesis.account import Ledger
 from rmqspec.tools.nemesis.findings import Findings
 
-__all__ = ["CALLS", "COPIES", "EVENTS", "LADDER", "RAW", "Stage"]
+__all__ = ["CALLS", "COPIES", "EVENTS", "LADDER", "RAW", "Shared"]
 
 RAW = "nemesis"  # the queue of orders that have no worker
 CALLS = "nemesis.calls"  # the queue of requests
@@ -23,7 +23,7 @@ LADDER = retry_ladder(0.2, 0.5)  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Shared:
     """What all participants share.
 
     Attributes:

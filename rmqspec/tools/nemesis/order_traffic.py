@@ -18,24 +18,27 @@ from rmqspec.tools.nemesis.findings import Breach
 from rmqspec.tools.nemesis.invariants import OF_A_DEAD_LETTER
 from rmqspec.tools.nemesis.odd import KINDS, REJECTED, odd_properties
 from rmqspec.tools.nemesis.participants import Participant, Service
-from rmqspec.tools.nemesis.stage import CALLS, COPIES, EVENTS, LADDER, RAW, Stage
-from rmqspec.tools.nemesis.traffic import PREFETCH, Publishing
+from rmqspec.tools.nemesis.shared import CALLS, COPIES, EVENTS, LADDER, RAW, Shared
+from rmqspec.tools.nemesis.traffic import Publishing
 
 __all__ = [
     "ENDS",
+    "NOTING_PREFETCH",
     "copies",
-    "customer",
     "dead_letters",
     "declare",
     "events",
+    "may_be_dead_lettered",
     "named",
-    "stranger",
+    "odd_producer",
+    "order_producer",
     "subscriber",
     "worker",
 ]
 
-ORDERS_WAITING, STRANGE_WAITING = 100, 20  # of one producer
-STRANGE_PAUSE = 0.05  # seconds between two odd messages
+ORDERS_WAITING, ODD_WAITING = 100, 20  # of one producer
+NOTING_PREFETCH = 4
+ODD_PAUSE = 0.05  # seconds between two odd messages
 FAILURES = Failures(rate=0.3)
 
 # Where orders may still be when a run ends.
@@ -46,11 +49,11 @@ class _Says(Protocol):
     def __call__(self, source: Settings, name: str, say: Say) -> Service: ...
 
 
-class _Customer(Publishing):
+class _OrderProducer(Publishing):
     """The real producer."""
 
     def run(self) -> None:
-        producer = Producer(self.stage.settings, name=self.who.name)
+        producer = Producer(self.shared.settings, name=self.who.name)
         try:
             while (number := self.orders()) is not None:
                 self.note(number, partial(producer.send, _order(f"{self.account}:{number}")))
@@ -58,76 +61,76 @@ class _Customer(Publishing):
             producer.close()
 
 
-class _Stranger(Publishing):
+class _OddProducer(Publishing):
     """Sends odd messages into the queue of orders, half of them no orders at all."""
 
     def run(self) -> None:
-        publisher = Publisher(self.stage.settings, self.who.name, patience=0.5)
+        publisher = Publisher(self.shared.settings, self.who.name, patience=0.5)
         try:
-            while self.stage.findings.now() < self.stage.odd_from and not self.ending.wait(STRANGE_PAUSE):
-                self.who.beat()  # it is early
+            while self.shared.findings.now() < self.shared.odd_from and not self.ending.wait(ODD_PAUSE):
+                self.who.step()  # it is early
             while (number := self.orders()) is not None:
                 order_id = f"{self.account}:{number}"
-                _, properties = odd_properties(number, self.stage.user, order_id)
+                _, properties = odd_properties(number, self.shared.user, order_id)
                 body = b"no order" if number // len(KINDS) % 2 else _order(order_id).to_json()
                 self.note(number, partial(publisher.publish, ORDERS_EXCHANGE, ORDER_KEY, body, properties))
-                self.ending.wait(STRANGE_PAUSE)
+                self.ending.wait(ODD_PAUSE)
         finally:
             publisher.close()
 
 
-def customer(stage: Stage, who: Participant) -> Service:
+def order_producer(shared: Shared, who: Participant) -> Service:
     """Publishes orders."""
-    return _Customer(stage, who, ORDERS_WAITING)
+    return _OrderProducer(shared, who, ORDERS_WAITING)
 
 
-def stranger(stage: Stage, who: Participant) -> Service:
+def odd_producer(shared: Shared, who: Participant) -> Service:
     """Publishes odd messages."""
-    return _Stranger(stage, who, STRANGE_WAITING)
+    return _OddProducer(shared, who, ODD_WAITING)
 
 
-def worker(stage: Stage, who: Participant) -> Service:
+def worker(shared: Shared, who: Participant) -> Service:
     """Works on orders; all workers share the file of their inboxes."""
-    inbox = Inbox(str(stage.directory / "inbox.sqlite"))
-    work_time = stage.chance.uniform(0.0, stage.work)
+    inbox = Inbox(str(shared.directory / "inbox.sqlite"))
+    work_time = shared.chance.uniform(0.0, shared.work)
     return Worker(
-        stage.worker_settings, who.name, FAILURES, work_time, inbox=inbox, say=lambda _: who.beat(), retry=LADDER
+        shared.worker_settings, who.name, FAILURES, work_time, inbox=inbox, say=lambda _: who.step(), retry=LADDER
     )
 
 
-def subscriber(make: _Says) -> Callable[[Stage, Participant], Service]:
+def subscriber(make: _Says) -> Callable[[Shared, Participant], Service]:
     """One of the services that listen to workers."""
-    return lambda stage, who: make(stage.worker_settings, who.name, lambda _: who.beat())
+    return lambda shared, who: make(shared.worker_settings, who.name, lambda _: who.step())
 
 
-def events(stage: Stage, who: Participant) -> Service:
+def events(shared: Shared, who: Participant) -> Service:
     """Notes completed orders."""
-    return _auditor(stage, who, EVENTS, lambda delivery: stage.ledger.receive(named(None, delivery.body)))
+    return _noting(shared, who, EVENTS, lambda delivery: shared.ledger.receive(named(None, delivery.body)))
 
 
-def dead_letters(stage: Stage, who: Participant) -> Service:
+def dead_letters(shared: Shared, who: Participant) -> Service:
     """Notes orders that nobody could handle, and looks at the odd ones."""
-    strangers = {str(account) for name, account in stage.accounts.items() if name.startswith("odd-")}
+    odd = {str(account) for name, account in shared.accounts.items() if name.startswith("odd-")}
 
     def note(delivery: Delivery) -> None:
         order_id = named(delivery.properties.message_id, delivery.body)
-        stage.ledger.receive(order_id)
+        shared.ledger.receive(order_id)
         account, _, number = order_id.decode().partition(":")
-        if account in strangers and number.isdigit():
-            kind, published = odd_properties(int(number), stage.user, "")
+        if account in odd and number.isdigit():
+            kind, published = odd_properties(int(number), shared.user, "")
             for name, check in OF_A_DEAD_LETTER.items():
-                stage.findings.add(name, *check(kind, published, delivery))
+                shared.findings.add(name, *check(kind, published, delivery))
 
-    return _auditor(stage, who, FAILED, note)
+    return _noting(shared, who, FAILED, note)
 
 
-def copies(stage: Stage, who: Participant) -> Service:
+def copies(shared: Shared, who: Participant) -> Service:
     """Notes copies that went where no copy should."""
 
     def note(_: Delivery) -> None:
-        stage.findings.add("multiplied", Breach("worker", "copies to the queue that a CC header names"))
+        shared.findings.add("multiplied", Breach("worker", "copies to the queue that a CC header names"))
 
-    return _auditor(stage, who, COPIES, note)
+    return _noting(shared, who, COPIES, note)
 
 
 def declare(channel: Channel, queue_type: str) -> None:
@@ -153,13 +156,13 @@ def named(message_id: str | None, body: bytes) -> bytes:
         return message_id.encode() if message_id else body
 
 
-def _auditor(stage: Stage, who: Participant, queue: str, note: Callable[[Delivery], None]) -> Service:
+def _noting(shared: Shared, who: Participant, queue: str, note: Callable[[Delivery], None]) -> Service:
     def handler(delivery: Delivery) -> Outcome:
         note(delivery)
-        who.beat()
+        who.step()
         return Outcome.ACK
 
-    return Consumer(stage.settings, queue, handler, prefetch=PREFETCH, name=who.name)
+    return Consumer(shared.settings, queue, handler, prefetch=NOTING_PREFETCH, name=who.name)
 
 
 def _order(order_id: str) -> Order:
