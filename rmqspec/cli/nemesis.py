@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 from rich.table import Table
@@ -101,13 +102,13 @@ def nemesis(log: str | None, source: str, image: str, no_confirms: bool, auto_ac
     if source == "url":
         raise NotOurs("nemesis kills its broker, so it takes none by its URL: leave --rabbitmq-broker url out")
     plan = Plan(confirms=not no_confirms, auto_ack=auto_ack, **options)  # type: ignore[arg-type]
-    _log_to(log)
     environment = {name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"}
     broker = find(Choice.settle({"broker": source, "image": image}, environment), terminal.progress)
     terminal.progress("")
     try:
         terminal.scene(f"Orders through {plan.queue_type} queues of {broker.identity}, {broker.description}")
-        result = run(broker, plan, lambda at, words: terminal.console.print(f"{at:8.1f} s  {words}", markup=False))
+        with _logging_to(log):
+            result = run(broker, plan, lambda at, words: terminal.console.print(f"{at:8.1f} s  {words}", markup=False))
     finally:
         broker.close()
     terminal.scene(f"The account after {result.seconds:.0f} s and {result.blows.total()} faults")
@@ -118,14 +119,22 @@ def nemesis(log: str | None, source: str, image: str, no_confirms: bool, auto_ac
     sys.exit(0 if result.holds else 1)
 
 
-def _log_to(file: str | None) -> None:
+@contextmanager
+def _logging_to(file: str | None) -> Iterator[None]:
     """Hundreds of lost connections are what is wanted here: on the screen they would hide what is not."""
     handler = logging.FileHandler(file, "w") if file else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        handler.close()
 
 
 def _print_account(account: Account) -> None:

@@ -3,10 +3,12 @@
 import dataclasses
 import itertools
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from importlib import import_module
 from itertools import islice
+from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -213,6 +215,13 @@ class Copying:
         self._copy(self._publisher, delivery)
         self._who.step()
         return Outcome.ACK
+
+
+class Service(NamedTuple):
+    """A service of two functions."""
+
+    run: Callable[[], None]
+    stop: Callable[[], None]
 
 
 class Sequel:
@@ -511,8 +520,37 @@ class TestState:
         assert [one.name for one in behind(state)] == ["producer-1"]
 
 
+@pytest.fixture
+def command(disposable_broker, monkeypatch):
+    """Runs `rmqspec nemesis` with the broker that is here, and leaves that running."""
+    monkeypatch.setattr(import_module("rmqspec.cli.nemesis"), "find", lambda *_: disposable_broker)
+    monkeypatch.setattr(disposable_broker, "close", lambda: None)
+    return lambda *arguments: CliRunner().invoke(cli, ["nemesis", *arguments])
+
+
 class TestCommand:
     """`rmqspec nemesis`."""
+
+    def test_ends_with_its_verdict_and_exit_code_0(self, command):
+        """A script looks at the code, a person at the last line."""
+        answer = command("--seconds", "1", "--participants", "producer,consumer", "--work", "0", "--faults", "cut")
+
+        assert answer.exit_code == 0
+        last = answer.output.splitlines()[-1]
+        assert last.startswith("nemesis held: ")
+        assert "lost 0, unexpected 0, stalled 0; everybody moved again within" in last
+
+    def test_ends_with_what_is_broken_and_exit_code_1(self, command, replace_participant):
+        """Who, since when, after which fault, and what: enough to look for it."""
+        replace_participant("consumer", lambda *_: Service(run=lambda: None, stop=lambda: None))
+
+        answer = command("--seconds", "1", "--participants", "consumer", "--faults", "cut")
+
+        assert answer.exit_code == 1
+        last = answer.output.splitlines()[-1]
+        assert last.startswith("nemesis FAILED: ")
+        assert "stalled 0, ended 3; first: consumer-" in last
+        assert "after no fault: run() returned" in last
 
     def test_names_the_faults_that_there_are(self):
         """A typing error must not be a run without faults."""
