@@ -18,7 +18,7 @@ from rmqspec.tools.nemesis import FAULTS, PARTICIPANTS, PROMISES, Account, Plan,
 
 __all__ = ["nemesis"]
 
-LOGGERS = ("rmqspec.client", "rmqspec.orders", "pika")
+LOGGERS = ("rmqspec.client", "rmqspec.orders")
 MEANINGS = {
     "attempted": "orders that a producer has tried to publish",
     "confirmed": "the broker said that it has them",

@@ -159,6 +159,12 @@ def broken(findings):
     return {(finding.invariant, finding.breach.who) for finding in findings}
 
 
+@pytest.fixture(scope="module")
+def disposable_broker(another_broker):
+    """One with a management API: by that a run makes its vhost and its users."""
+    return another_broker()
+
+
 @pytest.fixture
 def replace_participant(monkeypatch):
     """Puts another service into a row of the table of participants."""
