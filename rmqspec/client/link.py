@@ -501,7 +501,7 @@ class Link:
         self._channel, self._reason = None, reason
         if not self._closing.is_set():
             self._lost_at = self._lost_at or time.monotonic()
-            _log.warning("%s: lost: %s", self._name, reason)
+            _log.warning("%s: connection lost: %s", self._name, reason)
         self._tenant.on_lost(reason, final=self._closing.is_set())
 
     def _on_refused(self, error: BaseException) -> None:
@@ -549,9 +549,9 @@ class Link:
             loop.close()
 
     def _leave(self, loop: Loop) -> None:
-        if self._let_in:
-            loop.cut()
-        loop.ioloop.call_later(0.0 if not self._let_in else 0.1, loop.ioloop.stop)
+        """Ends without the broker; where pika cannot even do that, the loop ends under it."""
+        loop.ioloop.call_later(0.1, loop.ioloop.stop)
+        loop.cut()
 
 
 def _as_ours(error: BaseException) -> ClientError:
