@@ -15,7 +15,7 @@ Reference: TX-01…08, TX-11…15, TX-17, TX-18
 
 import pytest
 
-from rmqspec.orders import Failures, Worker, sample_orders
+from rmqspec.orders import Completed, Failures, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -125,6 +125,6 @@ class TestWorker:
         worker = Worker(source, failures=Failures(0), say=say)
         run_until_it_ends(worker)
 
-        assert [event.properties.message_id for event in events] == ["00-0001"]
+        assert [parse(Completed, event.body).order_id for event in events] == ["00-0001"]
         assert outcomes_so_far == [{}]
         assert drain("orders") == []

@@ -21,14 +21,15 @@ README = (ROOT / "README.md").read_text()
 
 VAGUE = re.compile(r"_(should|must|works|work_correctly|correctly|basic|simple|test_that)(_|$)")
 OF_THE_FIELD = re.compile(r"_?basic_(qos|get|ack|nack|reject|recover|cancel|consume|publish|return|deliver)(?=_|$)")
-SPEC = re.compile(r"^Spec: https://www\.rabbitmq\.com/\S+$", re.M)
+PAGE = r"https://www\.rabbitmq\.com/[^\s,]+"
+SPEC = re.compile(rf"^Spec: {PAGE}(, {PAGE})*$", re.M)
 CODE = re.compile(r"^Code: (.+)$", re.M)
 REFERENCE = re.compile(r"^Reference: [A-Z0-9]+-\d\d", re.M)
 IDS = re.compile(r"^[A-Z0-9]+-\d\d$")
 
-named = pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
+named = pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 chapter = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-spec_file = pytest.mark.parametrize("path", LESSONS + SHELF, ids=lambda path: path.stem)
+spec_file = pytest.mark.parametrize("path", LESSONS + SHELF, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
 
 def tree(path):
@@ -239,9 +240,9 @@ class TestTerms:
 
     @pytest.mark.parametrize("slug", TERMS)
     def test_are_found_in_the_chapter_that_teaches_them(self, slug):
-        """A catalogue in which the field's own words are missing is searched in vain."""
+        """A catalogue in which the field's own words are missing is searched in vain; -k looks at file, class and name."""
         (path,) = [path for path in LESSONS if path.stem.partition("_")[2].partition("_")[2] == slug]
-        names = [f"{owner.name}::{function.name}".lower() for owner, function in specs_of(path)]
+        names = [f"{path.stem}::{owner.name}::{function.name}".lower() for owner, function in specs_of(path)]
 
         missing = [term for term in TERMS[slug].split() if not any(term in name for name in names)]
         assert missing == [], f"{path.name}: name a class or a spec by these terms"

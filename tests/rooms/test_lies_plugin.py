@@ -200,7 +200,7 @@ class TestLie:
         assert result.ret == 1
         result.stdout.fnmatch_lines(["*assert [[]b'kepu'[]] == [[]b'kept'[]]*"])
 
-    def test_must_exist(self, suite):
+    def test_is_refused_if_there_is_none_of_that_name(self, suite):
         """A misspelt one would be told to nobody."""
         result = suite("", "--lie", "body-fasified")
 
