@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rmqspec.tools.plugin.keywords import in_words
+
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "tests" / "lessons").glob("test_*.py"))
 SHELF = sorted((ROOT / "tests" / "reference").glob("test_*.py"))
@@ -240,9 +242,9 @@ class TestTerms:
 
     @pytest.mark.parametrize("slug", TERMS)
     def test_are_found_in_the_chapter_that_teaches_them(self, slug):
-        """A catalogue in which the field's own words are missing is searched in vain; -k looks at file, class and name."""
+        """A catalogue without the field's own words is searched in vain; -k looks at file, class and name."""
         (path,) = [path for path in LESSONS if path.stem.partition("_")[2].partition("_")[2] == slug]
-        names = [f"{path.stem}::{owner.name}::{function.name}".lower() for owner, function in specs_of(path)]
+        names = [f"{path.stem} {in_words(owner.name)} {function.name}".lower() for owner, function in specs_of(path)]
 
         missing = [term for term in TERMS[slug].split() if not any(term in name for name in names)]
         assert missing == [], f"{path.name}: name a class or a spec by these terms"

@@ -135,6 +135,24 @@ class TestCourse:
         assert "prose" not in suite(COURSE, *options).stdout.str()
 
 
+class TestKeywords:
+    """What `-k` looks at."""
+
+    @pytest.mark.parametrize("words", ["max_length", "MAXLEN-01", "drops_the_oldest"])
+    def test_find_a_spec_by(self, suite, words):
+        """A class is written without underscores, and a learner searches the field's own word."""
+        source = """
+            import pytest
+            class TestMaxLength:
+                @pytest.mark.behaviour("MAXLEN-01")
+                def test_drops_the_oldest_message(self): pass
+            class TestOther:
+                def test_it(self): pass
+        """
+
+        suite(source, "-k", words).assert_outcomes(passed=1, deselected=1)
+
+
 class TestFailure:
     """A spec that fails."""
 

@@ -213,6 +213,7 @@ class _Proof:
     def __init__(self, liar: Liar) -> None:
         self._liar = liar
         self._counts = Counter[str]()
+        self._modules = set[tuple[Path, str | None]]()  # of files with a broker of their own: what they were told
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -221,7 +222,7 @@ class _Proof:
         report = yield
         if not is_asked(item) or report.skipped:
             return report
-        complaint = objection(item, report, call, told=bool(self._liar.told))
+        complaint = objection(item, report, call, told=self._is_told(item))
         if report.when == "teardown":  # of what a lie has left behind
             report.outcome, report.longrepr = "passed", None
         elif report.when == "call" or report.failed:
@@ -229,6 +230,16 @@ class _Proof:
             report.outcome = "failed" if complaint else "passed"
             report.longrepr = f"not proved by {lie_of(item)!r}: {complaint}" if complaint else None
         return report
+
+    def _is_told(self, item: pytest.Item) -> bool:
+        """Whether the lie was told to this spec, or to what is set up once for all specs of its file."""
+        told = bool(self._liar.told)
+        if has_own_broker(item):
+            module = item.path, lie_of(item)
+            if told:
+                self._modules.add(module)
+            return module in self._modules
+        return told
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Counts where reports arrive, also from other processes."""
