@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 __all__ = ["Deadlines"]
+
+_log = logging.getLogger("rmqspec.client")
 
 SWEEP = 1_024  # entries from which on those that are over are taken out: they would stay until their deadlines
 
@@ -84,7 +87,11 @@ class Deadlines(Generic[T]):
 
     def _run(self) -> None:
         while (due := self._wait()) is not None:
-            self._expire(due)
+            try:
+                self._expire(due)
+            except Exception:  # a defect of ours, or of a callback: the others have deadlines too
+                _log.exception("a deadline could not be kept: please report it")
+            del due  # else it would be kept until the next one expires
 
     def _wait(self) -> T | None:
         """The next that is due, or None at the end."""

@@ -19,14 +19,18 @@
     ├── PublishFailed
     │   ├── Returned         no queue is bound for the message; it came back
     │   ├── Nacked           a queue refused the message
+    │   ├── PublishRefused   the broker refused the message and closed the channel for it (also a ChannelClosed)
     │   ├── OutcomeUnknown   the connection or the time was over before the broker had answered
+    │   ├── NotSent          the time was over before the message could be sent
     │   ├── Unencodable      the protocol cannot carry the message; it was not sent
+    │   ├── Unrepublishable  no copy of a delivery can be published, whatever is left out; it was not sent
     │   └── WindowFull       too many messages are unanswered; this one was not sent
     └── CallFailed
         ├── CallTimedOut     no reply before the deadline
         └── CallRefused      the server replied with an error
 
-Where the broker said why, its own ``reply_code`` and ``reply_text`` are kept.
+Where the broker said why, its own ``reply_code`` and ``reply_text`` are kept. ``permanent`` says whether to try again
+is of no use.
 Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 """
 
@@ -49,20 +53,27 @@ __all__ = [
     "InvalidUrl",
     "LoginRefused",
     "Nacked",
+    "NotSent",
     "OutcomeUnknown",
     "PublishFailed",
+    "PublishRefused",
     "Returned",
     "StillAtWork",
     "TlsRefused",
     "Unanswered",
     "Unencodable",
     "Unreachable",
+    "Unrepublishable",
     "VhostRefused",
     "WindowFull",
     "WrongProcess",
     "WrongThread",
     "again",
 ]
+
+# What a broker says again to the same request, until somebody changes the request or what is declared and permitted.
+# The others pass: 320 is a broker that stops, 405 a lock of another connection, 506 and 541 are its own trouble.
+PERMANENT_CODES = frozenset({311, 312, 402, 403, 404, 406, 501, 502, 503, 504, 505, 530, 540})
 
 
 E = TypeVar("E", bound="ClientError")
@@ -76,9 +87,19 @@ class ClientError(Exception):
         reply_text: The broker's words.
     """
 
+    _permanent: bool | None = None  # None: the broker's code decides
+
     def __init__(self, message: str, reply_code: int = 0, reply_text: str = "") -> None:
         super().__init__(message)
         self.reply_code, self.reply_text = reply_code, reply_text
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the same would fail again, until somebody changes a setting, the message, the topology or rights.
+
+        False means that it may pass: a later attempt can succeed as it is.
+        """
+        return self.reply_code in PERMANENT_CODES if self._permanent is None else self._permanent
 
 
 def again(error: E) -> E:
@@ -91,13 +112,19 @@ def again(error: E) -> E:
 class InvalidUrl(ClientError):
     """The broker's address is no AMQP URL."""
 
+    _permanent = True
+
 
 class InvalidSetting(ClientError):
     """A setting is not what it should be."""
 
+    _permanent = True
+
 
 class TlsRefused(ClientError):
     """One side does not trust the other's certificate."""
+
+    _permanent = True
 
 
 class Unreachable(ClientError):
@@ -109,11 +136,18 @@ class LoginRefused(ClientError):
 
 
 class VhostRefused(ClientError):
-    """The vhost does not exist, or the user has no permission for it."""
+    """The vhost does not exist, the user has no permission for it, or there are too many connections already."""
+
+    @property
+    def permanent(self) -> bool:
+        """False at a limit of connections: others close theirs."""
+        return " limit " not in self.reply_text
 
 
 class ConnectionLost(ClientError):
     """An open connection ended. What was unacknowledged on it goes back to its queues."""
+
+    _permanent = False
 
 
 class Unanswered(ClientError):
@@ -127,17 +161,29 @@ class ChannelClosed(ClientError):
 class ConsumerCancelled(ClientError):
     """The broker ended a subscription, as it does when the queue is deleted."""
 
+    _permanent = True
+
 
 class StillAtWork(ClientError):
     """A handler has not finished in time; its delivery was left unacknowledged, and goes back to its queue."""
 
 
 class WrongProcess(ClientError):
-    """What was opened in another process is used in one that was forked from it: connection and thread are not here."""
+    """What was opened in another process is used in one that was forked from it: connection and thread are not here.
+
+    Each process opens connections of its own, after the fork.
+    """
+
+    _permanent = True
 
 
 class WrongThread(ClientError):
-    """A callback waits for what the thread that runs it would have to do: it would wait for ever."""
+    """A callback waits for what the thread that runs it would have to do: it would wait for ever.
+
+    What has to wait belongs into another thread.
+    """
+
+    _permanent = True
 
 
 class PublishFailed(ClientError):
@@ -160,15 +206,36 @@ class Nacked(PublishFailed):
     """A queue refused the message, as a full one with ``x-overflow: reject-publish`` does."""
 
 
+class PublishRefused(PublishFailed, ChannelClosed):
+    """The broker refused this very message, which is in no queue, and closed the channel or the connection for it.
+
+    A missing exchange is 404, no permission 403, and 406 is a property that the broker checks (``expiration``,
+    ``user_id``, ``CC``) or a body above ``max_message_size``. The publisher has opened another channel and goes on.
+    """
+
+
 class OutcomeUnknown(PublishFailed):
     """The connection or the time was over before the broker answered: the message may be in its queues, or not.
 
-    Sent again it may be there twice; not sent again it may be missing. Only the caller knows which is worse.
+    Sent again it may be there twice; not sent again it may be missing. Only the caller knows which is worse. With a
+    ``reply_code`` the broker has refused something: this message, or one that was unanswered beside it.
     """
+
+    _permanent = False
+
+
+class NotSent(PublishFailed):
+    """The deadline, or the publisher's own end, came before the message could leave: it is in no queue."""
 
 
 class Unencodable(PublishFailed):
     """A name, a key, a property or the body has no place in AMQP 0-9-1, as a key of more than 255 bytes."""
+
+    _permanent = True
+
+
+class Unrepublishable(PublishFailed):
+    """No copy of a delivery can be published. The broker can move it: reject it to its dead-letter exchange."""
 
 
 class WindowFull(PublishFailed):

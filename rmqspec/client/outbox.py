@@ -8,7 +8,9 @@ method          thread       may block  lock
 ``put``         any          no         ``_guard``, briefly
 ``end``         any          no         ``_guard``, briefly
 ``take``        any          no         ``_guard``, briefly
+``take_first``  any          no         ``_guard``, briefly
 ``put_back``    the link's   no         ``_guard``, briefly
+``remove``      any          no         ``_guard``, briefly
 ``len``         any          no         none
 ==============  ===========  =========  ====================
 
@@ -73,6 +75,20 @@ class Outbox(Generic[T]):
         with self._guard:
             items, self._items = self._items, deque()
             return items
+
+    def take_first(self) -> T | None:
+        """The oldest that was handed over, or None."""
+        with self._guard:
+            return self._items.popleft() if self._items else None
+
+    def remove(self, item: T) -> bool:
+        """Takes one back; false if it is not here any more: it was taken, or is about to be."""
+        with self._guard:
+            try:
+                self._items.remove(item)
+            except ValueError:
+                return False
+            return True
 
     def put_back(self, items: Iterable[T]) -> None:
         """Before all that is here, in this order: what was taken and is to be taken again."""

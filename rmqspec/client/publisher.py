@@ -3,24 +3,77 @@
 A confirm for each message before the next one is sent costs a round trip each. Here messages are sent as they come,
 up to a window; each carries a future that ends when the broker has answered for it.
 
+A refusal is not a lost connection. The broker closes a channel for a message that it does not take, and names no tag;
+the messages behind it were not looked at. The one at fault ends with the broker's words (``refused_messages`` finds
+it); the others are sent one at a time until each has its answer, so that another one at fault harms no neighbour.
+
+Which thread calls what, whether it may block, and under which lock. No lock is held while a callback runs.
+
+==============================  ================  ====================================  ==============================
+method                          thread            may block                             lock
+==============================  ================  ====================================  ==============================
+``publish``                     any               for room: ``patience``; in a          the window's, then the
+                                                  callback no                           outbox's, each briefly
+``flush``, ``close``            any but the       as long as their ``timeout``;         the window's, briefly
+                                link's            ``close`` and the link's goodbye
+``in_flight``, ``blocked``,     any               no                                    none: others write
+``connected``
+``on_…``, ``_on_…``, ``_send…`` the link's        no                                    the window's, the outbox's
+``_expire``                     the link's        no                                    the window's
+``_at_deadline``                the deadlines'    no                                    the window's, the outbox's
+``_give_up``                    the link's, or    no                                    the window's, the outbox's
+                                who closes, when
+                                the link ended
+callbacks of futures            the link's or     they must not: nothing is sent or     none
+                                the deadlines'    received meanwhile
+==============================  ================  ====================================  ==============================
+
+A message has its place in the window until it is certain that the broker has it no longer before it: until its answer,
+its return to the caller, or the loss of its channel. A deadline ends the future earlier, not the place, unless the
+message was still here.
+
 Source: https://www.rabbitmq.com/docs/confirms#publisher-confirms
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
+from weakref import WeakSet
 
 from pika import BasicProperties, spec
 from pika.frame import Method
 
+from rmqspec.client import process, unseen
 from rmqspec.client.connection import Loop
-from rmqspec.client.errors import ChannelClosed, ClientError, Nacked, OutcomeUnknown, Returned, Unanswered, WindowFull
+from rmqspec.client.deadlines import Deadlines
+from rmqspec.client.errors import (
+    PERMANENT_CODES,
+    ChannelClosed,
+    ClientError,
+    InvalidSetting,
+    Nacked,
+    NotSent,
+    OutcomeUnknown,
+    PublishFailed,
+    PublishRefused,
+    Returned,
+    Unanswered,
+    Unencodable,
+    WindowFull,
+    WrongProcess,
+    WrongThread,
+)
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.overdue import Overdue
+from rmqspec.client.refused_messages import judge, refused
+from rmqspec.client.returns import returned_one
 from rmqspec.client.sent import Sent
 from rmqspec.client.settings import Settings
 from rmqspec.client.window import Window
@@ -28,22 +81,37 @@ from rmqspec.client.window import Window
 __all__ = ["Publisher"]
 
 WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or one large one
+AT_EXIT = 5.0  # seconds that a program without close() waits at its end for confirms
+LONGEST = 1_000_000.0  # seconds, of a deadline or of patience
+CLOSED = "the publisher has been closed"
+
+_log = logging.getLogger("rmqspec.client")
 
 
 class Publisher:
     """Publishes on a connection of its own, with an I/O thread of its own. Any thread may use it, many at once.
 
+    Callbacks of its futures run in that thread, or in the one of the deadlines. They may publish, if there is room;
+    they must not wait for anything.
+
+    A program that ends without ``close`` waits for its last confirms, five seconds at most, and logs how many did not
+    come. Futures that fail and that nobody looks at are logged too.
+
     Args:
         source: The broker's URL, or settings.
-        name: The connection's, shown in the management UI.
+        name: The connection's, shown in the management UI and in the log.
         window: How many messages may be unanswered.
         window_bytes: How many bytes of them.
         patience: Seconds that ``publish`` waits for room in the window before it says that there is none.
         resend: What becomes of the messages that were sent and not answered when the connection is lost. True sends
             them again after the reconnection: none is missing, some may be there twice. False ends their futures with
             ``OutcomeUnknown``.
+        on_reconnect: Called with the seconds for which there was no channel, when there is one again.
+        on_blocked: Called with the broker's reason when it blocks publishers, and with an empty one when it no longer
+            does. Both run in the publisher's thread.
 
     Raises:
+        InvalidSetting: A number is out of range.
         ClientError: The first connection cannot be had. Later losses are mended.
 
     Attributes:
@@ -59,19 +127,31 @@ class Publisher:
         window_bytes: int = 64 * 1024 * 1024,
         patience: float = 30.0,
         resend: bool = False,
+        on_reconnect: Callable[[float], object] | None = None,
+        on_blocked: Callable[[str], object] | None = None,
     ) -> None:
+        _check("window", window, 1, float("inf"))
+        _check("window_bytes", window_bytes, 1, float("inf"))
+        _check("patience", patience, 0, LONGEST)
         self.confirmed: Counter[str] = Counter()
-        self._patience, self._resend = patience, resend
+        self._name, self._patience, self._resend = name, patience, resend
+        self._born, self._closing = process.here(), False
         self._window = Window(window, window_bytes)
-        self._outbox = Outbox[Sent](lambda: self._link.wake())
         # From here on: touched by the link's thread alone.
         self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
         self._next_tag, self._first_tag, self._blocked = 1, 1, ""
+        self._singly, self._single = False, 0  # after a refusal: one at a time, so many of those that wait
+        self._confirmed_before: Counter[str] = Counter()
         settings = Settings.of(source)
+        self._deadlines = Deadlines[Sent](f"{name} (deadlines)", self._at_deadline)
         self._overdue = Overdue(settings.answer_timeout, self._expire)
-        self._link = Link(settings, name, self)
+        self._link = Link(settings, name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
+        self._outbox = Outbox[Sent](self._link.wake)
+        self._check = self._check_waiting  # bound once, not for each message
         self._link.open()
+        _open.add(self)
+        process.at_exit(_end_all)
 
     def publish(
         self,
@@ -81,6 +161,7 @@ class Publisher:
         properties: BasicProperties | None = None,
         *,
         mandatory: bool = True,
+        timeout: float | None = None,
     ) -> Future[Confirmed]:
         """Sends a message and returns at once with the promise of an answer.
 
@@ -88,48 +169,109 @@ class Publisher:
             exchange: Where it goes; the empty name is the default exchange, which knows each queue by its name.
             routing_key: What the exchange compares with its bindings.
             body: The payload.
-            properties: By default those of persistent JSON.
+            properties: By default those of persistent JSON. They are sent as they are, with all of their headers.
             mandatory: Whether it is an error if no queue is bound for it; otherwise such a message is dropped.
+            timeout: Seconds after which the future ends in any case, also while there is no connection; None leaves
+                that to the settings' ``answer_timeout``, which counts from sending.
 
         Returns:
-            A future of ``Confirmed``; it raises ``Returned``, ``Nacked``, ``OutcomeUnknown``, or ``ChannelClosed``
-            where there is no such exchange.
+            A future of ``Confirmed``; it raises ``Returned``, ``Nacked``, ``PublishRefused``, ``OutcomeUnknown``, or
+            ``NotSent``.
 
         Raises:
             WindowFull: No room came free in time.
             Unencodable: The protocol cannot carry the message.
+            InvalidSetting: The timeout is no number of seconds above 0.
+            WrongProcess: The publisher was opened in another process.
             ClientError: The publisher has been closed, or cannot connect any more.
         """
-        self._link.check_process()
+        if self._born is not process.here():
+            self._link.check_process()
+        deadline = None if timeout is None else _deadline(timeout)
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
-        sent = Sent(message, self._shape)
-        if not self._window.enter(len(body), 0.0):
-            self._wait_for_room(message)
+        sent = Sent(message, self._shape, self._check)
+        if self._closing or not self._window.enter(len(body), 0.0):
+            self._wait_for_room(message, timeout)
         try:
             self._outbox.put(sent)
         except ClientError:
             self._window.leave(1, len(body))
             raise
+        if deadline is not None:
+            self._deadlines.add(deadline, sent)
         return sent
 
-    def _wait_for_room(self, message: Message) -> None:
-        # The link's own thread, as in a future's callback, would wait for itself.
-        patience = 0.0 if self._link.in_thread else self._patience
-        if not self._window.enter(len(message.body), patience):
-            why = f"the broker blocks publishers ({self._blocked})" if self._blocked else "the broker does not keep up"
-            raise WindowFull(f"no room in the window within {patience:g} s, as {why}", message)
+    def _wait_for_room(self, message: Message, timeout: float | None) -> None:
+        size, patience = len(message.body), self._patience if timeout is None else min(self._patience, timeout)
+        if self._link.in_thread or self._deadlines.in_thread:  # in a callback, which would wait for its own thread
+            patience, entered = 0.0, self._window.enter_again(size)
+        else:
+            entered = not self._closing and self._window.enter(size, patience)
+            if self._closing:
+                if entered:
+                    self._window.leave(1, size)
+                raise ClientError(CLOSED)
+        if not entered:
+            raise WindowFull(f"no room in the window within {patience:g} s, as {self._hindrance()}", message)
+
+    def _hindrance(self) -> str:
+        if self._blocked:
+            return f"the broker blocks publishers ({self._blocked})"
+        return "the broker does not keep up" if self._link.connected else "there is no connection to the broker"
+
+    @property
+    def in_flight(self) -> int:
+        """How many messages were published and have no answer yet; those that wait for a connection count as well."""
+        return self._window.count
+
+    @property
+    def blocked(self) -> str:
+        """Why the broker blocks publishers, as ``low on memory``; empty where it does not."""
+        return self._blocked
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection with an open channel now."""
+        return self._link.connected
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Waits until every message has its answer; False if some have none after so many seconds."""
+        """Waits until every message has its answer; False if some have none after so many seconds.
+
+        Raises:
+            WrongThread: It was called in a callback.
+            WrongProcess: The publisher was opened in another process.
+        """
+        self._check_waiting("flush()")
         return self._window.empty(timeout)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``."""
+        """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``.
+
+        What could not even be sent ends as ``NotSent``. In a fork of the process that has opened it, nothing happens.
+
+        Raises:
+            WrongThread: It was called in a callback.
+        """
+        try:
+            self._link.check_process()
+        except WrongProcess:
+            return
+        self._check_waiting("close()")
         if not self._outbox.ended:
+            self._closing = True  # from now on callbacks alone may publish, else others could keep it from its end
             self.flush(timeout)
-        self._outbox.end(ClientError("the publisher has been closed"))
+        _open.discard(self)
+        self._outbox.end(ClientError(CLOSED))
         self._link.close()
         self._give_up()
+        self._deadlines.close()
+
+    def _check_waiting(self, what: str) -> None:
+        """Raises where waiting would be for ever: in a fork, and in a callback, which runs in one of these threads."""
+        self._link.check_process()
+        self._link.check_waiting(what)
+        if self._deadlines.in_thread:
+            raise WrongThread(f"{what} in a callback of an expired message would hold up all other deadlines")
 
     def __enter__(self) -> Publisher:
         return self
@@ -139,29 +281,27 @@ class Publisher:
     ) -> None:
         self.close()
 
+    # What the link calls, in its thread.
+
     def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
-        """The link has a channel: what waits is sent."""
+        """The link has a channel, on which the broker counts from one."""
         channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_answer)
         self._next_tag = self._first_tag = 1
         self._channel, self._loop, self._blocked = channel, loop, ""
         self._shape = (channel.channel_number, loop.body_limit)
+        self._confirmed_before = self.confirmed.copy()
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
-        """The link has lost its channel: what was sent is sent again, or ends as unknown."""
+        """The link has lost its channel: what was sent is sent again, or ends as unknown, or was refused."""
         self._channel = None
         self._overdue.forget()
-        lost, self._unanswered = list(self._unanswered.values()), {}
-        again = []
-        for sent in lost:
-            if isinstance(reason, ChannelClosed) and f"exchange '{sent.message.exchange}'" in reason.reply_text:
-                self._finish(sent, reason)
-            elif self._resend and not final:
-                sent.returned = None  # the ack that was to follow its return is lost
-                again.append(sent)
-            else:
-                self._finish(sent, OutcomeUnknown(f"{reason}; unknown whether it has", sent.message))
-        self._outbox.put_back(again)
+        unanswered, self._unanswered = list(self._unanswered.values()), {}
+        lost = [sent for sent in unanswered if not self._has_ended(sent)]
+        if refused(reason):
+            self._after_refusal(lost, reason, final)
+        else:
+            self._after_loss(lost, reason, final)
         if final:
             self._outbox.end(reason)
             self._give_up()
@@ -173,14 +313,26 @@ class Publisher:
 
     def on_work(self) -> None:
         """Sends what waits, where there is a channel and no alarm."""
-        if self._channel is None or self._blocked:
+        if self._channel is None or self._blocked or not self._channel.is_open:
             return
+        if self._singly:
+            self._send_one()
+        if not self._singly:
+            self._send_all()
+        if self._unanswered:
+            self._overdue.watch(self._loop, lambda: self._next_tag)
+
+    # Sending.
+
+    def _send_all(self) -> None:
         pieces: list[bytes | memoryview] = []
         size = 0
         for sent in self._outbox.take():
-            sent.reshape(self._shape)
-            self._unanswered[self._next_tag] = sent
-            self._next_tag += 1
+            if sent.shape is not self._shape and not self._fits(sent):
+                continue
+            sent.tag = tag = self._next_tag
+            self._unanswered[tag] = sent
+            self._next_tag = tag + 1
             pieces += sent.frames
             size += len(sent.message.body)
             if size >= WRITE_SIZE:
@@ -188,18 +340,36 @@ class Publisher:
                 pieces, size = [], 0
         if pieces:
             self._loop.write(pieces)
-        if self._unanswered:
-            self._overdue.watch(self._loop, lambda: self._next_tag)
+
+    def _send_one(self) -> None:
+        """After a refusal: the next one leaves when the last has its answer, until all that was refused has one."""
+        while not self._unanswered:
+            sent = self._outbox.take_first() if self._single else None
+            if sent is None:
+                self._singly, self._single = False, 0
+                return
+            self._single -= 1
+            if self._fits(sent):
+                sent.tag = self._next_tag
+                self._unanswered[sent.tag] = sent
+                self._next_tag += 1
+                self._loop.write(sent.frames)
+
+    def _fits(self, sent: Sent) -> bool:
+        """Makes one fit the channel, and ends one that does not: its headers were made for larger frames."""
+        try:
+            sent.reshape(self._shape)
+        except Unencodable as error:
+            self._finish(sent, error)
+            return False
+        return True
+
+    # Answers.
 
     def _on_return(self, _: LoopChannel, method: spec.Basic.Return, properties: BasicProperties, body: bytes) -> None:
-        # A return names no tag. Returns come in the order of publishing, each before its ack, so it is the oldest
-        # unanswered message with this content.
-        for sent in self._unanswered.values():
-            message = sent.message
-            same = (message.exchange, message.routing_key, message.body) == (method.exchange, method.routing_key, body)
-            if same and sent.returned is None and message.properties.message_id == properties.message_id:
-                sent.returned = method
-                return
+        sent = returned_one(self._unanswered.values(), method, properties, body)
+        if sent is not None:
+            sent.returned = method
 
     def _on_answer(self, frame: Method[spec.Basic.Ack | spec.Basic.Nack]) -> None:
         answer = frame.method
@@ -210,25 +380,95 @@ class Publisher:
             self._first_tag = tag + 1
         self._link.note_progress()
         settle = self._answer if isinstance(answer, spec.Basic.Ack) else self._refuse
+        count, size = len(settled), sum([len(sent.message.body) for sent in settled])
+        self._window.returning(count, size)  # first: a callback may take the place of its own message
         for sent in settled:
             settle(sent)
-        self._window.leave(len(settled), sum([len(sent.message.body) for sent in settled]))
+        self._window.leave(count, size, returned=True)
+        if self._singly:
+            self.on_work()
 
     def _answer(self, sent: Sent) -> None:
-        message, returned = sent.message, sent.returned
-        if returned is None:
-            self.confirmed[message.exchange] += 1
-            sent.set_result(Confirmed(message))
+        if sent.returned is None:
+            self.confirmed[sent.message.exchange] += 1
+            sent.set_result(Confirmed(sent.message))
         else:
-            code, text = int(returned.reply_code or 0), str(returned.reply_text)
-            sent.set_exception(Returned("no queue is bound for it; declare the topology first", message, code, text))
+            sent.set_exception(_returned(sent, sent.returned))
 
     def _refuse(self, sent: Sent) -> None:
         sent.set_exception(Nacked("a queue refused it, as a full one does", sent.message))
 
-    def _finish(self, sent: Sent, error: ClientError) -> None:
-        sent.set_exception(error)
-        self._window.leave(1, len(sent.message.body))
+    def _finish(self, sent: Sent, error: PublishFailed | None) -> None:
+        """Ends one that has an error, or none if a deadline has ended it, and gives its place back."""
+        size = len(sent.message.body)
+        self._window.returning(1, size)
+        if error is not None:
+            sent.set_exception(error)
+        self._window.leave(1, size, returned=True)
+
+    # Losses.
+
+    def _has_ended(self, sent: Sent) -> bool:
+        """Whether no answer to this one is owed any more: it was returned, or its deadline is over."""
+        if sent.returned is not None:
+            self._finish(sent, _returned(sent, sent.returned))
+        elif sent.done():
+            self._finish(sent, None)
+        else:
+            return False
+        return True
+
+    def _after_loss(self, lost: Sequence[Sent], reason: ClientError, final: bool) -> None:
+        if not lost:
+            return
+        if self._resend and not final:
+            _log.warning("%s: %d unanswered messages are sent again", self._name, len(lost))
+            self._send_again(lost, singly=self._singly)
+        else:
+            self._end_unknown(lost, reason, meant=False)
+
+    def _after_refusal(self, lost: Sequence[Sent], reason: ClientError, final: bool) -> None:
+        """Ends the message that was refused, and sends the others again as far as that may be done."""
+        if not lost:
+            return
+        before, meant, behind = judge(lost, reason, lambda name: self.confirmed[name] > self._confirmed_before[name])
+        if len(meant) == 1 and self._is_sure(reason):
+            self._end_refused(meant[0], reason)
+            meant = []
+        if self._resend and not final:
+            again = [*before, *meant, *behind]
+        else:
+            self._end_unknown(before, reason, meant=False)
+            self._end_unknown(meant, reason, meant=True)
+            again = list(behind)
+            for sent in again:
+                sent.tag = 0  # it was written, and thrown away
+        if again:
+            _log.warning("%s: after a refusal %d messages are sent one at a time", self._name, len(again))
+            self._send_again(again, singly=True)
+
+    def _is_sure(self, reason: ClientError) -> bool:
+        """Whether the refusal of a single message is meant for it, and not for the connection that it was on."""
+        if isinstance(reason, ChannelClosed) or self._singly:
+            return True
+        return not self._resend and reason.reply_code in PERMANENT_CODES
+
+    def _end_refused(self, sent: Sent, reason: ClientError) -> None:
+        self._link.note_progress()  # one that is bad is no reason to open the next channel later
+        words = f"the broker refused it ({reason.reply_text})"
+        _log.warning("%s: %s: %s", self._name, words, sent.message)
+        self._finish(sent, PublishRefused(words, sent.message, reason.reply_code, reason.reply_text))
+
+    def _end_unknown(self, lost: Sequence[Sent], reason: ClientError, *, meant: bool) -> None:
+        if lost:
+            _log.warning("%s: of %d unanswered messages the outcome is unknown", self._name, len(lost))
+        for sent in lost:
+            self._finish(sent, _unknown(sent, reason, meant=meant))
+
+    def _send_again(self, again: Sequence[Sent], *, singly: bool) -> None:
+        if singly:
+            self._singly, self._single = True, self._single + len(again)
+        self._outbox.put_back(again)
 
     def _expire(self, limit: int) -> bool:
         """Ends what has waited too long, also where lost messages are sent again: this one may be on its way."""
@@ -237,10 +477,74 @@ class Publisher:
             error = OutcomeUnknown("the broker does not answer; unknown whether it has", sent.message)
             error.__cause__ = Unanswered(f"the broker has not confirmed a message within {self._overdue.timeout:g} s")
             self._finish(sent, error)
+        if self._singly:
+            self.on_work()
         return bool(self._unanswered)
 
+    def _at_deadline(self, sent: Sent) -> None:
+        here = self._outbox.remove(sent)  # then nobody else sends it or gives its place back
+        if here and not sent.tag:
+            error: PublishFailed = NotSent(f"not sent before its deadline, as {self._hindrance()}", sent.message)
+        else:
+            error = OutcomeUnknown("not confirmed before its deadline; unknown whether the broker has", sent.message)
+        if here:
+            self._finish(sent, error)
+        else:
+            sent.set_exception(error)
+
     def _give_up(self) -> None:
-        left = [*self._unanswered.values(), *self._outbox.take()]
-        self._unanswered = {}
-        for sent in left:
-            self._finish(sent, OutcomeUnknown("the publisher ended before the broker had answered for", sent.message))
+        while self._unanswered:
+            sent = self._unanswered.pop(next(iter(self._unanswered)))
+            self._finish(sent, _ended(sent))
+        for sent in self._outbox.take():
+            self._finish(sent, _ended(sent))
+
+    def _end(self, until: float) -> None:
+        """The program ends, and nobody has called ``close``."""
+        if self._window.empty(max(0.0, until - time.monotonic())):
+            self.close(0.0)
+        else:
+            words = "%s: the program ends without close(), and %d messages have no answer, as %s"
+            _log.warning(words, self._name, self.in_flight, self._hindrance())
+
+
+def _returned(sent: Sent, method: spec.Basic.Return) -> Returned:
+    code, text = int(method.reply_code or 0), str(method.reply_text)
+    return Returned("no queue is bound for it; declare the topology first", sent.message, code, text)
+
+
+def _unknown(sent: Sent, reason: ClientError, *, meant: bool) -> OutcomeUnknown:
+    """Of a message that was lost with its channel; with the broker's code where it may be meant for this one."""
+    if meant:
+        words = f"{reason}; unknown whether that means this one, and whether it has"
+        return OutcomeUnknown(words, sent.message, reason.reply_code, reason.reply_text)
+    return OutcomeUnknown(f"{reason}; unknown whether it has", sent.message)
+
+
+def _ended(sent: Sent) -> PublishFailed:
+    if sent.tag:
+        return OutcomeUnknown("the publisher ended before the broker had answered for", sent.message)
+    return NotSent("the publisher ended before it could be sent", sent.message)
+
+
+def _deadline(timeout: float) -> float:
+    _check("timeout", timeout, 0.000_001, LONGEST)
+    return time.monotonic() + timeout
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InvalidSetting(f"{name} is {value!r}: a number from {least:g} to {most:g} is wanted")
+
+
+_open: WeakSet[Publisher] = WeakSet()
+
+
+def _end_all() -> None:
+    until = time.monotonic() + AT_EXIT
+    for publisher in list(_open):
+        publisher._end(until)
+    unseen.report(kept=True)
+
+
+process.after_fork(_open.clear)

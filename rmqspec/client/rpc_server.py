@@ -16,6 +16,7 @@ from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
 from rmqspec.client.content import Content
 from rmqspec.client.errors import Unencodable
 from rmqspec.client.message import Message, persistent
+from rmqspec.client.reply_to import is_readable
 from rmqspec.client.rpc import ERROR_HEADER
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
@@ -44,7 +45,8 @@ class RpcServer:
         prefetch: How many requests the broker may send ahead.
         concurrency: How many requests are answered at once, each in a thread.
         topology: Declared before consuming, at each connection.
-        without_address: What becomes of a request that says not where its reply should go; by default it is rejected.
+        without_address: What becomes of a request that says not where its reply should go, or says it in a way that the
+            broker cannot read; by default it is rejected.
         grace: Seconds that answers in hand have to finish after ``stop``.
 
     Attributes:
@@ -92,7 +94,8 @@ class RpcServer:
         return self._consumer.connected
 
     def _handle(self, delivery: Delivery) -> Outcome:
-        if not delivery.properties.reply_to:
+        reply_to = delivery.properties.reply_to
+        if not reply_to or not is_readable(reply_to):
             return self._without_address(delivery)
         self._reply(delivery)
         with self._counting:

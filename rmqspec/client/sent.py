@@ -1,21 +1,32 @@
-"""A message on its way to the broker: the promise of an answer, and the bytes to be sent."""
+"""A message on its way to the broker: the promise of an answer, and the bytes to be sent.
+
+It ends once: by the link's thread, with the broker's answer or a loss, or by that of the deadlines. The later of the
+two finds it ended, and that is decided under ``_shared``. Callbacks run in the thread that ends it, without any lock.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from pika import spec
 
+from rmqspec.client import process
 from rmqspec.client.encoding import frames
+from rmqspec.client.errors import PublishFailed
 from rmqspec.client.message import Confirmed, Message
+from rmqspec.client.unseen import Unseen
 
 __all__ = ["Sent"]
 
 # A future makes itself a lock to wait with, which takes as long as all the rest of a publish. Hardly any is waited for
 # singly: they share one, and whoever does wait brings an event along.
 _shared = threading.Condition()
+
+_log = logging.getLogger("rmqspec.client")
 
 
 class Sent(Future[Confirmed]):
@@ -24,6 +35,7 @@ class Sent(Future[Confirmed]):
     Args:
         message: What is published.
         shape: The number and the body limit of the channel that it is to leave on.
+        check: Called by whoever waits for it, with the name of the method; raises where that would be for ever.
 
     Raises:
         Unencodable: The protocol cannot carry the message.
@@ -31,23 +43,32 @@ class Sent(Future[Confirmed]):
     Attributes:
         frames: Encoded where ``publish`` was called, so that its caller hears of what cannot be.
         returned: The broker's word that no queue is bound for it; its ack follows.
+        shape: What they are made for.
+        tag: Its delivery tag on the last channel that it was written to; 0 if the broker cannot have it.
     """
 
     returned: spec.Basic.Return | None = None
+    tag = 0
+    _unseen: Unseen | None = None
 
-    def __init__(self, message: Message, shape: tuple[int, int]) -> None:
+    def __init__(self, message: Message, shape: tuple[int, int], check: Callable[[str], None] | None = None) -> None:
         # What Future.__init__ does, but for the lock.
         self._condition, self._state = _shared, "PENDING"
         self._result, self._exception = None, None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
-        self.message, self._shape = message, shape
+        self.message, self.shape, self._check_waiting = message, shape, check
         self.frames = frames(message, *shape)
 
     def reshape(self, shape: tuple[int, int]) -> None:
-        """Encodes it anew where it leaves on another channel than was thought: the connection was lost meanwhile."""
-        if shape != self._shape:
-            self.frames, self._shape = frames(self.message, *shape), shape
+        """Encodes it anew where it leaves on another channel than was thought: the connection was lost meanwhile.
+
+        Raises:
+            Unencodable: Its headers need more than one frame there.
+        """
+        if shape != self.shape:
+            self.frames = frames(self.message, *shape)
+        self.shape = shape
 
     def cancel(self) -> bool:
         """False: what is handed over cannot be called back."""
@@ -62,18 +83,59 @@ class Sent(Future[Confirmed]):
         Raises:
             TimeoutError: It has said nothing yet.
             PublishFailed: It has not taken the message, as far as is known.
+            WrongThread: There is no answer yet, and a callback waits for it: it would wait for its own thread.
+            WrongProcess: There is no answer yet, and none comes to a fork of the process that has published.
         """
-        self._wait(timeout)
+        error = self.exception(timeout)
+        if error is not None:
+            raise error.with_traceback(None)  # else each call of result() would make it longer
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result`` raises, or None. Args and errors are those of ``result``."""
         self._wait(timeout)
-        return super().exception(0)
+        error = super().exception(0)
+        if self._unseen is not None:
+            self._unseen.seen()
+        return error
+
+    def set_result(self, result: Confirmed) -> None:
+        """As the standard library's, but nothing if a deadline was first."""
+        try:
+            super().set_result(result)
+        except InvalidStateError:
+            return
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As the standard library's, but nothing if a deadline was first."""
+        if isinstance(exception, PublishFailed):
+            unseen = Unseen(exception)
+            with _shared:
+                if self._state == "PENDING":
+                    self._unseen = unseen
+                else:
+                    unseen.seen()
+        try:
+            super().set_exception(exception)
+        except InvalidStateError:
+            return
 
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
+        if self._check_waiting is not None:
+            self._check_waiting("result()")
         settled = threading.Event()
         self.add_done_callback(lambda _: settled.set())
         settled.wait(timeout)
+
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException:  # also a SystemExit: it would end the thread, and not the program
+                _log.exception("a callback of a publish has raised, and is passed over: %s", self.message)
+
+
+# In place, for the futures that a fork inherits have it too, and another thread may have held it.
+process.after_fork(lambda: _shared.__init__())  # type: ignore[misc]

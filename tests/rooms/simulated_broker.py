@@ -205,7 +205,8 @@ class Connection:
         if properties.reply_to == REPLY_TO:
             properties.reply_to = self.address
         if int(properties.expiration or 0) < 0:
-            self.close_channel(406, "PRECONDITION_FAILED - invalid expiration")
+            value = properties.expiration
+            self.close_channel(406, f"PRECONDITION_FAILED - invalid expiration '{value}': {{value_negative,{value}}}")
             return
         routed = self.broker.publish(self, method.exchange, method.routing_key, properties, body)
         channel, tag = self.loop.channels[-1], self.next_confirm

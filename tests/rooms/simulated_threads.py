@@ -42,10 +42,10 @@ class World:
         self._threads, self._steps, self._deciding = [], 0, False
         self._reload()
         self.threading = types.SimpleNamespace(
-            Lock=lambda: Lock(self),
-            RLock=lambda: Lock(self, reentrant=True),
-            Condition=lambda lock=None: Condition(self, lock),
-            Event=lambda: Event(self),
+            Lock=self._here(lambda: Lock(self), threading.Lock),
+            RLock=self._here(lambda: Lock(self, reentrant=True), threading.RLock),
+            Condition=self._here(lambda lock=None: Condition(self, lock), threading.Condition),
+            Event=self._here(lambda: Event(self), threading.Event),
             Thread=lambda *args, **named: Thread(self, *args, **named),
             current_thread=lambda: self.current,
             main_thread=lambda: self._threads[0],
@@ -71,6 +71,13 @@ class World:
             assert not thread.real.is_alive(), f"{thread.name} could not be unwound"
         if self.failure:
             raise self.failure
+
+    def _here(self, simulated, real):
+        """For the threads of this world the one; for those of the test session, which also use a module, the other."""
+        threads = self._threads
+        return lambda *args: (
+            simulated(*args) if any(one.real is threading.current_thread() for one in threads) else real(*args)
+        )
 
     def point(self):
         """Another thread may go on here."""

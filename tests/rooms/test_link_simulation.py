@@ -31,6 +31,9 @@ from .simulated_threads import World
 def simulate(monkeypatch):
     """Runs a function as the main thread of a world, with a broker: `simulate(world, main)`."""
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    # A world that fails leaves publishers behind, which nobody can flush at the end of the tests.
+    monkeypatch.setattr("rmqspec.client.process.at_exit", lambda _: None)
+    monkeypatch.setattr("rmqspec.client.publisher._open", set())
 
     def run(world, main):
         modules = [module for name, module in sys.modules.items() if name.startswith("rmqspec.client")]

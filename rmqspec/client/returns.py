@@ -1,0 +1,89 @@
+"""To which message a return belongs.
+
+A return names no delivery tag, and equal bodies may be under way to equal keys. So everything that distinguishes two
+messages is compared: exchange, routing key, body, whether it was mandatory, and the properties, as they were encoded.
+Returns come in the order of publishing, each before the ack of its message; of equal messages it is the oldest.
+
+Source: https://www.rabbitmq.com/docs/publishers#unroutable
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+
+from pika import BasicProperties, spec
+
+from rmqspec.client.sent import Sent
+
+__all__ = ["properties_of", "returned_one"]
+
+FRAME_HEADER, CONTENT_HEADER = 7, 12  # bytes: type, channel, size of a frame; class, weight, body size of a content
+STRIPPED = "BCC"  # the one header that a broker takes out on its way
+
+
+def returned_one(
+    unanswered: Iterable[Sent], method: spec.Basic.Return, properties: BasicProperties, body: bytes
+) -> Sent | None:
+    """The message that has come back, or None if it is nobody's.
+
+    Args:
+        unanswered: In the order of publishing.
+        method: The return.
+        properties: What came with it.
+        body: What came with it.
+    """
+    candidates: list[Sent] = []
+    came = _encoded(properties)
+    for sent in unanswered:
+        message = sent.message
+        if (
+            sent.returned is None
+            and message.mandatory
+            and (message.exchange, message.routing_key) == (method.exchange, method.routing_key)
+            and message.body == body
+        ):
+            if _on_the_wire(sent) == came:
+                return sent
+            candidates.append(sent)
+    return next(_alike(candidates, came, properties), None)
+
+
+def _alike(candidates: list[Sent], came: bytes, properties: BasicProperties) -> Iterator[Sent]:
+    """The best first: equal once both were decoded; with headers that a broker has added or taken out; any other."""
+    decoded = [(sent, properties_of(sent)) for sent in candidates]
+    yield from (sent for sent, own in decoded if _encoded(own) == came)
+    yield from (sent for sent, own in decoded if _within(own, properties))
+    yield from candidates
+
+
+def _on_the_wire(sent: Sent) -> bytes:
+    """The properties in the frames, as they were when it was published: their object may have changed since."""
+    head = bytes(sent.frames[0])
+    method_size = struct.unpack_from(">I", head, 3)[0]
+    header = FRAME_HEADER + method_size + 1
+    size = struct.unpack_from(">I", head, header + 3)[0]
+    begin = header + FRAME_HEADER
+    return head[begin + CONTENT_HEADER : begin + size]
+
+
+def properties_of(sent: Sent) -> BasicProperties:
+    """Those of a message as they were when it was published."""
+    try:
+        return BasicProperties().decode(_on_the_wire(sent))
+    except Exception:  # pika encodes some values that it cannot decode
+        return sent.message.properties
+
+
+def _encoded(properties: BasicProperties) -> bytes:
+    try:
+        return b"".join(properties.encode())
+    except Exception:  # or decodes some that it cannot encode; equal they are not then, but alike
+        return b""
+
+
+def _within(own: BasicProperties, came: BasicProperties) -> bool:
+    ours, theirs = dict(vars(own)), dict(vars(came))
+    kept = {name: value for name, value in (ours.pop("headers") or {}).items() if name != STRIPPED}
+    headers = theirs.pop("headers") or {}
+    return ours == theirs and all(name in headers and headers[name] == value for name, value in kept.items())
