@@ -59,7 +59,7 @@ class TestCallback:
         publisher.close()
 
     def test_may_ask_for_an_answer_that_is_there(self, url):
-        """Nothing waits then."""
+        """A callback asks its own future what has become of the message, and nothing waits for that."""
         with Publisher(url) as publisher:
             with held(publisher):
                 sent = publisher.publish("", "q", b"first")
