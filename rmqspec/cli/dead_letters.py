@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
+from datetime import datetime
 from typing import Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from rmqspec.cli import terminal
 from rmqspec.cli.settings import Where, connection_options
+from rmqspec.client.errors import Unrepublishable
 from rmqspec.orders import dead_letters
 
 __all__ = ["dead_letters_group"]
@@ -35,7 +40,8 @@ def list_them(limit: int, where: Where) -> None:
         table.add_column(heading)
     for letter in letters:
         attempts, died = str(letter.attempts or ""), letter.died.isoformat(" ") if letter.died else ""
-        table.add_row(str(letter.number), letter.order_id, letter.reason, attempts, died, str(len(letter.body)))
+        cells = (str(letter.number), letter.order_id, letter.reason, attempts, died, str(len(letter.body)))
+        table.add_row(*(Text(terminal.shown(cell)) for cell in cells))  # a Text: nothing in it is taken for markup
     if letters:
         terminal.console.print(table, soft_wrap=False)
     terminal.notice(f"{len(letters)} dead letter{'' if len(letters) == 1 else 's'}")
@@ -50,15 +56,15 @@ def show(number: int, where: Where) -> None:
     if len(letters) < number:
         raise click.ClickException(f"there are {len(letters)} dead letters, so none has number {number}")
     letter = letters[-1]
-    shown: dict[str, Any] = {
+    told = {
         "order": letter.order_id,
         "reason": letter.reason,
         "attempts": letter.attempts,
         "message_id": letter.message_id,
-        "headers": letter.properties.headers or {},
+        "headers": letter.delivery.headers,
         "body": letter.body[:4096].decode(errors="replace"),
     }
-    terminal.console.print_json(json.dumps(shown, default=str))
+    terminal.console.print(Text(json.dumps(_plain(told), indent=2, ensure_ascii=False)))
 
 
 @dead_letters_group.command("replay")
@@ -70,8 +76,15 @@ def replay(numbers: tuple[int, ...], limit: int | None, where: Where) -> None:
 
     Each is confirmed before its dead letter is acknowledged, so that a crash in between loses nothing.
     """
-    sent = dead_letters.replay(where.settings(), limit, set(numbers) or None)
+    left: list[int] = []
+
+    def leave(letter: dead_letters.DeadLetter, error: Unrepublishable) -> None:
+        left.append(letter.number)
+        terminal.notice(f"rmqspec: number {letter.number} stays where it is: {error}")
+
+    sent = dead_letters.replay(where.settings(), limit, set(numbers) or None, leave)
     terminal.console.print(f"{sent} sent again")
+    sys.exit(1 if left else 0)
 
 
 @dead_letters_group.command("purge")
@@ -80,3 +93,18 @@ def replay(numbers: tuple[int, ...], limit: int | None, where: Where) -> None:
 def purge(where: Where) -> None:
     """Delete all of them for good."""
     terminal.console.print(f"{dead_letters.purge(where.settings())} deleted")
+
+
+def _plain(value: Any) -> Any:
+    """What a header holds, as JSON can say it, with nothing in it that a terminal would obey."""
+    if isinstance(value, dict):
+        return {str(_plain(name)): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    if isinstance(value, bytes):
+        return _plain(value.decode(errors="backslashreplace"))
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return terminal.shown(str(value))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -29,7 +30,8 @@ from rmqspec.orders import (
     sample_orders,
     stock_of,
 )
-from rmqspec.orders.service import Service
+from rmqspec.orders.inventory import query
+from rmqspec.orders.service import Service, harmless
 
 __all__ = ["PARTS", "rate_option", "seed_option", "work_time_option"]
 
@@ -59,14 +61,19 @@ def work_time_option(default: float) -> Decorated:
     )  # fmt: skip
 
 
+inbox_option = click.option(
+    "--inbox", "path", default=":memory:", metavar="FILE",
+    help="Remembers for a week what is done, so that a message that comes twice is done once, also after a restart "
+    "and by several processes with the same file. Default: in memory, until this process ends.",
+)  # fmt: skip
+
+
 @click.command()
 @click.argument("name", metavar="[ID]", default="1")
 @rate_option
 @seed_option
 @work_time_option(0.5)
-@click.option(
-    "--inbox", "path", default=":memory:", metavar="FILE", help="Keeps what is done, so that it is done once."
-)
+@inbox_option
 @click.option(
     "--retry", "delays", callback=seconds, metavar="SECONDS,…",
     help="Tries an order that fails again, after each of these pauses, as in 1,10,60; then it goes to orders.failed. "
@@ -78,8 +85,14 @@ def worker(
 ) -> None:
     """Work on orders, one at a time.
 
-    ID tells several workers apart. Ctrl-C or SIGTERM finishes the order in hand and acknowledges it first. With an
-    --inbox an order that comes twice is done once, also after a restart and by several workers.
+    ID tells several workers apart. Ctrl-C or SIGTERM finishes the order in hand and acknowledges it first; a second
+    one ends at once, and the order goes to another worker.
+
+    With an --inbox on a local disk, workers of one machine do each order once: one that another is working on is given
+    back until that one is done, or has been dead for ten seconds. An order is worked on again where a worker is killed
+    between its last step and the note of it, or is suspended for longer than that. Its events bear the same message
+    id then, so notification and analytics with an --inbox of theirs are not misled. Orders without a message id are
+    not remembered.
     """
     name = f"worker-{name}" if name.isdigit() else name
     failures, inbox, say = Failures(failure_rate, seed), Inbox(path), terminal.voice(name)
@@ -88,17 +101,29 @@ def worker(
 
 
 @click.command()
+@inbox_option
 @connection_options()
-def notification(where: Where) -> None:
-    """Tell customers of completed orders (fanout)."""
-    _serve(where, "notification", lambda source: Notification(source, say=terminal.voice("notification")))
+def notification(path: str, where: Where) -> None:
+    """Tell customers of completed orders (fanout).
+
+    With an --inbox each completion is told once, but for one whose process is killed between the telling and the note
+    of it. The file may be the one of the workers.
+    """
+    inbox, say = Inbox(path), terminal.voice("notification")
+    _serve(where, "notification", lambda source: Notification(source, say=say, inbox=inbox))
 
 
 @click.command()
+@inbox_option
 @connection_options()
-def analytics(where: Where) -> None:
-    """Add up completed orders (fanout); the totals are printed after each."""
-    _serve(where, "analytics", lambda source: Analytics(source, say=terminal.voice("analytics")))
+def analytics(path: str, where: Where) -> None:
+    """Add up completed orders (fanout); the totals are printed after each.
+
+    The totals are those since this process has started. With an --inbox each completion is done once, so what an
+    earlier process has counted is not counted again.
+    """
+    inbox, say = Inbox(path), terminal.voice("analytics")
+    _serve(where, "analytics", lambda source: Analytics(source, say=say, inbox=inbox))
 
 
 @click.command()
@@ -125,6 +150,11 @@ def rpc_client(skus: tuple[str, ...], timeout: float, where: Where) -> None:
     Without an ITEM it asks for a keyboard. Exit code 1 if an answer is missing.
     """
     say, missing = terminal.voice("rpc-client"), 0
+    for sku in skus:
+        try:
+            query(sku)
+        except InvalidMessage as error:
+            raise click.BadParameter(f"{sku!r} can be no item: {error}") from error
     with RpcClient(where.settings(), "rmqspec rpc-client", timeout) as client:
         for sku in skus or ("keyboard",):
             try:
@@ -149,24 +179,40 @@ def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> No
 
     A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
     """
-    wrong = 0
-    with contextlib.closing(Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")) as producer:
+    wrong, ended = 0, False
+    producer = Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")
+    try:
         for order in read_orders(source) if source else sample_orders(orders, seed):
             if isinstance(order, InvalidMessage):
                 terminal.notice(f"rmqspec: {order}")
                 wrong += 1
             else:
                 producer.publish(order)
-    terminal.notice(f"{producer.published} orders published and confirmed" + (f", {wrong} refused" if wrong else ""))
-    sys.exit(1 if wrong else 0)
+    except KeyboardInterrupt:
+        ended = True
+    finally:
+        producer.close(0.0)  # each was waited for, but for one that a person has given up
+    refused, cut = (f", {wrong} refused" if wrong else ""), (", ended by Ctrl-C" if ended else "")
+    terminal.notice(f"{producer.published} orders published and confirmed{refused}{cut}")
+    sys.exit(130 if ended else 1 if wrong else 0)
 
 
 def _serve(where: Where, name: str, make: Callable[[Settings], Service]) -> None:
-    service = make(where.settings())
-    with on_signals(service.stop):
-        terminal.voice(name)("is ready; Ctrl-C ends it after the message in hand")
+    service, say = make(where.settings()), harmless(terminal.voice(name))
+
+    def stop() -> None:
+        say("stops after what is in hand; again ends at once")
+        service.stop()
+
+    def give_up() -> None:
+        say("gives back what was in hand, and ends")
+        service.give_up()
+        os._exit(128 + signal.SIGINT)  # the broker sees the connections end
+
+    with on_signals(stop, give_up):
+        say("is ready; Ctrl-C ends it after the message in hand")
         service.run()
-    terminal.voice(name)("has stopped; nothing was left half done")
+    say("has stopped; nothing was left half done")
 
 
 PARTS = (worker, notification, analytics, logs, rpc_server, rpc_client, produce)

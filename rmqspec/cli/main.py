@@ -12,6 +12,7 @@ from rmqspec.cli.book import book_command
 from rmqspec.cli.dead_letters import dead_letters_group
 from rmqspec.cli.demo import demo_group
 from rmqspec.cli.lies import lies_command
+from rmqspec.cli.log import show_warnings
 from rmqspec.cli.nemesis import nemesis
 from rmqspec.cli.rabbitup import rabbit_down, rabbit_up
 from rmqspec.client.errors import ClientError
@@ -22,6 +23,8 @@ __all__ = ["cli", "main"]
 
 def main() -> None:
     """Runs the command line; what goes wrong is one sentence, and exit code 1."""
+    terminal.escape_unprintable()
+    show_warnings()
     try:
         cli()
     except (BrokerError, ClientError) as error:

@@ -1,9 +1,12 @@
-"""The nothing-lost test as a command."""
+"""The test of clients and services under faults, as a command."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 from rich.table import Table
@@ -11,10 +14,11 @@ from rich.table import Table
 from rmqspec.cli import terminal
 from rmqspec.cli.settings import broker_option, image_option
 from rmqspec.tools.broker import Choice, NotOurs, find
-from rmqspec.tools.nemesis import FAULTS, Account, Plan, run
+from rmqspec.tools.nemesis import FAULTS, PARTICIPANTS, PROMISES, Account, Plan, Result, run
 
 __all__ = ["nemesis"]
 
+LOGGERS = ("rmqspec.client", "rmqspec.orders")
 MEANINGS = {
     "attempted": "orders that a producer has tried to publish",
     "confirmed": "the broker said that it has them",
@@ -25,36 +29,75 @@ MEANINGS = {
     "recovered": "arrived, though the producer had no confirm",
     "unknown": "not confirmed and not arrived: nothing was promised",
     "refused": "not taken by the broker, or not sent as the window was full",
+    "unsafe": "at a kill maybe on the way through a dead-letter exchange, and not arrived: nothing was promised",
 }
 
 
-def _names(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+def _faults(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
     names = tuple(value.split(",")) if value else ()
+    if not names:
+        raise click.BadParameter(f"a run without faults proves nothing: name some of {', '.join(FAULTS)}")
     if wrong := [name for name in names if name not in FAULTS]:
         raise click.BadParameter(f"there is no fault {wrong[0]!r}; there are {', '.join(FAULTS)}")
     return names
 
 
+def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[str, int]:
+    """Reads ``producer,consumer=8``."""
+    counts = {}
+    for part in filter(None, value.split(",")):
+        name, _mark, count = part.partition("=")
+        if name not in PARTICIPANTS:
+            raise click.BadParameter(f"there is no participant {name!r}; there are {', '.join(PARTICIPANTS)}")
+        if count and not (count.isdecimal() and int(count)):
+            raise click.BadParameter(f"{count!r} is no number of participants: write {name}=2")
+        counts[name] = int(count) if count else PARTICIPANTS[name].count
+    if not counts:
+        raise click.BadParameter(f"a run without participants proves nothing: name some of {', '.join(PARTICIPANTS)}")
+    return counts
+
+
 @click.command("nemesis")
-@click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Of publishing.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Of faults.")
 @click.option("--queue-type", type=click.Choice(["classic", "quorum"]), default="classic", show_default=True)
-@click.option("--producers", type=click.IntRange(min=1), default=2, show_default=True, help="How many publish.")
-@click.option("--consumers", type=click.IntRange(min=1), default=2, show_default=True, help="How many consume.")
+@click.option(
+    "--participants",
+    callback=_participants,
+    default=",".join(f"{name}={kind.count}" for name, kind in PARTICIPANTS.items()),
+    show_default=True,
+    metavar="NAMES",
+    help="Who takes part.",
+)
+@click.option(
+    "--work", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Milliseconds at most of a handler."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which fault comes when.")
 @click.option(
-    "--faults", callback=_names, default=",".join(FAULTS), show_default=True, metavar="NAMES", help="Which may come."
+    "--faults", callback=_faults, default=",".join(FAULTS), show_default=True, metavar="NAMES", help="Which may come."
+)
+@click.option(
+    "--bound",
+    type=click.FloatRange(min=1),
+    default=15.0,
+    show_default=True,
+    help="Seconds after a fault within which everybody must move again.",
 )
 @click.option(
     "--no-confirms", is_flag=True, help="Count as confirmed what is written: shows that the check finds losses."
 )
 @click.option("--auto-ack", is_flag=True, help="Acknowledge what is sent to a consumer: the same.")
+@click.option(
+    "--log", type=click.Path(dir_okay=False), metavar="FILE", help="What the clients log; else nothing of it."
+)
 @broker_option
 @image_option
-def nemesis(source: str, image: str, no_confirms: bool, auto_ack: bool, **options: object) -> None:
-    """Publish and consume while everything goes wrong, and account for every order.
+def nemesis(log: str | None, source: str, image: str, no_confirms: bool, auto_ack: bool, **options: object) -> None:
+    """Publish, consume, call and work while everything goes wrong: nothing may be lost, and nobody may stall.
 
-    Starts a broker of its own, kills it, restarts it, cuts it off and blocks it at random moments. At the end
-    everything that was confirmed must have arrived; exit code 1 if it has not.
+    Starts a broker of its own, kills it, restarts it, cuts it off and blocks it at random moments. After each fault
+    everybody must move again within a bound, each call must end at its deadline, each publish must have an outcome, and
+    at the end everything that was confirmed must have arrived. The last line is the verdict; exit code 1 if something
+    did not hold.
     """
     if source == "url":
         raise NotOurs("nemesis kills its broker, so it takes none by its URL: leave --rabbitmq-broker url out")
@@ -63,16 +106,38 @@ def nemesis(source: str, image: str, no_confirms: bool, auto_ack: bool, **option
     broker = find(Choice.settle({"broker": source, "image": image}, environment), terminal.progress)
     terminal.progress("")
     try:
-        terminal.scene(f"Orders through a {plan.queue_type} queue of {broker.identity}, {broker.description}")
-        result = run(broker, plan, lambda at, words: terminal.console.print(f"{at:8.1f} s  {words}"))
+        terminal.scene(f"Orders through {plan.queue_type} queues of {broker.identity}, {broker.description}")
+        with _logging_to(log):
+            result = run(broker, plan, lambda at, words: terminal.console.print(f"{at:8.1f} s  {words}", markup=False))
     finally:
         broker.close()
     terminal.scene(f"The account after {result.seconds:.0f} s and {result.blows.total()} faults")
-    _print(result.account)
-    sys.exit(0 if result.account.holds else 1)
+    _print_account(result.account)
+    _print_findings(result)
+    terminal.console.print()
+    terminal.console.print(f"nemesis {result.verdict}", markup=False, style=None if result.holds else "bold red")
+    sys.exit(0 if result.holds else 1)
 
 
-def _print(account: Account) -> None:
+@contextmanager
+def _logging_to(file: str | None) -> Iterator[None]:
+    """Hundreds of lost connections are what is wanted here: on the screen they would hide what is not."""
+    handler = logging.FileHandler(file, "w") if file else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        handler.close()
+
+
+def _print_account(account: Account) -> None:
     table = Table(header_style="bold")
     table.add_column("orders")
     table.add_column("", justify="right")
@@ -82,3 +147,12 @@ def _print(account: Account) -> None:
         wrong = count and "must be 0" in meaning
         table.add_row(name, f"{count:,}", meaning, style="bold red" if wrong else None)
     terminal.console.print(table, soft_wrap=False)
+
+
+def _print_findings(result: Result) -> None:
+    for name, promise in PROMISES.items():
+        found = [finding for finding in result.findings if finding.invariant == name]
+        terminal.console.print(f"{name:>10} {len(found):3}  {promise}", markup=False)
+        for finding in found:
+            words = f": {finding.breach.words}" if finding.breach.words else ""
+            terminal.console.print(f"{'':16}{finding}{words}", markup=False, style="red")

@@ -43,11 +43,11 @@ OPTIONS: Mapping[str, Callable[[Command], Command]] = {  # by their names in Set
     ),
     "heartbeat": click.option(
         "--heartbeat", type=int, metavar="SECONDS",
-        help="A silent broker is given up after so long. Default: $RABBITMQ_HEARTBEAT, else 60.",
+        help="A silent broker is given up after so long. Default: $RABBITMQ_HEARTBEAT, else as in the URL, else 60.",
     ),
     "timeout": click.option(
         "--timeout", type=float, metavar="SECONDS",
-        help="To wait for a broker that does not answer. Default: $RABBITMQ_TIMEOUT, else 10.",
+        help="To wait for a broker that does not answer. Default: $RABBITMQ_TIMEOUT, else as in the URL, else 10.",
     ),
 }  # fmt: skip
 OF_TLS = {"ca", "certificate", "key", "server_name"}

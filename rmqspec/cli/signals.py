@@ -21,15 +21,22 @@ ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def on_signals(action: Callable[[], None]) -> Iterator[None]:
-    """Calls this at each Ctrl-C and SIGTERM, in a thread of its own; to be used in the main thread."""
+def on_signals(action: Callable[[], None], again: Callable[[], None]) -> Iterator[None]:
+    """Calls one of these at each Ctrl-C and SIGTERM, in a thread of its own; to be used in the main thread.
+
+    Args:
+        action: At the first signal.
+        again: At each further one.
+    """
     hears, tells = socket.socketpair()
     tells.setblocking(False)
 
     def listen() -> None:
+        what = action
         while number := hears.recv(1):
             if number[0] in ENDS:
-                action()
+                what()
+                what = again
 
     listener = threading.Thread(target=listen, name="signals", daemon=True)
     listener.start()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import unicodedata
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +15,7 @@ from rich.text import Text
 from rmqspec.orders.demo import Row
 from rmqspec.orders.service import Say
 
-__all__ = ["console", "notice", "progress", "scene", "summary", "voice"]
+__all__ = ["console", "escape_unprintable", "notice", "progress", "scene", "shown", "summary", "voice"]
 
 # rich obeys NO_COLOR, and leaves colours out where the output is no terminal.
 console = Console(highlight=False, soft_wrap=True)
@@ -29,14 +33,42 @@ STYLES = {
 }
 WORKER_STYLES = ("green", "bright_green", "dark_cyan", "spring_green3", "chartreuse3")
 
+# Unicode's categories of what is a command to a terminal, or not seen at all; the two joiners are spelling.
+HIDDEN, JOINERS = {"Cc", "Cf", "Cs", "Zl", "Zp"}, "\u200c\u200d"
+_one_at_a_time = threading.Lock()  # lines of several services
+
+
+def escape_unprintable() -> None:
+    """From now on a name that the terminal's encoding has no letters for is printed escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def shown(words: str) -> str:
+    """Words of somebody else as a person may see them: what would move the cursor or turn the text round is escaped.
+
+    An order's id may hold the sequence that clears a screen, or one that a terminal answers.
+    """
+    return "".join(letter.encode("unicode_escape").decode() if _hidden(letter) else letter for letter in words)
+
+
+def _hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in HIDDEN and letter not in JOINERS
+
 
 def voice(name: str) -> Say:
-    """A way of speaking: the name in its colour, then the words."""
+    """A way of speaking: the name in its colour, then the words. It raises OSError where nothing can be written."""
     digits = "".join(filter(str.isdigit, name)) or "0"  # neighbours get different colours
     style = STYLES.get(name) or WORKER_STYLES[int(digits) % len(WORKER_STYLES)]
 
     def say(words: str) -> None:
-        console.print(Text.assemble((f"{name:>13}", style), "  ", words))
+        # Not printed at once: rich keeps what it could not write, and ends the program at a pipe that nobody reads.
+        with console.capture() as line:
+            console.print(Text.assemble((f"{shown(name):>13}", style), "  ", shown(words)))
+        with _one_at_a_time:
+            console.file.write(line.get())
+            console.file.flush()
 
     return say
 
@@ -49,7 +81,7 @@ def scene(words: str) -> None:
 
 def notice(words: str) -> None:
     """Says something on standard error, beside the output."""
-    errors.print(Text(words))
+    errors.print(Text("\n".join(shown(line) for line in words.splitlines())))
 
 
 def progress(words: str) -> None:

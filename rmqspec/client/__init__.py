@@ -2,13 +2,14 @@
 
 from rmqspec.client.connection import Channel, Connection, connect, open_connections
 from rmqspec.client.consumer import Consumer, Delivery, Outcome
+from rmqspec.client.content import Content
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.publisher import Publisher
 from rmqspec.client.retry import RetryLadder
 from rmqspec.client.rpc import RpcClient
 from rmqspec.client.rpc_server import RpcServer
 from rmqspec.client.settings import Settings
-from rmqspec.client.topology import Binding, Exchange, Queue, Topology
+from rmqspec.client.topology import Binding, Exchange, ExchangeBinding, Queue, Topology
 
 __all__ = [
     "Binding",
@@ -16,8 +17,10 @@ __all__ = [
     "Confirmed",
     "Connection",
     "Consumer",
+    "Content",
     "Delivery",
     "Exchange",
+    "ExchangeBinding",
     "Message",
     "Outcome",
     "Publisher",

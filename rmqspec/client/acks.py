@@ -14,8 +14,9 @@ class Acks:
     """Coalesces the acknowledgements of one channel: one for all up to the first that is still in hand."""
 
     def __init__(self) -> None:
-        self._low = 0  # every delivery up to this tag is settled
-        self._beyond = set[int]()  # settled ones beyond it
+        # The settled tags as runs, by first and by last: as many as there are gaps, however long a delivery stays in
+        # hand. The run that begins at 0, which is no tag, is the one up to the first gap.
+        self._last_of, self._first_of = {0: 0}, {0: 0}
 
     def settle(self, acked: Sequence[int], otherwise: Iterable[int] = ()) -> list[tuple[int, bool]]:
         """Takes what is done and returns what is to be sent.
@@ -27,11 +28,15 @@ class Acks:
         Returns:
             Tags to acknowledge, each with whether it stands for all before it.
         """
-        self._beyond.update(acked, otherwise)
-        while self._low + 1 in self._beyond:
-            self._low += 1
-            self._beyond.remove(self._low)
+        for tag in (*acked, *otherwise):
+            self._join(tag)
+        low = self._last_of[0]
         # The broker refuses an ack of a tag that is settled already (406), with `multiple` too: hence not `low`, but
         # the highest that is done just now.
-        together = [tag for tag in acked if tag <= self._low]
-        return [*([(max(together), True)] if together else []), *((tag, False) for tag in acked if tag > self._low)]
+        together = [tag for tag in acked if tag <= low]
+        return [*([(max(together), True)] if together else []), *((tag, False) for tag in acked if tag > low)]
+
+    def _join(self, tag: int) -> None:
+        """Adds a tag to the runs beside it."""
+        first, last = self._first_of.pop(tag - 1, tag), self._last_of.pop(tag + 1, tag)
+        self._last_of[first], self._first_of[last] = last, first

@@ -14,9 +14,9 @@ from weakref import WeakSet
 import pika
 from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
-from pika.adapters.select_connection import SelectConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
+from rmqspec.client.decoding import Reader
 from rmqspec.client.encoding import OVERHEAD
 from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable
 from rmqspec.client.refusal import refusal
@@ -39,6 +39,10 @@ class Connection(BlockingConnection):
     name: str
     patience: float | None = None
     unanswered = False
+
+    def __init__(self, parameters: pika.connection.Parameters) -> None:
+        # pika means this argument for tests; there is no other way to say what works beneath.
+        super().__init__(parameters, _impl_class=Reader)  # type: ignore[arg-type]
 
     def process_data_events(self, time_limit: float | None = 0) -> None:
         """As pika's. Whoever waits for a message waits as long as he says."""
@@ -74,7 +78,7 @@ def _asked() -> str:
     return next((name for frame in frames if not (name := frame.f_code.co_name).startswith("_")), "a method")
 
 
-class Loop(SelectConnection):
+class Loop(Reader):
     """A connection that runs in an event loop, in the one thread that runs the loop."""
 
     name: str
@@ -172,7 +176,8 @@ def open_loop(
 
 
 def hang_up(connection: Connection | Loop) -> None:
-    """Closes a connection that somebody forgot, from whatever thread."""
+    """Closes a connection that somebody forgot, from whatever thread; from now on it counts as closed."""
+    _opened.discard(connection)
     if isinstance(connection, Loop):
         connection.ioloop.add_callback_threadsafe(connection.close)
     else:

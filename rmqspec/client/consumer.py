@@ -59,6 +59,9 @@ __all__ = ["Consumer", "Delivery", "ErrorPolicy", "Handler", "Outcome", "requeue
 
 ErrorPolicy = Callable[[Delivery, Exception], Outcome]
 
+# Seconds after which the thread of run() looks up from its wait. Python calls a signal handler in the main thread, but
+# the system may deliver the signal to another one, and then nothing else ends that wait.
+LOOK = 1.0
 TRANSIENT = (OutcomeUnknown, WindowFull, ConnectionLost, Unanswered, Unreachable)
 
 _log = logging.getLogger("rmqspec.client")
@@ -304,7 +307,7 @@ class _Run:
     def _await_helpers(self) -> None:
         grace, until = self._consumer._grace, time.monotonic() + self._consumer._grace
         while self._at_work and (left := until - time.monotonic()) > 0:
-            self._await(_Event.HELPER_ENDED, left)
+            self._await(_Event.HELPER_ENDED, min(left, LOOK))
         if self._at_work:
             late = StillAtWork(
                 f"{self._at_work} of {len(self._helpers)} handlers of {self._consumer.queue!r} have not finished "
@@ -318,8 +321,10 @@ class _Run:
         """Waits for an event, an error, or so many seconds. The first error is kept."""
         while True:
             try:
-                event = self._events.get(timeout=timeout)
+                event = self._events.get(timeout=LOOK if timeout is None else timeout)
             except Empty:
+                if timeout is None:
+                    continue
                 return
             if event is _Event.HELPER_ENDED:
                 self._at_work -= 1

@@ -6,8 +6,8 @@ a clock of its own: one thread, which sleeps until the next deadline of somethin
 ==========  =======================  =========  ============================
 method      thread                   may block  lock
 ==========  =======================  =========  ============================
-``add``     any                      no         ``_changed``, briefly
-``close``   any                      no         ``_changed``, briefly
+``add``     any                      no         ``_guard``, briefly
+``close``   any                      no         ``_guard``, briefly
 ``expire``  the deadlines'           no         none is held while it runs
 ==========  =======================  =========  ============================
 """
@@ -46,7 +46,8 @@ class Deadlines(Generic[T]):
 
     def __init__(self, name: str, expire: Callable[[T], None]) -> None:
         self._name, self._expire = name, expire
-        self._changed = threading.Condition(threading.Lock())
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)
         self._heap: list[tuple[float, int, T]] = []
         self._numbers, self._sweep = itertools.count(), SWEEP
         self._closed = False
@@ -59,7 +60,7 @@ class Deadlines(Generic[T]):
             deadline: When it expires, on the clock of ``time.monotonic``.
             thing: What.
         """
-        with self._changed:
+        with self._guard:
             if len(self._heap) >= self._sweep:
                 self._heap = [entry for entry in self._heap if not entry[2].done()]
                 heapq.heapify(self._heap)
@@ -82,7 +83,7 @@ class Deadlines(Generic[T]):
     @property
     def in_thread(self) -> bool:
         """Whether the caller is the thread that keeps the deadlines, as a callback of an expired call is."""
-        return threading.current_thread() is self._thread
+        return self._thread is not None and threading.get_ident() == self._thread.ident
 
     def _run(self) -> None:
         while (due := self._wait()) is not None:

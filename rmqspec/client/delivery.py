@@ -12,6 +12,8 @@ from typing import Any
 
 from pika import BasicProperties
 
+from rmqspec.client.deaths import reason_in
+
 __all__ = ["Delivery", "Handler", "Outcome"]
 
 
@@ -50,8 +52,7 @@ class Delivery:
 
         Source: https://www.rabbitmq.com/docs/dlx#effects
         """
-        deaths: list[dict[str, str]] = self.headers.get("x-death") or [{}]
-        return deaths[0].get("reason")
+        return reason_in(self.headers)
 
 
 Handler = Callable[[Delivery], Outcome]

@@ -12,8 +12,10 @@ from typing import Any
 from pika import BasicProperties, exceptions, spec
 from pika.frame import Method
 
+from rmqspec.client.decoding import Properties
 from rmqspec.client.errors import Unencodable
 from rmqspec.client.message import Message
+from rmqspec.client.tables import Unrepresentable
 
 __all__ = ["OVERHEAD", "frames", "method_frame", "payloads", "reframed"]
 
@@ -99,8 +101,8 @@ def _culprit(error: Exception) -> str:
     """What pika could not encode, in words. Its own may hold what the message says, which stays out of logs."""
     if isinstance(error, exceptions.ShortStringTooLong):
         return "a name, a key or a property of more than 255 bytes"
-    if isinstance(error, exceptions.UnsupportedAMQPFieldException):
-        return f"a header of type {type(error.args[-1]).__name__}"
+    if isinstance(error, Unrepresentable):
+        return str(error)
     return f"one of its properties ({error})"
 
 
@@ -117,7 +119,7 @@ def _body_start(channel: int, size: int) -> bytes:
 
 def _header(channel: int, message: Message) -> bytes:
     properties = message.properties
-    encoded = _encoded(*_fields(properties)) if properties.headers is None else b"".join(properties.encode())
+    encoded = _encoded(*_fields(properties)) if properties.headers is None else b"".join(Properties.encode(properties))
     if not isinstance(message.body, bytes):
         raise TypeError(f"the body is of type {type(message.body).__name__}, not bytes")
     return (

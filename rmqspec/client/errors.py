@@ -23,6 +23,7 @@
     │   ├── OutcomeUnknown   the connection or the time was over before the broker had answered
     │   ├── NotSent          the time was over before the message could be sent
     │   ├── Unencodable      the protocol cannot carry the message; it was not sent
+    │   ├── Unrepublishable  no copy of a delivery can be published, whatever is left out; it was not sent
     │   └── WindowFull       too many messages are unanswered; this one was not sent
     └── CallFailed
         ├── CallTimedOut     no reply before the deadline
@@ -62,6 +63,7 @@ __all__ = [
     "Unanswered",
     "Unencodable",
     "Unreachable",
+    "Unrepublishable",
     "VhostRefused",
     "WindowFull",
     "WrongProcess",
@@ -230,6 +232,10 @@ class Unencodable(PublishFailed):
     """A name, a key, a property or the body has no place in AMQP 0-9-1, as a key of more than 255 bytes."""
 
     _permanent = True
+
+
+class Unrepublishable(PublishFailed):
+    """No copy of a delivery can be published. The broker can move it: reject it to its dead-letter exchange."""
 
 
 class WindowFull(PublishFailed):

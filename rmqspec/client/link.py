@@ -50,6 +50,7 @@ from pika.exceptions import ChannelClosedByClient
 
 from rmqspec.client.connection import Loop, open_loop, refusal, translation
 from rmqspec.client.errors import ClientError, ConnectionLost, Unreachable, WrongProcess, WrongThread
+from rmqspec.client.quiet import quiet_pika
 from rmqspec.client.settings import Settings
 
 __all__ = ["Link", "LoopChannel", "State", "Tenant"]
@@ -242,7 +243,7 @@ class Link:
     @property
     def in_thread(self) -> bool:
         """Whether the caller is the link's own thread, which must not wait for itself."""
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._thread.ident
 
     def check_waiting(self, what: str) -> None:
         """Called by whatever waits for the link's thread.
@@ -273,8 +274,9 @@ class Link:
 
         Connections and channels that end before that are opened again after growing pauses.
         """
-        self._progress = True
-        self._failures = self._channel_failures = self._short_lives = 0
+        if not self._progress:
+            self._progress = True
+            self._failures = self._channel_failures = self._short_lives = 0
 
     def reopen_channel(self, reason: ClientError) -> None:
         """Has the channel closed and another opened, after a pause if the last ones brought nothing either."""
@@ -286,6 +288,13 @@ class Link:
     # The link's thread.
 
     def _run(self) -> None:
+        try:
+            with quiet_pika(debugging=_log.isEnabledFor(logging.DEBUG)):
+                self._live()
+        finally:
+            self._settled.set()
+
+    def _live(self) -> None:
         try:
             self._connect_first()
             while not self._closing.is_set():
@@ -299,7 +308,6 @@ class Link:
                 self._tenant.on_lost(self._failure, final=True)
         finally:
             self._step(Event.END)
-            self._settled.set()
 
     def _connect_first(self) -> None:
         """Asks each address once: nobody is kept waiting for the first connection by one that may never come."""
@@ -493,7 +501,7 @@ class Link:
         self._channel, self._reason = None, reason
         if not self._closing.is_set():
             self._lost_at = self._lost_at or time.monotonic()
-            _log.warning("%s: lost: %s", self._name, reason)
+            _log.warning("%s: connection lost: %s", self._name, reason)
         self._tenant.on_lost(reason, final=self._closing.is_set())
 
     def _on_refused(self, error: BaseException) -> None:
@@ -541,9 +549,9 @@ class Link:
             loop.close()
 
     def _leave(self, loop: Loop) -> None:
-        if self._let_in:
-            loop.cut()
-        loop.ioloop.call_later(0.0 if not self._let_in else 0.1, loop.ioloop.stop)
+        """Ends without the broker; where pika cannot even do that, the loop ends under it."""
+        loop.ioloop.call_later(0.1, loop.ioloop.stop)
+        loop.cut()
 
 
 def _as_ours(error: BaseException) -> ClientError:

@@ -17,6 +17,8 @@ from rmqspec.client.errors import ClientError, LoginRefused, TlsRefused, Unreach
 
 __all__ = ["refusal"]
 
+FRAME_MAX_SINCE_4_1 = 8192  # bytes; https://github.com/rabbitmq/rabbitmq-server/releases/tag/v4.1.0
+
 # What is looked for in the words, what it means, and what to do; the first that is found counts. Where the other side
 # was merely gone, as a broker that restarts is, the end is Unreachable: that is worth another attempt.
 REFUSALS: tuple[tuple[str, type[ClientError], str], ...] = (
@@ -44,6 +46,12 @@ REFUSALS: tuple[tuple[str, type[ClientError], str], ...] = (
         r"\(530\)",
         VhostRefused,
         "the broker at {where} does not let {user!r} into the vhost {vhost!r} ({text}): give permissions there",
+    ),
+    (
+        r"^amqps? small(?!.*\(\d{3}\)).*ProbableA",
+        Unreachable,
+        "the broker at {where} hung up when it was asked for frames of {frame_max} bytes: since RabbitMQ 4.1 frame_max "
+        "in the URL has to be 8192 or more",
     ),
     (
         r"ProbableA",
@@ -97,7 +105,10 @@ def refusal(parameters: pika.URLParameters, error: BaseException) -> ClientError
         parameters: Where to.
         error: What pika raised.
     """
-    words = f"amqp{'s' if parameters.ssl_options else ''} {error!r} {error} {_last_words(parameters, repr(error))}"
+    begin = (
+        f"amqp{'s' if parameters.ssl_options else ''}{' small' if parameters.frame_max < FRAME_MAX_SINCE_4_1 else ''}"
+    )
+    words = f"{begin} {error!r} {error} {_last_words(parameters, repr(error))}"
     code, text = _reply(error)
     user = getattr(parameters.credentials, "username", "")
     fields = {
@@ -106,6 +117,7 @@ def refusal(parameters: pika.URLParameters, error: BaseException) -> ClientError
         "guest": " (guest may come from the broker's own machine alone)" if user == "guest" else "",
         "vhost": parameters.virtual_host,
         "seconds": parameters.stack_timeout,
+        "frame_max": parameters.frame_max,
         "text": text or "it said nothing",
     }
     found, kind, sentence = next(

@@ -9,17 +9,20 @@ Source: https://www.rabbitmq.com/docs/ttl, https://www.rabbitmq.com/docs/dlx
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from pika import BasicProperties
 
+from rmqspec.client.deaths import count_in
 from rmqspec.client.delivery import Delivery
 from rmqspec.client.publisher import Publisher
+from rmqspec.client.republish import Wait, beside, headers_to_keep, republish, shortened
 from rmqspec.client.topology import Queue, Topology
 
-__all__ = ["ATTEMPTS_HEADER", "HISTORY_HEADER", "RetryLadder"]
+__all__ = ["ATTEMPTS_HEADER", "HISTORY_HEADER", "RetryLadder", "reasons_in"]
 
 ATTEMPTS_HEADER = "attempts"  # how often a message has been tried; the broker's x-death is not counted on
 HISTORY_HEADER = "attempt-reasons"  # why each attempt failed, oldest first
@@ -49,38 +52,48 @@ class RetryLadder:
             )
         )
 
-    def climb(self, publisher: Publisher, delivery: Delivery, reason: str) -> float | None:
+    def climb(
+        self, publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = Future.result
+    ) -> float | None:
         """Sends a message to its next step. When this returns the broker has it, and the original may be acknowledged.
 
         Args:
             publisher: Whose connection is used.
             delivery: What could not be handled now.
-            reason: Why not; it travels with the message.
+            reason: Why not; it travels with the message, shortened where its headers have no room.
+            wait: How to wait for the confirm.
 
         Returns:
             The seconds that it will wait, or None if it was parked.
 
         Raises:
+            Unrepublishable: Not even its count has room; the original is to be rejected.
             PublishFailed: It was not taken; the original must not be acknowledged.
         """
-        properties = copy(delivery.properties)
-        headers: dict[str, Any] = dict(properties.headers or {})
-        attempts, before = self.attempts(delivery.properties), headers.get(HISTORY_HEADER)
-        history = [*(before if isinstance(before, list) else []), reason]
-        properties.headers = {**headers, ATTEMPTS_HEADER: attempts + 1, HISTORY_HEADER: history}
-        properties.delivery_mode = 2
-        if attempts < len(self.delays):
-            delay = self.delays[attempts]
-            publisher.publish("", self._step(delay), delivery.body, properties).result()
-            return delay
-        publisher.publish(self.parking, self.queue, delivery.body, properties).result()
-        return None
+        attempts = self.attempts(delivery.properties)
+        delay = self.delays[attempts] if attempts < len(self.delays) else None
+        exchange, key = (self.parking, self.queue) if delay is None else ("", self._step(delay))
+        kept = headers_to_keep(delivery, history=False)
+        additions = _additions(attempts + 1, reasons_in(delivery.headers), reason)
+        republish(publisher, delivery, exchange, key, (beside(kept, ours) for ours in additions), wait=wait)
+        return delay
 
     @staticmethod
     def attempts(properties: BasicProperties) -> int:
         """How often a message has failed so far. A header that is no count, as a stranger may write it, is none."""
-        count = (properties.headers or {}).get(ATTEMPTS_HEADER)
-        return count if isinstance(count, int) and count > 0 else 0
+        return count_in(properties.headers, ATTEMPTS_HEADER)
 
     def _step(self, delay: float) -> str:
         return f"{self.queue}.retry.{delay:g}s"
+
+
+def reasons_in(headers: Mapping[Any, Any] | None) -> list[str]:
+    """Why each attempt failed, oldest first; none where the header is no list of texts."""
+    reasons = (headers or {}).get(HISTORY_HEADER)
+    return reasons if isinstance(reasons, list) and all(isinstance(reason, str) for reason in reasons) else []
+
+
+def _additions(attempts: int, before: list[str], reason: str) -> Iterator[Mapping[str, Any]]:
+    for short in shortened(reason):
+        yield {ATTEMPTS_HEADER: attempts, HISTORY_HEADER: [*before, short]}
+    yield {ATTEMPTS_HEADER: attempts, HISTORY_HEADER: before}  # the count ends the ladder, so it must not be missing

@@ -16,7 +16,7 @@ What holds at any moment:
 
 1. A call is in ``_open`` from before it is handed over until it ends. To end it is to take it out: ``dict.pop`` gives
    it to one thread only, which frees its room in the window and then tells who waits.
-2. A call's deadline is kept by ``Deadlines``, which no connection can hold up, and by whoever waits for it.
+2. A call's deadline is kept by whoever waits for it, and otherwise by ``Deadlines``, which no connection can hold up.
 3. ``_session`` changes as a whole: what was encoded for one channel is encoded again before it leaves on another.
 
 Source: https://www.rabbitmq.com/docs/direct-reply-to, https://www.rabbitmq.com/tutorials/tutorial-six-python
@@ -30,7 +30,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillOpen
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -78,7 +78,7 @@ class _Call(Future[bytes]):
     """A call that is open: the promise of its reply."""
 
     frames: list[bytes | memoryview]
-    session: _Session
+    session: _Session | None = None
 
     def __init__(self, client: RpcClient, request: Message, correlation_id: str, timeout: float) -> None:
         super().__init__()
@@ -92,20 +92,34 @@ class _Call(Future[bytes]):
 
     def encode(self, session: _Session) -> None:
         """Encodes it for a channel, unless it is already."""
-        if getattr(self, "session", None) != session:
+        if self.session is not session:
             self.request.properties.reply_to = session.reply_to
             self.frames = frames(self.request, session.number, session.body_limit)
             self.session = session
 
     def result(self, timeout: float | None = None) -> bytes:
         """The reply's body; raises what ``RpcClient.call`` raises, and ``TimeoutError`` after so many seconds."""
-        self._wait(timeout)
+        if (left := self._left(timeout)) is not None:
+            with contextlib.suppress(StillOpen):
+                return super().result(left)
+            self.client._expire(self)
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result`` raises, or None."""
-        self._wait(timeout)
+        if (left := self._left(timeout)) is not None:
+            with contextlib.suppress(StillOpen):
+                return super().exception(left)
+            self.client._expire(self)
         return super().exception(timeout)
+
+    def _left(self, timeout: float | None) -> float | None:
+        """The seconds to its deadline if whoever waits for it would reach that, and then is to end it."""
+        if self.done():
+            return None
+        self.client._check_waiting("result()")
+        left = max(0.0, self.deadline - time.monotonic())
+        return left if timeout is None or timeout > left else None
 
     def cancel(self) -> bool:
         """Forgets the call; a reply that comes all the same is dropped."""
@@ -113,17 +127,6 @@ class _Call(Future[bytes]):
         if cancelled:
             self.client._take(self.correlation_id)
         return cancelled
-
-    def _wait(self, timeout: float | None) -> None:
-        """Waits no longer than to the deadline, and ends the call then if nobody else does."""
-        if self.done():
-            return
-        self.client._check_waiting("result()")
-        left = max(0.0, self.deadline - time.monotonic())
-        if timeout is None or timeout > left:
-            with contextlib.suppress(StillOpen, CancelledError):
-                super().exception(left)
-            self.client._expire(self)
 
 
 class RpcClient:
@@ -209,7 +212,12 @@ class RpcClient:
             WrongThread: A callback of this client calls; it would wait for itself.
         """
         self._check_waiting("call()")
-        return self.send(queue, request, timeout, headers=headers).result()
+        call = self._begin(queue, request, timeout, headers)
+        try:
+            return call.result()  # which keeps the deadline by itself
+        except BaseException:
+            call.cancel()  # where an interrupt ends the wait; one that is done stays as it is
+            raise
 
     def send(
         self, queue: str, request: bytes, timeout: float | None = None, *, headers: Mapping[str, Any] | None = None
@@ -225,6 +233,11 @@ class RpcClient:
             Unencodable: The protocol cannot carry the request.
             InvalidSetting: The timeout is no number of seconds that the broker knows.
         """
+        call = self._begin(queue, request, timeout, headers)
+        self._deadlines.add(call.deadline, call)
+        return call
+
+    def _begin(self, queue: str, request: bytes, timeout: float | None, headers: Mapping[str, Any] | None) -> _Call:
         self._link.check_process()
         seconds = self._timeout if timeout is None else _seconds(timeout)
         correlation_id = f"{self._unique}-{next(self._numbers)}"
@@ -241,7 +254,6 @@ class RpcClient:
         except ClientError:
             self._take(correlation_id)
             raise
-        self._deadlines.add(call.deadline, call)
         return call
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
 from rmqspec.client.content import Content
 from rmqspec.client.errors import Unencodable
 from rmqspec.client.message import Message, persistent
+from rmqspec.client.reply_to import is_readable
 from rmqspec.client.rpc import ERROR_HEADER
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
@@ -44,7 +45,8 @@ class RpcServer:
         prefetch: How many requests the broker may send ahead.
         concurrency: How many requests are answered at once, each in a thread.
         topology: Declared before consuming, at each connection.
-        without_address: What becomes of a request that says not where its reply should go; by default it is rejected.
+        without_address: What becomes of a request that says not where its reply should go, or says it in a way that the
+            broker cannot read; by default it is rejected.
         grace: Seconds that answers in hand have to finish after ``stop``.
 
     Attributes:
@@ -92,7 +94,8 @@ class RpcServer:
         return self._consumer.connected
 
     def _handle(self, delivery: Delivery) -> Outcome:
-        if not delivery.properties.reply_to:
+        reply_to = delivery.properties.reply_to
+        if not reply_to or not is_readable(reply_to):
             return self._without_address(delivery)
         self._reply(delivery)
         with self._counting:
@@ -103,9 +106,11 @@ class RpcServer:
         passed_on = {key: value for key, value in delivery.headers.items() if _is_foreign(key)}
         try:
             answer = self._answer(Content(delivery.body, delivery.headers))
+            if not isinstance(answer, bytes):
+                raise TypeError(f"the answer is of type {type(answer).__name__}, not bytes")
             headers = {**passed_on, **getattr(answer, "headers", {})}
             self._send(delivery.properties, answer, headers)
-        except Exception as error:  # also of an answer that is no bytes, or that AMQP cannot carry
+        except Exception as error:  # also of an answer that AMQP cannot carry
             refused = isinstance(error, ValueError)  # as the caller is told; all else is for the log alone
             level, trace = (logging.INFO, None) if refused else (logging.WARNING, error)
             _log.log(level, "%s: a call failed: %s", self._name, type(error).__name__, exc_info=trace)

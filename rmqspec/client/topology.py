@@ -7,37 +7,92 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pika.channel import Channel as LoopChannel
 
 from rmqspec.client.connection import Channel, translated
 
-__all__ = ["Binding", "Exchange", "Queue", "Topology"]
+__all__ = ["Binding", "Exchange", "ExchangeBinding", "Queue", "Topology"]
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A durable exchange of type ``direct``, ``fanout``, ``topic`` or ``headers``."""
+    """An exchange of type ``direct``, ``fanout``, ``topic`` or ``headers``, or of a plugin's.
+
+    Attributes:
+        name: Its name.
+        type: Its type.
+        arguments: As ``{"alternate-exchange": "unrouted"}``.
+        durable: Whether it outlives a restart of the broker.
+        auto_delete: Whether it goes with the last binding from it.
+        internal: Whether only exchanges may publish to it.
+    """
 
     name: str
     type: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    durable: bool = True
+    auto_delete: bool = False
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue; ``arguments`` are the ``x-…`` that the broker knows."""
+    """A queue.
+
+    Attributes:
+        name: Its name.
+        arguments: The ``x-…`` that the broker knows.
+        durable: Whether it outlives a restart of the broker.
+        exclusive: Whether it belongs to the connection that declares it, and goes with it.
+        auto_delete: Whether it goes with its last consumer.
+    """
 
     name: str
-    arguments: Mapping[str, str | int] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    durable: bool = True
+    exclusive: bool = False
+    auto_delete: bool = False
+
+    @classmethod
+    def quorum(cls, name: str, arguments: Mapping[str, Any] | None = None) -> Queue:
+        """A replicated queue; see https://www.rabbitmq.com/docs/quorum-queues."""
+        return cls(name, {**(arguments or {}), "x-queue-type": "quorum"})
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What an exchange sends to a queue: messages whose routing key fits ``key``."""
+    """What an exchange sends to a queue: messages whose routing key, or whose headers, fit.
+
+    Attributes:
+        exchange: The exchange.
+        queue: The queue.
+        key: What the routing key is compared with.
+        arguments: What headers are compared with, as ``{"x-match": "all", "format": "pdf"}``.
+    """
 
     exchange: str
     queue: str
     key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeBinding:
+    """What an exchange sends to another one; see https://www.rabbitmq.com/docs/e2e.
+
+    Attributes:
+        source: Where messages come from.
+        destination: The exchange that they go on to.
+        key: What the routing key is compared with.
+        arguments: What headers are compared with.
+    """
+
+    source: str
+    destination: str
+    key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +102,7 @@ class Topology:
     exchanges: tuple[Exchange, ...] = ()
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
+    exchange_bindings: tuple[ExchangeBinding, ...] = ()
 
     def declare(self, channel: Channel) -> None:
         """Declares everything; what is there already stays as it is.
@@ -62,8 +118,23 @@ class Topology:
     def send(self, channel: Channel | LoopChannel) -> None:
         """Declares everything on a channel; on one of an event loop without waiting for the answers."""
         for exchange in self.exchanges:
-            channel.exchange_declare(exchange.name, exchange.type, durable=True)
+            channel.exchange_declare(
+                exchange.name,
+                exchange.type,
+                durable=exchange.durable,
+                auto_delete=exchange.auto_delete,
+                internal=exchange.internal,
+                arguments=dict(exchange.arguments),
+            )
         for queue in self.queues:
-            channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+            channel.queue_declare(
+                queue.name,
+                durable=queue.durable,
+                exclusive=queue.exclusive,
+                auto_delete=queue.auto_delete,
+                arguments=dict(queue.arguments),
+            )
+        for link in self.exchange_bindings:
+            channel.exchange_bind(link.destination, link.source, link.key, arguments=dict(link.arguments))
         for binding in self.bindings:
-            channel.queue_bind(binding.queue, binding.exchange, binding.key)
+            channel.queue_bind(binding.queue, binding.exchange, binding.key, arguments=dict(binding.arguments))

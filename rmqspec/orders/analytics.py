@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from rmqspec.client import Delivery, Outcome, Settings
-from rmqspec.orders.messages import Completed, parse
+from rmqspec.orders.inbox import Inbox
+from rmqspec.orders.messages import Completed, money, parse
 from rmqspec.orders.service import Say, Subscriber, silent
 from rmqspec.orders.topology import ANALYTICS
 
@@ -13,7 +14,7 @@ __all__ = ["Analytics"]
 
 
 class Analytics(Subscriber):
-    """Keeps totals.
+    """Keeps totals. An order whose completion is told twice counts once.
 
     Attributes:
         orders: How many orders were completed.
@@ -21,8 +22,10 @@ class Analytics(Subscriber):
         by_worker: How many each worker completed.
     """
 
-    def __init__(self, source: str | Settings, name: str = "analytics", say: Say = silent) -> None:
-        super().__init__(source, ANALYTICS, name, say)
+    def __init__(
+        self, source: str | Settings, name: str = "analytics", say: Say = silent, inbox: Inbox | None = None
+    ) -> None:
+        super().__init__(source, ANALYTICS, name, say, inbox=inbox)
         self.orders = self.revenue_cents = 0
         self.by_worker: Counter[str] = Counter()
 
@@ -39,4 +42,4 @@ class Analytics(Subscriber):
         """The totals so far, for a person."""
         shares = ", ".join(f"{worker} {count}" for worker, count in sorted(self.by_worker.items()))
         orders = "1 order" if self.orders == 1 else f"{self.orders} orders"
-        return f"{orders}, {self.revenue_cents / 100:,.2f} in all ({shares or 'none yet'})"
+        return f"{orders}, {money(self.revenue_cents)} in all ({shares or 'none yet'})"

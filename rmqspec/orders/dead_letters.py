@@ -5,43 +5,61 @@ Source: https://www.rabbitmq.com/docs/dlx
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from contextlib import closing, contextmanager
-from copy import copy
+from collections.abc import Callable, Container, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from typing import Any
 
 from pika import BasicProperties
 
-from rmqspec.client import Channel, Delivery, Publisher, RetryLadder, Settings, connect
+from rmqspec.client import Channel, Connection, Delivery, Publisher, RetryLadder, Settings, connect
 from rmqspec.client.connection import translated
-from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER
+from rmqspec.client.deaths import count_in, deaths_in
+from rmqspec.client.errors import Unrepublishable
+from rmqspec.client.republish import Wait, beside, foreign_headers, headers_to_keep, republish, shortened
+from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER, reasons_in
 from rmqspec.orders.messages import InvalidMessage, Order, parse
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE, order_system
 
-__all__ = ["REASON_HEADER", "REPLAYS_HEADER", "DeadLetter", "look", "park", "purge", "replay"]
+__all__ = ["REASON_HEADER", "REPLAYS_HEADER", "DeadLetter", "look", "park", "park_without_room", "purge", "replay"]
 
 REASON_HEADER = "rejection-reason"  # why a message is not an order
 REPLAYS_HEADER = "replays"  # how often an order was sent again
 
-OF_AN_EARLIER_LIFE = ("x-death", "x-first-death-", "x-last-death-", ATTEMPTS_HEADER, HISTORY_HEADER)
+# With these our ladder would go on where it ended, and the list would show why an order failed the time before.
+OF_AN_EARLIER_LIFE = (ATTEMPTS_HEADER, HISTORY_HEADER, REASON_HEADER)
 
 
-def park(publisher: Publisher, delivery: Delivery, reason: str) -> None:
+def park(publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = Future.result) -> None:
     """Sends a message that cannot be handled to the dead letters, with the reason in a header.
 
     A reject would send it there too, but could not say why. When this returns, the broker has confirmed the copy:
     only then may the original be acknowledged. A crash in between leaves both, never none.
 
+    Args:
+        publisher: Whose connection is used.
+        delivery: What cannot be handled.
+        reason: Why not; shortened where the message's headers leave little room.
+        wait: How to wait for the confirm.
+
     Raises:
+        Unrepublishable: Its headers leave no room at all; the original is to be rejected.
         PublishFailed: The dead letters did not take it; the original must not be acknowledged.
     """
-    properties = copy(delivery.properties)
-    properties.headers = {**(properties.headers or {}), REASON_HEADER: reason}
-    properties.delivery_mode = 2
-    publisher.publish(DEAD_LETTER_EXCHANGE, delivery.routing_key, delivery.body, properties).result()
+    kept = headers_to_keep(delivery)
+    headers = (beside(kept, {REASON_HEADER: short}) for short in shortened(reason))
+    republish(publisher, delivery, DEAD_LETTER_EXCHANGE, delivery.routing_key, headers, wait=wait)
+
+
+def park_without_room(publisher: Publisher, delivery: Delivery, *, wait: Wait = Future.result) -> None:
+    """Sends a message to the dead letters whose headers leave no room for a reason: with those, or else without them.
+
+    For a queue without a dead-letter exchange, where a reject deletes. Args and errors are those of ``park``.
+    """
+    headers = (foreign_headers(delivery), {REASON_HEADER: "unreadable; its headers do not fit into one frame"})
+    republish(publisher, delivery, DEAD_LETTER_EXCHANGE, delivery.routing_key, headers, wait=wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +73,7 @@ class DeadLetter:
             ``rejected``, ``expired``, ``maxlen``.
         attempts: How often it was put off until later, or parked after the last time; 0 where there is no retry ladder.
         died: When the broker dead-lettered it, or None where we parked it.
-        properties: As they arrived.
-        body: As it was published.
+        delivery: The message as it arrived.
     """
 
     number: int
@@ -64,8 +81,17 @@ class DeadLetter:
     reason: str
     attempts: int
     died: datetime | None
-    properties: BasicProperties
-    body: bytes
+    delivery: Delivery
+
+    @property
+    def properties(self) -> BasicProperties:
+        """As they arrived."""
+        return self.delivery.properties
+
+    @property
+    def body(self) -> bytes:
+        """As it was published."""
+        return self.delivery.body
 
     @property
     def order_id(self) -> str:
@@ -89,7 +115,12 @@ def look(source: str | Settings, limit: int = 100) -> list[DeadLetter]:
         return [letter for _, letter in _fetched(channel, limit)]
 
 
-def replay(source: str | Settings, limit: int | None = None, numbers: Container[int] | None = None) -> int:
+def replay(
+    source: str | Settings,
+    limit: int | None = None,
+    numbers: Container[int] | None = None,
+    left: Callable[[DeadLetter, Unrepublishable], object] = lambda *_: None,
+) -> int:
     """Sends failed orders again, as if they were new, oldest first.
 
     Each is confirmed before its dead letter is acknowledged: a crash in between repeats an order, and loses none.
@@ -98,6 +129,7 @@ def replay(source: str | Settings, limit: int | None = None, numbers: Container[
         source: The broker's URL, or settings.
         limit: At most so many; by default those that are there now.
         numbers: Only those in these places, as ``look`` counts them; by default all.
+        left: Called with each that cannot be published again; it stays where it is, and the others are sent.
 
     Returns:
         How many were sent.
@@ -108,9 +140,13 @@ def replay(source: str | Settings, limit: int | None = None, numbers: Container[
         there = channel.queue_declare(FAILED, passive=True).method.message_count
         for tag, letter in _fetched(channel, there if limit is None else min(limit, there)):
             if numbers is None or letter.number in numbers:
-                publisher.publish(ORDERS_EXCHANGE, ORDER_KEY, letter.body, _as_new(letter.properties)).result()
-                channel.basic_ack(tag)
-                sent += 1
+                try:
+                    _send_as_new(publisher, letter)
+                except Unrepublishable as error:
+                    left(letter, error)
+                else:
+                    channel.basic_ack(tag)
+                    sent += 1
     return sent
 
 
@@ -123,11 +159,22 @@ def purge(source: str | Settings) -> int:
 @contextmanager
 def _failed(source: str | Settings) -> Iterator[Channel]:
     """A channel on which ``orders.failed`` is there."""
-    with closing(connect(source, "dead letters")) as connection, translated(f"reading {FAILED!r}"):
-        channel = connection.channel()
-        order_system().declare(channel)
-        yield channel
-        channel.close()
+    connection = connect(source, "dead letters")
+    try:
+        with translated(f"reading {FAILED!r}"):
+            channel = connection.channel()
+            order_system().declare(channel)
+            yield channel
+            channel.close()
+    finally:
+        _hang_up(connection)
+
+
+def _hang_up(connection: Connection) -> None:
+    """A connection that was lost meanwhile has raised already what there is to say, and cannot be closed."""
+    if connection.is_open:
+        with translated("closing the connection"):
+            connection.close()
 
 
 def _fetched(channel: Channel, limit: int) -> Iterator[tuple[int, DeadLetter]]:
@@ -135,29 +182,37 @@ def _fetched(channel: Channel, limit: int) -> Iterator[tuple[int, DeadLetter]]:
         method, properties, body = channel.basic_get(FAILED)
         if method is None or properties is None:  # that was all
             return
-        yield method.delivery_tag or 0, _letter(number, properties, body or b"")
+        delivery = Delivery(
+            FAILED, method.exchange or "", method.routing_key or "", bool(method.redelivered), properties, body or b""
+        )
+        yield method.delivery_tag or 0, _letter(number, delivery)
 
 
-def _letter(number: int, properties: BasicProperties, body: bytes) -> DeadLetter:
-    headers: dict[str, Any] = dict(properties.headers or {})
+def _letter(number: int, delivery: Delivery) -> DeadLetter:
+    headers, properties = delivery.headers, delivery.properties
     # An order that was tried again has expired in the ladder's queues: those deaths are not what brought it here.
-    deaths: Iterator[dict[str, Any]] = (d for d in headers.get("x-death") or [] if d.get("queue") == ORDERS)
-    death = next(deaths, {})
-    reason = headers.get(REASON_HEADER) or death.get("reason") or _summary(headers.get(HISTORY_HEADER)) or "unknown"
-    attempts, died = RetryLadder.attempts(properties), death.get("time")
-    return DeadLetter(number, properties.message_id or "", str(reason), attempts, died, properties, body)
+    death = next((death for death in deaths_in(headers) if death.queue == ORDERS), None)
+    ours = headers.get(REASON_HEADER)
+    reasons = (ours if isinstance(ours, str) else "", death.reason if death else "", _summary(reasons_in(headers)))
+    reason = next(filter(None, reasons), "unknown")
+    attempts, died = RetryLadder.attempts(properties), death.time if death else None
+    return DeadLetter(number, _as_text(properties.message_id), reason, attempts, died, delivery)
 
 
-def _summary(history: object) -> str:
+def _as_text(name: str | bytes | None) -> str:
+    """A property that is not UTF-8 comes as bytes."""
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else name or ""
+
+
+def _summary(reasons: list[str]) -> str:
     """The reasons of all attempts, oldest first; one that came several times in a row stands there once."""
-    runs = [(reason, len([*same])) for reason, same in groupby(history if isinstance(history, list) else [])]
+    runs = [(reason, len([*same])) for reason, same in groupby(reasons)]
     return "; ".join(f"{reason} (x{times})" if times > 1 else reason for reason, times in runs)
 
 
-def _as_new(properties: BasicProperties) -> BasicProperties:
-    """Without its history: up to 3.12 the broker would continue its own, and our ladder would go on where it ended."""
-    fresh = copy(properties)
-    headers: dict[str, Any] = dict(properties.headers or {})
-    fresh.headers = {name: value for name, value in headers.items() if not name.startswith(OF_AN_EARLIER_LIFE)}
-    fresh.headers[REPLAYS_HEADER] = int(headers.get(REPLAYS_HEADER) or 0) + 1
-    return fresh
+def _send_as_new(publisher: Publisher, letter: DeadLetter) -> None:
+    """Sends it on without its history."""
+    kept = headers_to_keep(letter.delivery, history=False)
+    replays = count_in(kept, REPLAYS_HEADER) + 1
+    anew = {name: value for name, value in kept.items() if name not in OF_AN_EARLIER_LIFE}
+    republish(publisher, letter.delivery, ORDERS_EXCHANGE, ORDER_KEY, [beside(anew, {REPLAYS_HEADER: replays})])

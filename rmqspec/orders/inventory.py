@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
 from rmqspec.client import Delivery, Outcome, Publisher, RpcClient, RpcServer, Settings
-from rmqspec.orders.dead_letters import park
-from rmqspec.orders.messages import StockQuery, StockReply, parse
-from rmqspec.orders.service import Say, silent
+from rmqspec.client.errors import CallFailed, Unrepublishable
+from rmqspec.orders.dead_letters import park, park_without_room
+from rmqspec.orders.messages import InvalidMessage, StockQuery, StockReply, parse, reason_of
+from rmqspec.orders.service import PASSING, Say, harmless, raise_if_permanent, silent
 from rmqspec.orders.topology import INVENTORY, order_system
+from rmqspec.orders.waits import Waits
 
 __all__ = ["STOCK", "InventoryServer", "stock_of"]
 
@@ -28,7 +32,7 @@ class InventoryServer:
     def __init__(
         self, source: str | Settings, stock: Mapping[str, int] = STOCK, name: str = "inventory", say: Say = silent
     ) -> None:
-        self._stock, self._say = stock, say
+        self._stock, self._say, self._waits = stock, harmless(say), Waits()
         self._publisher = Publisher(source, f"{name} publisher")
         self._server = RpcServer(
             source, INVENTORY, self._answer, name, topology=order_system(), without_address=self._park
@@ -39,11 +43,15 @@ class InventoryServer:
         try:
             self._server.run()
         finally:
-            self._publisher.close()
+            self._publisher.close(0.0)
 
     def stop(self) -> None:
         """Ends ``run`` after the request in hand."""
         self._server.stop()
+        self._waits.stop()
+
+    def give_up(self) -> None:
+        """Nothing: a request that is not answered goes back to its queue by itself."""
 
     @property
     def answered(self) -> int:
@@ -59,7 +67,14 @@ class InventoryServer:
         return StockReply(sku=sku, available=self._stock[sku]).to_json()
 
     def _park(self, delivery: Delivery) -> Outcome:
-        park(self._publisher, delivery, "a request without reply_to: nobody to answer")
+        try:
+            park(self._publisher, delivery, "a request without reply_to: nobody to answer", wait=self._waits.confirmed)
+        except Unrepublishable:
+            park_without_room(self._publisher, delivery, wait=self._waits.confirmed)
+        except PASSING as error:
+            raise_if_permanent(error)
+            self._say(f"gives a request back for now: {error}")
+            return Outcome.REQUEUE_LATER
         return Outcome.ACK
 
 
@@ -74,5 +89,23 @@ def stock_of(client: RpcClient, sku: str, timeout: float | None = None) -> int:
     Raises:
         CallTimedOut: No server answers.
         CallRefused: The inventory does not know the item.
+        CallFailed: The reply is no stock level.
+        InvalidMessage: The item's name is empty, or too long.
     """
-    return parse(StockReply, client.call(INVENTORY, StockQuery(sku=sku).to_json(), timeout)).available
+    reply = client.call(INVENTORY, query(sku).to_json(), timeout)
+    try:
+        return parse(StockReply, reply).available
+    except InvalidMessage as error:
+        raise CallFailed(f"the reply of {INVENTORY!r} is no stock level: {error}") from error
+
+
+def query(sku: str) -> StockQuery:
+    """The question for one item.
+
+    Raises:
+        InvalidMessage: There can be no such item.
+    """
+    try:
+        return StockQuery(sku=sku)
+    except ValidationError as error:
+        raise InvalidMessage(reason_of(error)) from error

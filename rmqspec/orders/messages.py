@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-__all__ = ["Completed", "Event", "InvalidMessage", "Item", "Log", "Order", "StockQuery", "StockReply", "parse"]
+__all__ = [
+    "Completed",
+    "Event",
+    "InvalidMessage",
+    "Item",
+    "Log",
+    "Order",
+    "StockQuery",
+    "StockReply",
+    "money",
+    "order_id_in",
+    "parse",
+    "reason_of",
+]
+
+MAX_ID = 255  # bytes in UTF-8: whatever the protocol has for an id, a key or a name is one short string
+MAX_AMOUNT = 10**15  # cents; sums of such amounts are still exact in every language that reads JSON numbers as doubles
+
+
+def _short(name: str) -> str:
+    if len(name.encode()) > MAX_ID:
+        raise ValueError(f"should have at most {MAX_ID} bytes in UTF-8")
+    return name
+
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[Name, AfterValidator(_short)]
+Cents = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_REASON = 500  # characters; a reason travels in a header, and a header must fit into one frame
@@ -31,15 +56,15 @@ class _Message(BaseModel):
 class Item(_Message):
     """So many of one thing, at this price apiece."""
 
-    sku: Name
+    sku: Id
     quantity: Annotated[int, Field(gt=0, le=1_000_000)]
-    unit_price_cents: Annotated[int, Field(ge=0)]
+    unit_price_cents: Cents
 
 
 class Order(_Message):
     """What a customer wants."""
 
-    order_id: Name
+    order_id: Id
     customer: Name
     items: Annotated[tuple[Item, ...], Field(min_length=1, strict=False)]
 
@@ -48,14 +73,20 @@ class Order(_Message):
         """The sum of its items."""
         return sum(item.quantity * item.unit_price_cents for item in self.items)
 
+    @model_validator(mode="after")
+    def _has_a_possible_total(self) -> Order:
+        if self.total_cents > MAX_AMOUNT:
+            raise ValueError(f"the total should be at most {MAX_AMOUNT} cents")
+        return self
+
 
 class Completed(_Message):
     """An order is done: what ``events.fanout`` carries."""
 
-    order_id: Name
+    order_id: Id
     customer: Name
-    total_cents: int
-    worker: Name
+    total_cents: Cents
+    worker: Id
 
 
 Event = Literal["order.created", "order.completed", "order.failed"]  # also the routing key on ``logs.topic``
@@ -65,22 +96,30 @@ class Log(_Message):
     """Something happened to an order."""
 
     event: Event
-    order_id: Name
-    worker: Name
+    order_id: Id
+    worker: Id
     detail: str = ""
 
 
 class StockQuery(_Message):
     """How many of this are there?"""
 
-    sku: Name
+    sku: Id
 
 
 class StockReply(_Message):
     """So many."""
 
-    sku: Name
+    sku: Id
     available: int
+
+
+class _AboutAnOrder(BaseModel):
+    """All that orders, events and logs have in common."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    order_id: Id
 
 
 def parse(model: type[Model], body: bytes | str) -> Model:
@@ -96,10 +135,29 @@ def parse(model: type[Model], body: bytes | str) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        inner = [p for p in problems if not any(_holds(p["loc"], other["loc"]) for other in problems)]
-        reasons = (f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in inner)
-        raise InvalidMessage("; ".join(reasons)[:MAX_REASON]) from error
+        raise InvalidMessage(reason_of(error)) from error
+
+
+def reason_of(error: ValidationError) -> str:
+    """What is wrong with a message, in one line that is short enough for a header."""
+    problems = error.errors(include_url=False, include_input=False)
+    inner = [p for p in problems if not any(_holds(p["loc"], other["loc"]) for other in problems)]
+    reasons = (f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in inner)
+    return "; ".join(reasons)[:MAX_REASON]
+
+
+def order_id_in(body: bytes) -> str | None:
+    """The order that a message is about, whatever kind of message it is; None if it is about none."""
+    try:
+        return _AboutAnOrder.model_validate_json(body).order_id
+    except ValidationError:
+        return None
+
+
+def money(cents: int) -> str:
+    """An amount as a person reads it. It does not round, and has no greatest amount."""
+    whole, rest = divmod(cents, 100)
+    return f"{whole:,}.{rest:02}"
 
 
 def _holds(outer: tuple[int | str, ...], inner: tuple[int | str, ...]) -> bool:

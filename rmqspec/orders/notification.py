@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rmqspec.client import Delivery, Outcome, Settings
+from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import Completed, parse
 from rmqspec.orders.service import Say, Subscriber, silent
 from rmqspec.orders.topology import NOTIFICATIONS
@@ -11,14 +12,16 @@ __all__ = ["Notification"]
 
 
 class Notification(Subscriber):
-    """Notifies customers.
+    """Notifies customers, each once, also where an order's completion is told twice.
 
     Attributes:
         notified: The ids of the orders whose customers were told, in order.
     """
 
-    def __init__(self, source: str | Settings, name: str = "notification", say: Say = silent) -> None:
-        super().__init__(source, NOTIFICATIONS, name, say)
+    def __init__(
+        self, source: str | Settings, name: str = "notification", say: Say = silent, inbox: Inbox | None = None
+    ) -> None:
+        super().__init__(source, NOTIFICATIONS, name, say, inbox=inbox)
         self.notified: list[str] = []
 
     def handle(self, delivery: Delivery) -> Outcome:

@@ -9,12 +9,13 @@ from concurrent.futures import Future
 from contextlib import closing
 
 from rmqspec.client import Confirmed, Publisher, Settings, connect, persistent
-from rmqspec.orders.messages import InvalidMessage, Item, Order, parse
-from rmqspec.orders.service import Say, silent
+from rmqspec.orders.messages import InvalidMessage, Item, Order, money, parse
+from rmqspec.orders.service import Say, harmless, silent
 from rmqspec.orders.topology import ORDER_KEY, ORDERS_EXCHANGE, order_system
 
 __all__ = ["Producer", "read_orders", "sample_orders"]
 
+PATIENCE = 1.0  # seconds after which a person is told what is waited for
 CUSTOMERS = ("Ada", "Grace", "Linus", "Barbara", "Edsger", "Radia")
 PRICES_CENTS = {"keyboard": 4_999, "mouse": 2_450, "monitor": 18_900, "webcam": 5_990, "headset": 7_995}
 
@@ -31,16 +32,21 @@ class Producer:
     def __init__(self, source: str | Settings, say: Say = silent, name: str = "producer") -> None:
         with closing(connect(source, f"{name} topology")) as connection:
             order_system().declare(connection.channel())
-        self._publisher, self._say = Publisher(source, name), say
+        self._publisher, self._say = Publisher(source, name), harmless(say)
 
     def publish(self, order: Order) -> None:
-        """Publishes one order and returns when the broker has it.
+        """Publishes one order and returns when the broker has it; a longer wait is told, with its cause.
 
         Raises:
             PublishFailed: It did not take it, or whether it did is unknown.
         """
-        self.send(order).result()
-        self._say(f"published order {order.order_id} of {order.customer}, {order.total_cents / 100:,.2f}")
+        future = self.send(order)
+        try:
+            future.result(PATIENCE)
+        except TimeoutError:
+            self._say(f"waits for the broker to confirm order {order.order_id}: {self._hindrance()}")
+            future.result()
+        self._say(f"published order {order.order_id} of {order.customer}, {money(order.total_cents)}")
 
     def send(self, order: Order) -> Future[Confirmed]:
         """Publishes one order and does not wait: the future tells when the broker has it, or why not."""
@@ -53,9 +59,16 @@ class Producer:
         """How many orders the broker has confirmed."""
         return self._publisher.confirmed[ORDERS_EXCHANGE]
 
-    def close(self) -> None:
-        """Waits for what is not confirmed yet, and hangs up."""
-        self._publisher.close()
+    def close(self, timeout: float = 10.0) -> None:
+        """Waits so many seconds for what is not confirmed yet, and hangs up."""
+        self._publisher.close(timeout)
+
+    def _hindrance(self) -> str:
+        if not self._publisher.connected:
+            return "there is no connection now"
+        if self._publisher.blocked:
+            return f"it blocks publishers ({self._publisher.blocked})"
+        return "it has not answered yet"
 
 
 def sample_orders(count: int, seed: int = 0) -> Iterator[Order]:

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
 from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings, Topology
-from rmqspec.orders.dead_letters import park
-from rmqspec.orders.messages import InvalidMessage
-from rmqspec.orders.topology import order_system
+from rmqspec.client.errors import ClientError, InvalidSetting, PublishFailed, Unrepublishable
+from rmqspec.orders.dead_letters import park, park_without_room
+from rmqspec.orders.inbox import Claim, Inbox, InboxUnavailable, State
+from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
+from rmqspec.orders.topology import dead_letters_from, order_system
+from rmqspec.orders.waits import ServiceStopped, Waits
 
-__all__ = ["Say", "Service", "Subscriber", "silent"]
+__all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "raise_if_permanent", "silent"]
 
 Say = Callable[[str], None]  # where a service tells a person what it does
+
+PAUSE, GRACE = 1.0, 30.0  # seconds: before a message is given back; for the message in hand after ``stop``
+PASSING = (InboxUnavailable, PublishFailed, ServiceStopped)  # what may be over when the message comes again
+
+
+def raise_if_permanent(error: ClientError) -> None:
+    """Ends the service where trying again is of no use, as with an exchange that is missing.
+
+    Whoever starts it again declares the topology again; the message in hand goes back to its queue.
+    """
+    if error.permanent:
+        raise error
 
 
 def silent(_: str) -> None:
     """Says nothing."""
+
+
+def harmless(say: Say) -> Say:
+    """A way of speaking that decides nothing: a terminal that is full, closed or speaks ASCII only ends no work."""
+
+    def try_to(words: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            say(words)
+
+    return try_to
 
 
 class Service(Protocol):
@@ -29,9 +55,15 @@ class Service(Protocol):
     def stop(self) -> None:
         """Ends ``run`` soon; any thread and any signal handler may call it."""
 
+    def give_up(self) -> None:
+        """Lets others have what is in hand, before the process ends in the middle of it."""
+
 
 class Subscriber(ABC):
-    """Consumes one queue of the order system. What it cannot read is parked with the reason, and it goes on.
+    """Consumes one queue of the order system.
+
+    Each delivery is settled, whatever comes: what is done is acknowledged, and what comes again is not done again; what
+    cannot be read is parked with the reason; what cannot be handled now is given back after a pause.
 
     Args:
         source: The broker's URL, or settings. A service has two connections: one to consume on, and one to publish on,
@@ -39,8 +71,13 @@ class Subscriber(ABC):
         queue: What it consumes.
         name: Who it is, in the log and in the management UI.
         say: Where it tells what it does.
+        inbox: The messages that are handled already; a file makes them outlive the service, and several services may
+            share it. By default it is one of its own, in memory.
+        pause: Seconds before a delivery that cannot be handled now goes back to its queue.
         topology: Declared at each connection; by default the order system's.
-        retry: What is done with a delivery whose outcome is ``RETRY``, before it is acknowledged.
+
+    Raises:
+        InvalidSetting: The name is empty, or too long for the protocol.
     """
 
     def __init__(
@@ -50,39 +87,106 @@ class Subscriber(ABC):
         name: str,
         say: Say = silent,
         *,
+        inbox: Inbox | None = None,
+        pause: float = PAUSE,
         topology: Topology | None = None,
-        retry: Callable[[Delivery], object] | None = None,
     ) -> None:
-        self.name, self.say = name, say
-        self._source = source
+        if not 0 < len(name.encode()) <= MAX_ID:
+            raise InvalidSetting(f"a service's name should have from 1 to {MAX_ID} bytes in UTF-8")
+        self.name, self.say, self.inbox = name, harmless(say), inbox or Inbox()
+        self.waits = Waits()
         self.publisher = Publisher(source, f"{name} publisher")
         self.consumer = Consumer(
-            source, queue, self._handle, topology=topology or order_system(), retry=retry, name=name
-        )
+            # The retry policy does nothing: what is to be tried again is on its way before the handler returns.
+            source, queue, self._handle, topology=topology or order_system(), retry=lambda _: None, name=name,
+            requeue_pause=pause, grace=GRACE,
+        )  # fmt: skip
 
     def run(self) -> None:
         """Consumes until ``stop``; raises what ``Consumer.run`` raises."""
         try:
             self.consumer.run()
         finally:
-            self.publisher.close()
+            self.publisher.close(0.0)  # each handler has waited for what it published, or has given it up
 
     def stop(self) -> None:
-        """Ends ``run`` after the message in hand."""
+        """Ends ``run`` after the message in hand; a wait on the broker for that message ends soon."""
         self.consumer.stop()
+        self.waits.stop()
+
+    def give_up(self) -> None:
+        """Frees the message in hand for others: the process is about to end in the middle of it."""
+        self.inbox.release_all()
 
     @abstractmethod
     def handle(self, delivery: Delivery) -> Outcome:
-        """Does the service's work.
+        """Does the service's work. Publishing, it waits with ``self.waits.confirmed``.
 
         Raises:
             InvalidMessage: The body is not what the queue is for.
         """
 
+    def put_off(self, delivery: Delivery) -> None:
+        """Sends a delivery to where it waits to be tried again, when ``handle`` has returned ``RETRY``."""
+        raise NotImplementedError(f"{self.name} has nowhere to put off a message")
+
     def _handle(self, delivery: Delivery) -> Outcome:
         try:
-            return self.handle(delivery)
+            outcome = self._once(delivery)
+            if outcome is Outcome.RETRY:
+                self.put_off(delivery)
         except InvalidMessage as error:
-            park(self.publisher, delivery, str(error))
-            self.say(f"parked a message that it cannot read: {error}")
-            return Outcome.ACK
+            return self._park(delivery, str(error))
+        except Unrepublishable as error:
+            return self._reject(delivery, error)
+        except PASSING as error:
+            raise_if_permanent(error)
+            return self._give_back(f"gives a message back for now: {error}")
+        return outcome
+
+    def _once(self, delivery: Delivery) -> Outcome:
+        message_id = delivery.properties.message_id
+        if not message_id:
+            return self.handle(delivery)
+        with self.inbox.claim(f"{delivery.queue} {message_id!s}") as claim:
+            if claim.state is State.MINE:
+                return self._noted(claim, self.handle(delivery))
+            about = order_id_in(delivery.body)
+            what = f"order {about}" if about else f"message {message_id!s}"
+            if claim.state is State.DONE:
+                self.say(f"had done {what} already")
+                return Outcome.ACK
+        return self._give_back(f"gives {what} back for now: somebody else is at it")
+
+    def _noted(self, claim: Claim, outcome: Outcome) -> Outcome:
+        """A crash before this repeats the work, one after it only the ack."""
+        if outcome is Outcome.ACK and not claim.done():
+            return self._give_back("gives a message back: somebody else has begun it meanwhile")
+        return outcome
+
+    def _park(self, delivery: Delivery, reason: str) -> Outcome:
+        try:
+            park(self.publisher, delivery, reason, wait=self.waits.confirmed)
+        except Unrepublishable as error:
+            return self._reject(delivery, error)
+        except PASSING as error:
+            raise_if_permanent(error)
+            return self._give_back(f"gives a message back that it cannot read, and cannot park now: {error}")
+        self.say(f"parked a message that it cannot read: {reason}")
+        return Outcome.ACK
+
+    def _reject(self, delivery: Delivery, error: Unrepublishable) -> Outcome:
+        if dead_letters_from(delivery.queue):
+            self.say(f"rejected a message: {error}")
+            return Outcome.REJECT
+        try:
+            park_without_room(self.publisher, delivery, wait=self.waits.confirmed)
+        except PASSING as passing:
+            raise_if_permanent(passing)
+            return self._give_back(f"gives a message back that it cannot park now: {passing}")
+        self.say("parked a message that it cannot read, without the reason")
+        return Outcome.ACK
+
+    def _give_back(self, words: str) -> Outcome:
+        self.say(words)
+        return Outcome.REQUEUE_LATER

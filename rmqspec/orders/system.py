@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
+
+from pika.exceptions import AMQPError
 
 from rmqspec.client import Settings, connect
 from rmqspec.client.connection import translated
@@ -39,7 +42,7 @@ class OrderSystem:
         self._settings = replace(Settings.of(source), label=name)
         self._running: list[tuple[Service, threading.Thread]] = []
         self._errors: list[BaseException] = []
-        self.connection = connect(self._settings, "onlooker")
+        self.connection = connect(self._settings, "onlooker", heartbeat=0)  # nobody serves it between two looks
         self.channel = self.connection.channel()
         self.channel.confirm_delivery()
         order_system().declare(self.channel)
@@ -81,7 +84,8 @@ class OrderSystem:
             self.halt(service)
         self.producer.close()
         if self.connection.is_open:
-            self.connection.close()
+            with suppress(AMQPError):  # a broker that is gone cannot be told goodbye
+                self.connection.close()
         if self._errors:
             raise self._errors[0]
 

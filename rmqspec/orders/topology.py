@@ -27,6 +27,7 @@ __all__ = [
     "ORDERS",
     "ORDERS_EXCHANGE",
     "ORDER_KEY",
+    "dead_letters_from",
     "order_system",
     "retry_ladder",
 ]
@@ -81,3 +82,8 @@ def order_system(max_orders: int = MAX_ORDERS, retry: RetryLadder | None = None)
             Binding(DEAD_LETTER_EXCHANGE, FAILED),
         ),
     )
+
+
+def dead_letters_from(queue: str) -> bool:
+    """Whether a reject moves a message from this queue to the dead letters; from the others it deletes."""
+    return any(known.name == queue and "x-dead-letter-exchange" in known.arguments for known in order_system().queues)

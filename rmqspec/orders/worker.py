@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from pika import BasicProperties
+
 from rmqspec.client import Delivery, Outcome, RetryLadder, Settings, persistent
 from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import Completed, Event, Log, Order, parse
-from rmqspec.orders.service import Say, Subscriber, silent
+from rmqspec.orders.service import PAUSE, Say, Subscriber, silent
 from rmqspec.orders.topology import EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS, order_system
 
 __all__ = ["Failures", "Worker"]
@@ -47,9 +49,11 @@ class Worker(Subscriber):
         name: Who it is.
         failures: Which orders fail.
         work_time: Seconds that an order takes. The connection stays alive meanwhile.
-        inbox: The ids of the messages that are handled already; a file makes them outlive the worker.
+        inbox: The orders that are handled already; a file makes them outlive the worker, and several workers may share
+            it. The events of an order are done once where notification and analytics have such a file too.
         say: Where it tells what it does.
         retry: Where an order waits that failed, to be tried again. Without one it is rejected at its first failure.
+        pause: Seconds before an order that cannot be handled now goes back to its queue.
 
     Attributes:
         handled: How many orders it completed and failed.
@@ -64,20 +68,15 @@ class Worker(Subscriber):
         inbox: Inbox | None = None,
         say: Say = silent,
         retry: RetryLadder | None = None,
+        pause: float = PAUSE,
     ) -> None:
-        super().__init__(
-            source, ORDERS, name, say, topology=order_system(retry=retry), retry=self._put_off if retry else None
-        )
+        super().__init__(source, ORDERS, name, say, inbox=inbox, pause=pause, topology=order_system(retry=retry))
         self.failures, self.work_time, self.retry = failures, work_time, retry
-        self.inbox = inbox or Inbox()
         self.handled: Counter[Event] = Counter()
 
     def handle(self, delivery: Delivery) -> Outcome:
         """Works on one order. A crash before the end leaves it unacknowledged, and another worker gets it."""
-        order, message_id = parse(Order, delivery.body), delivery.properties.message_id
-        if message_id and self.inbox.has(message_id):
-            self.say(f"had done order {order.order_id} already")
-            return Outcome.ACK
+        order = parse(Order, delivery.body)
         self.say(f"took order {order.order_id}{' (redelivered)' if delivery.redelivered else ''}")
         self._log("order.created", order)
         if self.work_time:
@@ -89,20 +88,24 @@ class Worker(Subscriber):
         event = Completed(
             order_id=order.order_id, customer=order.customer, total_cents=order.total_cents, worker=self.name
         )
-        self.publisher.publish(EVENTS_EXCHANGE, "", event.to_json(), persistent(message_id=order.order_id)).result()
+        # Of this publish of the order, not of its id: what is told twice has one message id, while the same order may
+        # be placed again.
+        properties = persistent(message_id=delivery.properties.message_id)
+        self._publish(EVENTS_EXCHANGE, "", event.to_json(), properties)
         self._log("order.completed", order)
-        if message_id:
-            self.inbox.add(message_id)  # a crash before this line repeats the events, one after it only the ack
         self.say(f"completed order {order.order_id}")
         return Outcome.ACK
 
-    def _put_off(self, delivery: Delivery) -> None:
-        """The consumer's retry policy."""
+    def put_off(self, delivery: Delivery) -> None:
+        """To the next step of the retry ladder, or to the dead letters after the last."""
         assert self.retry is not None
-        delay = self.retry.climb(self.publisher, delivery, FAILURE)
+        delay = self.retry.climb(self.publisher, delivery, FAILURE, wait=self.waits.confirmed)
         self.say("parked it for a person to look at" if delay is None else f"will try it again in {delay:g} s")
 
     def _log(self, event: Event, order: Order, detail: str = "") -> None:
         log = Log(event=event, order_id=order.order_id, worker=self.name, detail=detail)
-        self.publisher.publish(LOGS_EXCHANGE, event, log.to_json()).result()
+        self._publish(LOGS_EXCHANGE, event, log.to_json(), persistent())
         self.handled[event] += 1
+
+    def _publish(self, exchange: str, key: str, body: bytes, properties: BasicProperties) -> None:
+        self.waits.confirmed(self.publisher.publish(exchange, key, body, properties))

@@ -1,10 +1,10 @@
-"""What chapter 12 needs some seconds for, each once: silence on either side, and a broker that is killed at work."""
+"""Scenarios of lost connections that take seconds, each run once: a silent peer, and a broker killed at work."""
 
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
-from types import SimpleNamespace
+from contextlib import ExitStack, closing, suppress
+from typing import NamedTuple
 
 import pika
 from pika import exceptions, frame
@@ -13,131 +13,196 @@ from rmqspec.client import Connection, Consumer, Outcome, Publisher, Queue, Sett
 from rmqspec.tools.broker.endpoint import Endpoint
 from rmqspec.tools.wire import Direction, Frames, Proxy
 
-WORK, WINDOW = Topology(queues=(Queue("work"),)), 100
+WORK = Topology(queues=(Queue("work"),))
+WINDOW = 100
 
 
 def client(url, heartbeat=0, patience=10):
-    """A connection as pika's own: between two calls nobody serves it. A broker that does not answer is given up."""
+    """A connection as pika has it: between two calls nobody serves it, so it sends no heartbeats then."""
     connection = Connection(pika.URLParameters(f"{url}?heartbeat={heartbeat}"))
     connection.patience = patience
     return connection
 
 
-def before(url):
-    """A proxy on the way that this URL goes."""
-    at = Endpoint.parse(url)
-    return Proxy(at.host, at.port)
+def proxy_before(url):
+    """A proxy in the way to this broker."""
+    broker = Endpoint.parse(url)
+    return Proxy(broker.host, broker.port)
 
 
 def ready(channel):
-    """How many messages wait for a consumer."""
+    """How many messages in the queue wait for a consumer."""
     return channel.queue_declare("work", passive=True).method.message_count
 
 
-def end_of(connection, within):
-    """The error that ends a connection, once it has ended; None if it has not within so many seconds."""
+def serve_until(connection, condition, within):
+    """Serves the connection until the condition is true; returns the error if the connection ends before, else None."""
     deadline = time.monotonic() + within
     try:
-        while time.monotonic() < deadline:
+        while not condition() and time.monotonic() < deadline:
             connection.process_data_events(1)
     except exceptions.AMQPError as error:
         return error
     return None
 
 
+def never():
+    """A condition for connections that are served until they end."""
+    return False
+
+
 def silent_broker(url, within):
-    """What a client of pika says in the end of a broker that has gone silent."""
-    with before(url) as proxy:
+    """The error that pika raises after the broker has gone silent."""
+    with proxy_before(url) as proxy:
         connection = client(proxy.url(url), 1)
         proxy.half_open()
-        return end_of(connection, within)
+        return serve_until(connection, never, within)
+
+
+class Silence(NamedTuple):
+    """What three clients that publish nothing have seen.
+
+    Attributes:
+        received: By the idle client, which serves its heartbeats: body and redelivered of each message.
+        heartbeats: How many the broker has sent.
+        idle_error: The error that ended the idle connection.
+        busy_error: That of a client that agreed on heartbeats and did not send any.
+        patient_error: That of a client that agreed on no heartbeats.
+    """
+
+    received: list
+    heartbeats: int
+    idle_error: Exception | None
+    busy_error: Exception | None
+    patient_error: Exception | None
 
 
 def silent_clients(url, patience):
-    """Three clients say nothing: one is idle, two are too busy for heartbeats, of which one has agreed on none."""
-    beats, frames, came, within = [], Frames(), [], 6 * patience
+    """Lets a patient and a busy client, each with an unacked message, fall silent; an idle one consumes meanwhile."""
+    heartbeats = []
+    received = []
+    frames = Frames()
 
     def note(data):
-        beats.extend(piece for piece in frames.feed(data) if isinstance(piece.frame, frame.Heartbeat))
+        heartbeats.extend(piece for piece in frames.feed(data) if isinstance(piece.frame, frame.Heartbeat))
         return data
 
-    with before(url) as proxy, closing(client(url, 0, patience)) as patient:
+    with proxy_before(url) as proxy, closing_quietly(client(url, 0, patience)) as patient:
         proxy.taps = lambda _, direction: note if direction is Direction.FROM_BROKER else None
-        idle, busy = client(proxy.url(url), 1, patience), client(url, 1, patience)
-        for holder, body in ((busy, b"busy"), (patient, b"patient")):
+        idle = client(proxy.url(url), 1, patience)
+        busy = client(proxy.url(url), 1, patience)
+        for holder, body in ((patient, b"patient"), (busy, b"busy")):
             channel = holder.channel()
             WORK.declare(channel)
             channel.basic_publish("", "work", body)
             channel.basic_get("work")
-        idle.channel().basic_consume("work", lambda *delivery: came.append(delivery[1:]))
-        deadline = time.monotonic() + within
-        while not came and time.monotonic() < deadline:
-            idle.process_data_events(1)  # heartbeats are sent in here
-        error = end_of(busy, within)
-        held = ready(channel), patient.is_open
-        idle.close()
-    return SimpleNamespace(came=came, error=error, held=held, beats=len(beats))
+        idle.channel().basic_consume(
+            "work", lambda _channel, method, _properties, body: received.append((body, method.redelivered))
+        )
+
+        idle_error = serve_until(idle, lambda: received, 6 * patience)
+        busy_error = serve_until(busy, never, patience) if received else None
+        patient_error = serve_until(patient, never, 0.1)
+        with suppress(exceptions.AMQPError):
+            idle.close()
+    return Silence(received, len(heartbeats), idle_error, busy_error, patient_error)
+
+
+class closing_quietly(closing):  # noqa: N801
+    """As `contextlib.closing`, also of a connection that has ended already."""
+
+    def __exit__(self, *_):
+        with suppress(exceptions.AMQPError):
+            self.thing.close()
 
 
 def settled(future, promise, within):
-    """What has become of it; a broker that breaks this promise may leave it open for ever."""
+    """The same future, which is done by then; a broker that breaks the promise may leave it pending for ever."""
     assert wait([future], within).done, f"{promise}: not within {within} s"
-    return future.result()
+    return future
 
 
 def publish_until(enough, under_way, publisher, name):
-    """Publishes one number after the other, and hands over the first 150 promises; returns all of them, by body."""
-    promises = {}
+    """Publishes numbered messages until it is enough; returns their futures by body, and the first 150 ahead."""
+    futures = {}
     while not enough.is_set():
-        body = f"{name} {len(promises)}".encode()
-        promises[body] = publisher.publish("", "work", body)
-        if len(promises) == 150:
-            under_way.set_result(dict(promises))
-    return promises
+        body = f"{name} {len(futures)}".encode()
+        futures[body] = publisher.publish("", "work", body)
+        if len(futures) == 150:
+            under_way.set_result(dict(futures))
+    return futures
+
+
+class Killed(NamedTuple):
+    """What two publishers and a consumer saw of a broker that was killed and started again.
+
+    Attributes:
+        unknown: Of the publisher without `resend`: the type of each message's error, by body; NoneType is confirmed.
+        resent: Of the publisher with `resend`, likewise.
+        received: By the consumer: body and redelivered of each delivery. It was handling the hundredth at the kill.
+    """
+
+    unknown: dict
+    resent: dict
+    received: list
 
 
 def killed_at_work(broker, url, patience):
-    """Two publishers and a consumer go on while their broker is killed and started again; what each of them saw."""
-    seen, in_hand, back, enough, under_way = [], Future(), threading.Event(), threading.Event(), (Future(), Future())
+    """Kills the broker, and starts it again, while two publishers and a consumer are at work."""
+    received = []
+    hundredth = Future()
+    back = threading.Event()
+    enough = threading.Event()
+    under_way = (Future(), Future())
     soon = 2 * patience
 
     def handle(delivery):
-        seen.append((delivery.body, delivery.redelivered))
-        if len(seen) == 100:
-            in_hand.set_result(delivery.body)  # and it stays there while the broker dies
-            back.wait()
+        received.append((delivery.body, delivery.redelivered))
+        if len(received) == 100:
+            hundredth.set_result(delivery.body)
+            back.wait()  # the broker dies before this message is acked
         if delivery.body == b"end":
             consumer.stop()
         return Outcome.ACK
 
-    with before(url) as proxy, ThreadPoolExecutor() as pool, ExitStack() as in_the_end:
+    def stop():
+        back.set()
+        enough.set()
+        consumer.stop()
+
+    with proxy_before(url) as proxy, ThreadPoolExecutor() as pool, ExitStack() as at_the_end:
         source = Settings(urls=(proxy.url(url),), answer_timeout=soon, max_backoff=0.5)
         with client(source.urls[0], patience=soon) as connection:
             WORK.declare(connection.channel())
         broker.restart()  # killed within a second of a declaration, 3.10 now and then forgets the queue
         consumer = Consumer(source, "work", handle, prefetch=WINDOW, topology=WORK)
         consuming = pool.submit(consumer.run)
-        in_the_end.callback(lambda: (back.set(), enough.set(), consumer.stop()))
-        proxy.delay(0.1)  # so that answers are mostly on their way
-        told = Publisher(source, "told", window=WINDOW)
-        in_the_end.callback(told.close, 0)
+        at_the_end.callback(stop)
+        proxy.delay(0.1)  # so that confirms are mostly on their way
+        unknown = Publisher(source, "unknown", window=WINDOW)
+        at_the_end.callback(unknown.close, 0)
         resent = Publisher(source, "resent", window=WINDOW, resend=True)
-        in_the_end.callback(resent.close, 0)
+        at_the_end.callback(resent.close, 0)
         runs = [
-            pool.submit(publish_until, enough, promises, publisher, name)
-            for promises, publisher, name in zip(under_way, (told, resent), ("told", "resent"), strict=True)
+            pool.submit(publish_until, enough, first, publisher, name)
+            for first, publisher, name in zip(under_way, (unknown, resent), ("unknown", "resent"), strict=True)
         ]
-        first = [settled(promises, "150 messages are on their way", soon) for promises in under_way]
-        assert settled(in_hand, "the hundredth message is handed out", soon) in first[0] | first[1]
-        for body, promise in (first[0] | first[1]).items():
-            settled(promise, f"{body} is confirmed", soon)
+        first = {}
+        for futures in under_way:
+            first |= settled(futures, "150 messages are on their way", soon).result()
+        assert settled(hundredth, "the hundredth message is delivered", soon).result() in first
+        for body, future in first.items():
+            settled(future, f"{body} has an outcome", soon)
+
         broker.kill()
         broker.start()
-        back.set(), enough.set()
-        promises = [settled(run, "the publisher has come to its end", soon) for run in runs]
-        flushed = [publisher.flush(soon) for publisher in (told, resent)]
-        assert flushed == [True, True], "each message has its answer, whatever it is"
-        settled(told.publish("", "work", b"end"), "the end is confirmed", soon)
-        settled(consuming, "the consumer has seen the end", soon)
-        ends = [{body: type(promise.exception(0)) for body, promise in each.items()} for each in promises]
-    return SimpleNamespace(told=ends[0], resent=ends[1], seen=seen)
+        back.set()
+        enough.set()
+
+        futures = [settled(run, "the publisher has come to its end", soon).result() for run in runs]
+        flushed = [publisher.flush(soon) for publisher in (unknown, resent)]
+        assert flushed == [True, True], "each message has an outcome"
+        settled(unknown.publish("", "work", b"end"), "the end has an outcome", soon)
+        settled(consuming, "the consumer has received the end", soon).result()
+        ends = [{body: type(future.exception(0)) for body, future in each.items()} for each in futures]
+    return Killed(ends[0], ends[1], received)

@@ -1,14 +1,15 @@
-"""Fanout exchange: everybody who listens hears it.
+"""Fanout exchange: every bound queue gets a copy of every message.
 
-A fanout exchange has no addresses. Each queue that is bound to it gets a copy of each message, whatever the routing
-key says. So the one who publishes need not know who listens, nor how many: another listener binds another queue, and
-nothing else changes. Each copy lives in its own queue; it is consumed, kept or lost there, and the others stay.
+A fanout exchange ignores routing keys. Each queue that is bound to it gets a copy of each message. So a publisher need
+not know who consumes its messages, nor how many consumers there are: for one more consumer another queue is bound, and
+nothing else changes. The copies are independent: each is consumed, expires or is lost in its own queue.
 
-In the order system a worker tells `events.fanout` that an order is completed. The queue `notifications` gets a copy
-for the customer, and the queue `analytics` gets one for the totals.
+In the order system a worker publishes an event to `events.fanout` when an order is completed. The queue
+`notifications` gets a copy for the customer, and the queue `analytics` gets one for the totals.
 
 Spec: https://www.rabbitmq.com/docs/exchanges#fanout
 Code: rmqspec/orders/worker.py, rmqspec/orders/notification.py, rmqspec/orders/analytics.py
+Reference: DIRECT-03, BIND-01, BIND-04
 """
 
 import pytest
@@ -16,10 +17,12 @@ import pytest
 from rmqspec.orders import Analytics, Completed, Failures, Notification, Order, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
 def exchange(channel):
+    """A fanout exchange without bindings."""
     channel.exchange_declare("news", "fanout", durable=True)
     return "news"
 
@@ -30,24 +33,32 @@ def faultless(source):
 
 
 def completed_ids(bodies):
+    """The order ids of these events."""
     return [parse(Completed, body).order_id for body in bodies]
 
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
+class TestFanoutExchange:
+    """RabbitMQ: an exchange of type fanout."""
 
     @behaviour("DIRECT-03")
-    def test_copies_to_every_bound_queue(self, channel, exchange, bound_queue, drain):
-        """One publish is enough for any number of listeners: the broker copies, not the producer."""
-        queues = [bound_queue(exchange), bound_queue(exchange), bound_queue(exchange)]
+    @lie("binding-takes-over")
+    def test_copies_each_message_to_every_bound_queue(self, channel, drain):
+        """One publish is enough for any number of queues: RabbitMQ makes the copies, not the publisher."""
+        channel.exchange_declare("news", exchange_type="fanout", durable=True)
+        for queue in ("paper", "radio", "television"):
+            channel.queue_declare(queue, durable=True)
+            channel.queue_bind(queue, "news", routing_key="")
 
-        channel.basic_publish(exchange, "", b"we open")
+        channel.basic_publish("news", routing_key="", body=b"we open")
 
-        assert [drain(queue) for queue in queues] == [[b"we open"], [b"we open"], [b"we open"]]
+        assert drain("paper") == [b"we open"]
+        assert drain("radio") == [b"we open"]
+        assert drain("television") == [b"we open"]
 
     @behaviour("DIRECT-03")
+    @lie("fanout-as-direct")
     def test_ignores_the_routing_key(self, channel, exchange, bound_queue, drain):
-        """A key on either side is accepted and means nothing: to filter by it, take a direct or a topic exchange."""
+        """Keys are accepted in publish and binding and have no effect. To filter, use a direct or topic exchange."""
         queue = bound_queue(exchange, "sport")
 
         channel.basic_publish(exchange, "sport", b"same key")
@@ -56,18 +67,10 @@ class TestRabbitMQ:
 
         assert drain(queue) == [b"same key", b"another key", b"no key"]
 
-    @behaviour("DIRECT-03", "BIND-01")
-    def test_copies_once_to_a_queue_with_two_keys(self, channel, exchange, bound_queue, drain):
-        """Two bindings are two reasons to get a message, not two messages."""
-        queue = bound_queue(exchange, "sport", "weather")
-
-        channel.basic_publish(exchange, "sport", b"we open")
-
-        assert drain(queue) == [b"we open"]
-
     @behaviour("DIRECT-03")
-    def test_keeps_nothing_for_a_queue_bound_later(self, channel, exchange, bound_queue, drain):
-        """An exchange stores nothing. Who wants every message binds a durable queue before the first is published."""
+    @lie("history-delivered")
+    def test_stores_no_messages_for_queues_that_are_bound_later(self, channel, exchange, bound_queue, drain):
+        """To miss no message, a consumer needs a durable queue that is bound before the first publish."""
         early = bound_queue(exchange)
         channel.basic_publish(exchange, "", b"yesterday's")
 
@@ -78,64 +81,61 @@ class TestRabbitMQ:
         assert drain(late) == [b"today's"]
 
     @behaviour("DIRECT-03")
-    def test_keeps_a_copy_when_the_other_is_read(self, channel, exchange, bound_queue, drain, receive):
-        """An acknowledgement counts in one queue: a fast listener takes nothing from a slow one."""
-        fast, slow = bound_queue(exchange), bound_queue(exchange)
+    @lie("binding-takes-over")
+    def test_keeps_the_copy_in_one_queue_when_the_copy_in_another_is_acked(
+        self, channel, exchange, bound_queue, drain, receive
+    ):
+        """An ack concerns one queue only: a fast consumer takes nothing from a slow one."""
+        slow = bound_queue(exchange)
+        fast = bound_queue(exchange)
         channel.basic_publish(exchange, "", b"we open")
 
-        (delivery,) = receive(fast)
+        (acked,) = receive(fast)
 
-        assert (delivery.body, drain(fast)) == (b"we open", [])
+        assert acked.body == b"we open"
+        assert drain(fast) == []
         assert drain(slow) == [b"we open"]
-
-    @behaviour("DIRECT-03", "BIND-04")
-    def test_stops_copying_to_the_unbound_queue_only(self, channel, exchange, bound_queue, drain):
-        """One listener may leave without asking the others."""
-        leaving, staying = bound_queue(exchange), bound_queue(exchange)
-
-        channel.queue_unbind(leaving, exchange, "")
-        channel.basic_publish(exchange, "", b"we close")
-
-        assert drain(leaving) == []
-        assert drain(staying) == [b"we close"]
 
 
 class TestWorker:
-    """What our worker adds."""
+    """Our worker: it publishes an event for each completed order to `events.fanout`."""
 
-    def test_tells_both_listeners_of_each_order_once(self, orders, receive, drain):
-        """A customer who is told twice asks what he will be billed."""
+    @lie("binding-takes-over")
+    def test_publishes_one_event_per_completed_order_to_both_queues(self, orders, receive, drain):
+        """A customer who gets two notifications of one order asks whether it will be billed twice."""
         worker = orders.start(faultless)
         for order in sample_orders(3):
             orders.producer.publish(order)
 
-        told = receive("notifications", 3)
-        orders.halt(worker)  # it has said all that it has to say
+        events = receive("notifications", 3)
+        orders.halt(worker)  # it has published all its events
 
-        assert completed_ids(delivery.body for delivery in told) == ["00-0001", "00-0002", "00-0003"]
+        assert completed_ids(event.body for event in events) == ["00-0001", "00-0002", "00-0003"]
         assert orders.depth("notifications") == 0
         assert completed_ids(drain("analytics")) == ["00-0001", "00-0002", "00-0003"]
 
-    def test_tells_nobody_of_an_order_that_fails(self, orders, receive, drain):
-        """What is on `events.fanout` is done. A failed order goes to `orders.failed`, where a person looks at it."""
-        failures = Failures(rate=0.5, seed=1)  # of the first two orders it hits the first
+    @lie("message-count-wrong")
+    def test_publishes_no_event_for_a_failed_order(self, orders, receive, drain):
+        """An event means that the order is completed. A failed order goes to `orders.failed` and nowhere else."""
+        failures = Failures(rate=0.5, seed=1)  # of the first two orders the first one fails
         worker = orders.start(lambda source: Worker(source, failures=failures))
         for order in sample_orders(2):
             orders.producer.publish(order)
 
-        told = receive("notifications")
+        events = receive("notifications")
         orders.halt(worker)
 
-        assert completed_ids(delivery.body for delivery in told) == ["00-0002"]
+        assert completed_ids(event.body for event in events) == ["00-0002"]
         assert orders.depth("notifications") == 0
         assert [parse(Order, body).order_id for body in drain("orders.failed")] == ["00-0001"]
 
 
 class TestNotification:
-    """Our first listener."""
+    """Our notification service: it consumes `notifications`."""
 
-    def test_hears_what_it_missed_while_away(self, orders, eventually):
-        """Its durable queue stands there without it and collects: the queue listens, the service only reads."""
+    @lie("binding-takes-over")
+    def test_receives_events_that_were_published_while_it_was_stopped(self, orders, eventually):
+        """Its durable queue collects them. What is bound to the exchange is the queue, not the service."""
         orders.start(faultless)
         for order in sample_orders(2):
             orders.producer.publish(order)
@@ -147,10 +147,11 @@ class TestNotification:
 
 
 class TestAnalytics:
-    """Our second listener."""
+    """Our analytics service: it consumes `analytics`."""
 
-    def test_adds_up_what_the_customers_were_told(self, orders, eventually):
-        """The two run side by side on the same events, and neither knows of the other."""
+    @lie("binding-takes-over")
+    def test_counts_the_same_orders_that_notification_receives(self, orders, eventually):
+        """Both services get each event from queues of their own, and neither knows of the other."""
         notification = orders.start(Notification)
         analytics = orders.start(Analytics)
         orders.start(faultless)
@@ -159,4 +160,5 @@ class TestAnalytics:
             orders.producer.publish(order)
 
         eventually(lambda: notification.notified, ["00-0001", "00-0002", "00-0003"])
-        eventually(lambda: (analytics.orders, analytics.revenue_cents), (3, 115_467))
+        eventually(lambda: analytics.orders, 3)
+        eventually(lambda: analytics.revenue_cents, 115_467)

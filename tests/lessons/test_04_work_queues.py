@@ -1,14 +1,15 @@
-"""Work queues: many hands, each task once.
+"""Work queues: several consumers share the messages of one queue.
 
-When several consumers read one queue, they share it: the broker gives each message to exactly one of them, in turns. So
-work is spread by starting more workers, and nobody has to divide it. What a worker holds is not gone from the queue
-until it is acknowledged; if the worker dies before that, the broker gives the message to another one, marked as
-redelivered.
+If several consumers read one queue, RabbitMQ delivers each message to exactly one of them, round robin. So work is
+spread by starting more workers; nobody has to divide it. A delivered message stays unacked in the queue until it is
+acked. If its consumer dies before that, RabbitMQ requeues the message and delivers it to another consumer, marked as
+`redelivered`.
 
-In the order system any number of workers share the queue `orders`, and the death of one costs no order.
+In the order system any number of workers consume the queue `orders`, and if one of them dies no order is lost.
 
 Spec: https://www.rabbitmq.com/docs/consumers
 Code: rmqspec/client/consumer.py, rmqspec/orders/worker.py
+Reference: CONSUME-05, CONSUME-06, ORDER-04, ORDER-05, ORDER-10
 """
 
 import pytest
@@ -16,16 +17,20 @@ import pytest
 from rmqspec.orders import Completed, Failures, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
 def queue(channel):
+    """A queue without messages."""
     channel.queue_declare("tasks", durable=True)
     return "tasks"
 
 
 @pytest.fixture
 def publish(channel, queue):
+    """Publishes these bodies to the queue, one after the other."""
+
     def each(*bodies):
         for body in bodies:
             channel.basic_publish("", queue, body)
@@ -33,8 +38,97 @@ def publish(channel, queue):
     return each
 
 
+class TestConsumersOfOneQueue:
+    """RabbitMQ: several consumers of one queue."""
+
+    @behaviour("CONSUME-05")
+    @lie("delivered-twice")
+    def test_get_each_message_exactly_once_between_them(self, connection, queue, publish, eventually):
+        """A queue divides its messages, and an exchange copies them. For a copy each, consumers need a queue each."""
+        first = []
+        second = []
+        channel = connection.channel()
+        channel.basic_consume(queue, lambda _channel, _method, _properties, body: first.append(body))
+        other_channel = connection.channel()
+        other_channel.basic_consume(queue, lambda _channel, _method, _properties, body: second.append(body))
+
+        publish(b"1", b"2", b"3", b"4")
+
+        eventually(lambda: connection.process_data_events(0) or len(first + second), 4)
+        assert sorted(first + second) == [b"1", b"2", b"3", b"4"]
+
+    @behaviour("CONSUME-05")
+    @lie("one-consumer-gets-all")
+    def test_get_messages_round_robin_while_they_are_idle(self, connection, queue, publish, subscribe_without_ack):
+        """Round robin counts messages. It does not know how long each of them takes."""
+        first = subscribe_without_ack(connection.channel(), queue)
+        second = subscribe_without_ack(connection.channel(), queue)
+        third = subscribe_without_ack(connection.channel(), queue)
+
+        publish(b"1", b"2", b"3", b"4", b"5", b"6")
+
+        assert first.wait_for(2) == [b"1", b"4"]
+        assert second.wait_for(2) == [b"2", b"5"]
+        assert third.wait_for(2) == [b"3", b"6"]
+
+
+class TestConsumer:
+    """RabbitMQ: one consumer of a queue."""
+
+    @behaviour("CONSUME-06")
+    @lie("consumer-from-now-on")
+    def test_gets_messages_published_before_and_after_it_started(
+        self, channel, connection, queue, publish, subscribe_without_ack
+    ):
+        """Producer and consumer may start in any order, and need not run at the same time."""
+        publish(b"1", b"2")
+
+        consumer = subscribe_without_ack(connection.channel(), queue)
+        consumer.wait_for(2)
+        publish(b"3", b"4")
+
+        assert consumer.wait_for(4) == [b"1", b"2", b"3", b"4"]
+
+
+class TestUnackedMessages:
+    """RabbitMQ: messages of a consumer that goes away."""
+
+    @behaviour("ORDER-05")
+    @lie("acks-not-awaited", "redelivered-lost")
+    def test_are_delivered_to_another_consumer_marked_redelivered_if_their_consumer_dies(
+        self, connect, queue, publish, receive, subscribe_without_ack, cut
+    ):
+        """The flag is a warning: the dead consumer may have done a part of the work, or all of it."""
+        publish(b"a task")
+        dying = connect()
+        subscribe_without_ack(dying.channel(), queue).wait_for(1)
+
+        cut(dying)
+
+        (delivery,) = receive(queue)
+        assert delivery.body == b"a task"
+        assert delivery.redelivered is True
+
+    @behaviour("ORDER-04", "ORDER-10")
+    @lie("deliveries-swapped", "redelivered-always")
+    def test_are_requeued_in_front_of_messages_that_were_never_delivered(
+        self, connection, queue, publish, receive, subscribe_without_ack
+    ):
+        """The oldest task does not wait longest because a consumer left. Only what was delivered is marked."""
+        publish(b"1", b"2", b"3", b"4")
+        leaving = connection.channel()
+        leaving.basic_qos(prefetch_count=2)
+        subscribe_without_ack(leaving, queue).wait_for(2)
+
+        leaving.close()  # its reply comes after the requeue; a death is noticed later, and 3 could be delivered first
+
+        deliveries = receive(queue, 4)
+        assert [delivery.body for delivery in deliveries] == [b"1", b"2", b"3", b"4"]
+        assert [delivery.redelivered for delivery in deliveries] == [True, True, False, False]
+
+
 def crash(_words):
-    """Ends a worker at the moment when it has taken an order and says so."""
+    """Ends a worker when it reports that it has received an order."""
     raise MemoryError
 
 
@@ -43,96 +137,40 @@ def faultless(name):
     return lambda source: Worker(source, name, Failures(rate=0))
 
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
-
-    @behaviour("CONSUME-05")
-    def test_gives_a_message_to_one_consumer_only(self, connection, queue, publish, hold):
-        """A queue divides and an exchange copies: to have every consumer see everything, give each its own queue."""
-        one, other = hold(connection.channel(), queue), hold(connection.channel(), queue)
-
-        publish(b"1", b"2", b"3", b"4")
-
-        assert sorted(one.after(2) + other.after(2)) == [b"1", b"2", b"3", b"4"]
-
-    @behaviour("CONSUME-05")
-    def test_takes_turns_between_idle_consumers(self, connection, queue, publish, hold):
-        """Round robin goes by number of messages: it knows nothing of how long each one takes."""
-        first, second, third = (hold(connection.channel(), queue) for _ in range(3))
-
-        publish(b"1", b"2", b"3", b"4", b"5", b"6")
-
-        assert first.after(2) == [b"1", b"4"]
-        assert second.after(2) == [b"2", b"5"]
-        assert third.after(2) == [b"3", b"6"]
-
-    @behaviour("CONSUME-06")
-    def test_delivers_what_waited_and_what_came_later(self, channel, connection, queue, publish, hold):
-        """It does not matter who starts first, producer or consumer: the queue stands between them in time."""
-        publish(b"1", b"2")
-
-        consumer = hold(connection.channel(), queue)
-        consumer.after(2)
-        publish(b"3", b"4")
-
-        assert consumer.after(4) == [b"1", b"2", b"3", b"4"]
-
-    @behaviour("ORDER-05")
-    def test_hands_on_what_a_dead_consumer_held(self, connect, queue, publish, receive, hold, cut):
-        """The broker waits for no farewell. The mark is a warning: the dead one may have done half of it, or all."""
-        publish(b"a task")
-        doomed = connect()
-        hold(doomed.channel(), queue).after(1)
-
-        cut(doomed)
-        (delivery,) = receive(queue)
-
-        assert (delivery.body, delivery.redelivered) == (b"a task", True)
-
-    @behaviour("ORDER-04", "ORDER-10")
-    def test_puts_back_in_front_what_was_held(self, connection, queue, publish, receive, hold):
-        """The oldest task does not go to the end of the line because somebody left; only what was out is marked."""
-        publish(b"1", b"2", b"3")
-        leaving = connection.channel()
-        leaving.basic_qos(prefetch_count=2)
-        hold(leaving, queue).after(2)
-
-        leaving.close()  # answered once everything is back; a death is noticed later, and 3 might overtake
-        left = receive(queue, 3)
-
-        assert [delivery.body for delivery in left] == [b"1", b"2", b"3"]
-        assert [delivery.redelivered for delivery in left] == [True, True, False]
-
-
 class TestWorker:
-    """What our worker adds."""
+    """Our worker: any number of them share the queue `orders`."""
 
-    def test_takes_over_the_order_of_a_dead_colleague(self, source, orders, receive, to_its_end):
-        """It acknowledges after the work, not before it. So a death at any moment costs time, and no order."""
+    @lie("acks-not-awaited", "redelivered-lost")
+    def test_completes_the_order_of_a_worker_that_died(self, source, orders, receive, run_until_it_ends):
+        """It acks after the work and not before it, so a death at any moment costs time and no order."""
         (order,) = sample_orders(1)
         orders.producer.publish(order)
-        said = []
         with pytest.raises(MemoryError):
-            to_its_end(Worker(source, say=crash))
+            run_until_it_ends(Worker(source, say=crash))
 
-        orders.start(lambda source: Worker(source, failures=Failures(rate=0), say=said.append))
+        reports = []
+        orders.start(lambda source: Worker(source, failures=Failures(rate=0), say=reports.append))
 
-        assert parse(Completed, receive("notifications")[0].body).order_id == "00-0001"
-        assert said[0] == "took order 00-0001 (redelivered)"
+        (event,) = receive("notifications")
+        assert parse(Completed, event.body).order_id == "00-0001"
+        assert reports[0] == "took order 00-0001 (redelivered)"
 
-    def test_shares_200_orders_with_nine_others(self, orders, receive, eventually):
-        """Each is handled once and none is lost, though nobody told the ten who does what."""
+    @lie("ack-rejects")
+    def test_completes_200_orders_exactly_once_with_nine_other_workers(self, orders, receive, eventually):
+        """No order is lost or done twice, although nobody tells the ten workers who does what."""
         workers = [orders.start(faultless(f"worker-{number}")) for number in range(10)]
         eventually(lambda: orders.channel.queue_declare("orders", passive=True).method.consumer_count, 10)
         placed = list(sample_orders(200))
 
         for order in placed:
             orders.producer.publish(order)
-        told = [parse(Completed, delivery.body) for delivery in receive("notifications", 200)]
+        events = [parse(Completed, delivery.body) for delivery in receive("notifications", 200)]
         for worker in workers:
             orders.halt(worker)
 
-        assert sorted(event.order_id for event in told) == [order.order_id for order in placed]
-        assert {event.worker for event in told} == {worker.name for worker in workers}
+        assert sorted(event.order_id for event in events) == [order.order_id for order in placed]
+        assert {event.worker for event in events} == {worker.name for worker in workers}
         assert sum(worker.handled["order.completed"] for worker in workers) == 200
-        assert [orders.depth(queue) for queue in ("orders", "notifications", "orders.failed")] == [0, 0, 0]
+        assert orders.depth("orders") == 0
+        assert orders.depth("notifications") == 0
+        assert orders.depth("orders.failed") == 0

@@ -1,29 +1,32 @@
-"""Ack and nack: a message is done when its consumer says so.
+"""Ack and nack: a message is removed from its queue only when its consumer acknowledges it.
 
-A broker that hands a message to a consumer does not forget it. It waits for a word: ack (done, forget it) or nack
-(not done: put it back, or throw it away). If the consumer dies before it says anything, its channel closes, and all
-that it held goes back to the queue, at its old place and marked `redelivered`. So nothing is lost when a consumer
-crashes; the price is that an order may be worked on twice. Who asks for automatic acknowledgement gives this up: then
-a message is done the moment it is sent.
+RabbitMQ delivers a message and keeps it as unacked until the consumer answers. `basic.ack` says that the message is
+done: RabbitMQ deletes it. `basic.nack` and `basic.reject` say that it is not done: with `requeue` it returns to the
+queue, without `requeue` it is dead-lettered or deleted. If a consumer dies before it answers, its channel closes, and
+RabbitMQ requeues its unacked messages at their old places, marked as `redelivered`. So a crash loses no message; the
+price is that a message may be processed twice. With automatic acknowledgement (`auto_ack`) a message is done as soon as
+it is sent, and a crash loses it.
 
-Our worker says ack as the very last thing, when the order is completed and everybody has been told.
+Our worker sends the ack as its last step, when the order is completed and its event is confirmed.
 
 Spec: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 Code: rmqspec/client/consumer.py, rmqspec/orders/worker.py
+Reference: ACK-01, ACK-02, ACK-05, NACK-01, NACK-02, NACK-04, ORDER-01, ORDER-04, ORDER-06, GET-02, CHAN-09…11
 """
 
 import pytest
-from pika import exceptions
 
 from rmqspec.client import Outcome
 from rmqspec.client.errors import ChannelClosed
 from rmqspec.orders import Completed, Order, Worker, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
 def queue(channel):
+    """A queue with three messages."""
     channel.queue_declare("work", durable=True)
     for body in (b"first", b"second", b"third"):
         channel.basic_publish("", "work", body)
@@ -31,159 +34,153 @@ def queue(channel):
 
 
 @pytest.fixture
-def holder(connection, queue):
-    """A channel that was given the first two messages, under the delivery tags 1 and 2, and has not settled them."""
+def consumer(connection, queue):
+    """A channel that has received the first two messages, with the delivery tags 1 and 2, and has acked neither."""
     channel = connection.channel()
     channel.basic_get(queue)
     channel.basic_get(queue)
     return channel
 
 
-@pytest.fixture
-def take_back(channel, queue, drain, eventually):
-    """Waits until so many messages are ready, and takes them: what is given back is there a moment later."""
-
-    def wait(count):
-        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, count)
-        return drain(queue)
-
-    return wait
-
-
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here."""
-
-    @behaviour("QDECL-02")
-    def test_does_not_count_what_a_consumer_holds(self, channel, queue, holder):
-        """The depth of a queue is what waits: a queue that looks empty may still have work in somebody's hands."""
-        declared = channel.queue_declare(queue, passive=True)
-
-        assert declared.method.message_count == 1
-
-    @behaviour("CHAN-09")
-    def test_takes_back_what_a_closed_channel_held(self, holder, take_back):
-        """A consumer that dies says no goodbye; losing its channel is all that the broker sees of it."""
-        holder.close()
-
-        assert sorted(take_back(3)) == [b"first", b"second", b"third"]
+class TestUnackedMessages:
+    """RabbitMQ: messages that were delivered and not yet acked."""
 
     @behaviour("CHAN-10")
-    def test_takes_back_what_a_closed_connection_held(self, connect, queue, receive):
-        """The same when the whole process goes: nobody has to notice it and send the message again."""
-        crashed = connect()
-        crashed.channel().basic_get(queue)
+    @lie("acks-not-awaited")
+    def test_are_requeued_when_the_connection_closes(self, connect, queue, drain_when_ready):
+        """A consumer that crashes cannot say so. RabbitMQ sees only that its connection is gone, and that is enough."""
+        crashing = connect()
+        channel = crashing.channel()
+        channel.basic_get(queue)
 
-        crashed.close()
+        crashing.close()
 
-        assert sorted(delivery.body for delivery in receive(queue, 3)) == [b"first", b"second", b"third"]
+        assert sorted(drain_when_ready("work", 3)) == [b"first", b"second", b"third"]
 
     @behaviour("NACK-04", "ORDER-10")
-    def test_marks_what_comes_back_as_redelivered(self, queue, holder, receive):
-        """The mark says that somebody may have done the work already; what nobody had yet does not carry it."""
-        holder.close()
+    @lie("redelivered-lost", "redelivered-always")
+    def test_are_marked_redelivered_when_requeued_and_no_other_messages_are(self, queue, consumer, receive):
+        """The work may have been done already. Messages that were never delivered do not carry the mark."""
+        consumer.close()
 
-        assert {delivery.body: delivery.redelivered for delivery in receive(queue, 3)} == {
-            b"first": True,
-            b"second": True,
-            b"third": False,
-        }
+        deliveries = receive(queue, 3)
+
+        redelivered = {delivery.body: delivery.redelivered for delivery in deliveries}
+        assert redelivered == {b"first": True, b"second": True, b"third": False}
 
     @behaviour("ORDER-04")
-    def test_returns_a_message_to_its_old_place(self, holder, take_back):
-        """At the end of the queue the oldest order would wait longest, and once more after every crash."""
-        holder.close()
+    @lie("deliveries-swapped")
+    def test_are_requeued_at_their_original_position(self, channel, queue, consumer, receive, eventually):
+        """At the end of the queue the oldest message would wait longest, and once more after every crash."""
+        consumer.close()
+        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, 3)
 
-        assert take_back(3) == [b"first", b"second", b"third"]
+        next_two = receive(queue, 2)
 
-    @behaviour("ACK-05")
-    def test_forgets_what_was_acknowledged(self, holder, take_back):
-        """Each message is settled for itself: the second may be done while the first is not."""
-        holder.basic_ack(2)
-        holder.close()
-
-        assert take_back(2) == [b"first", b"third"]
-
-    @behaviour("ACK-02")
-    def test_settles_all_up_to_a_tag_by_multiple(self, queue, holder, take_back):
-        """One ack for a hundred messages saves traffic; what was taken after the tag stays open."""
-        holder.basic_get(queue)
-
-        holder.basic_ack(2, multiple=True)
-        holder.close()
-
-        assert take_back(1) == [b"third"]
-
-    @behaviour("NACK-01", "ORDER-01")
-    def test_puts_a_nacked_message_back(self, holder, take_back):
-        """For work that cannot be done now; it goes to the front again, maybe to the same consumer at once."""
-        holder.basic_nack(1, requeue=True)
-
-        assert take_back(2) == [b"first", b"third"]
-
-    @behaviour("NACK-01")
-    def test_throws_away_what_is_nacked_without_requeue(self, holder, take_back):
-        """Where no dead-letter exchange catches it (next chapter), this deletes the message for good."""
-        holder.basic_nack(1, requeue=False)
-        holder.close()
-
-        assert take_back(2) == [b"second", b"third"]
-
-    @behaviour("NACK-02")
-    def test_nacks_several_by_multiple(self, holder, take_back):
-        """A consumer that stops gives back all that it has not begun, in one word and in order."""
-        holder.basic_nack(2, multiple=True, requeue=True)
-
-        assert take_back(3) == [b"first", b"second", b"third"]
+        assert [delivery.body for delivery in next_two] == [b"first", b"second"]
 
     @behaviour("ORDER-06")
-    def test_gives_back_all_that_a_channel_holds(self, holder, take_back):
-        """One word for whoever has lost his place: it comes again, to him or to somebody else."""
-        holder.basic_recover(requeue=True)
+    @lie("recover-ignored")
+    def test_are_all_requeued_on_basic_recover(self, consumer, drain_when_ready):
+        """A consumer that has lost track of its work returns all of it at once, and need not close its channel."""
+        consumer.basic_recover(requeue=True)
 
-        assert take_back(3) == [b"first", b"second", b"third"]
+        assert drain_when_ready("work", 3) == [b"first", b"second", b"third"]
+
+
+class TestBasicAck:
+    """RabbitMQ: `basic.ack`."""
+
+    @behaviour("ACK-05")
+    @lie("ack-multiple-always")
+    def test_removes_only_the_message_with_its_delivery_tag(self, consumer, drain_when_ready):
+        """Messages are acked one by one and in any order: the second may be done while the first is not."""
+        consumer.basic_ack(delivery_tag=2)
+
+        consumer.close()
+
+        assert drain_when_ready("work", 2) == [b"first", b"third"]
+
+    @behaviour("ACK-02")
+    @lie("ack-multiple-lost")
+    def test_with_multiple_removes_all_messages_up_to_its_delivery_tag(self, queue, consumer, drain_when_ready):
+        """One ack for a hundred messages saves traffic. Messages with a higher delivery tag stay unacked."""
+        consumer.basic_get(queue)
+
+        consumer.basic_ack(delivery_tag=2, multiple=True)
+
+        consumer.close()
+        assert drain_when_ready("work", 1) == [b"third"]
+
+
+class TestBasicNack:
+    """RabbitMQ: `basic.nack`."""
+
+    @behaviour("NACK-01", "ORDER-01")
+    @lie("requeue-discards")
+    def test_with_requeue_returns_the_message_to_the_front_of_the_queue(self, consumer, drain_when_ready):
+        """For work that cannot be done now. The message may be delivered again at once, even to the same consumer."""
+        consumer.basic_nack(delivery_tag=1, requeue=True)
+
+        assert drain_when_ready("work", 2) == [b"first", b"third"]
+
+    @behaviour("NACK-01")
+    @lie("discard-requeues")
+    def test_without_requeue_deletes_the_message(self, consumer, drain_when_ready):
+        """Only a dead-letter exchange would keep it; this queue names none."""
+        consumer.basic_nack(delivery_tag=1, requeue=False)
+
+        consumer.close()
+
+        assert drain_when_ready("work", 2) == [b"second", b"third"]
+
+
+class TestAutoAck:
+    """RabbitMQ: automatic acknowledgement."""
 
     @behaviour("GET-02")
-    def test_loses_what_an_auto_ack_consumer_held(self, connection, queue, take_back):
-        """Done the moment it is sent: a crash before the work loses the message, and nobody is told."""
-        careless, careful = connection.channel(), connection.channel()
-        careless.basic_get(queue, auto_ack=True)
-        careful.basic_get(queue)
+    @lie("acks-awaited")
+    def test_does_not_requeue_messages_when_the_channel_closes(self, connection, queue, drain_when_ready):
+        """A message is acked when it is sent, so a crash before the work loses it, and nobody is notified."""
+        auto_ack = connection.channel()
+        auto_ack.basic_get(queue, auto_ack=True)
+        manual_ack = connection.channel()
+        manual_ack.basic_get(queue, auto_ack=False)
 
-        careless.close()
-        careful.close()
+        auto_ack.close()
+        manual_ack.close()
 
-        assert take_back(2) == [b"second", b"third"]
+        assert drain_when_ready("work", 2) == [b"second", b"third"]
+
+
+class TestUnknownDeliveryTag:
+    """RabbitMQ: an ack for a message that is not unacked on this channel."""
 
     @behaviour("ACK-01", "CHAN-03")
-    def test_closes_the_channel_at_a_second_ack(self, connection, channel, queue, holder):
-        """A program that counts its tags wrong is stopped before it acknowledges somebody's work by mistake."""
-        holder.basic_ack(1)
-        holder.basic_ack(1)
+    @lie("precondition-hidden")
+    def test_closes_the_channel_with_406_on_a_second_ack_of_a_delivery_tag(self, queue, refusal):
+        """A consumer that counts wrong is stopped before it acks a message that it has not processed."""
 
-        with pytest.raises(exceptions.ChannelClosedByBroker, match="unknown delivery tag 1") as error:
-            holder.queue_declare(queue, passive=True)
+        def ack_twice(channel):
+            channel.basic_get(queue)
+            channel.basic_ack(delivery_tag=1)
+            channel.basic_ack(delivery_tag=1)
+            channel.queue_declare(queue, passive=True)  # basic.ack has no reply; this one shows the error
 
-        assert (error.value.reply_code, holder.is_closed, connection.is_open) == (406, True, True)
-        assert channel.queue_declare(queue, passive=True).method.queue == "work"
+        said = refusal(ack_twice)
 
-    @behaviour("CHAN-11", "CHAN-03")
-    def test_knows_a_tag_on_its_own_channel_only(self, connection, channel, queue, holder):
-        """Tags are numbered for each channel anew; an ack from another thread's channel ends that channel."""
-        stranger = connection.channel()
-        stranger.basic_ack(1)
-
-        with pytest.raises(exceptions.ChannelClosedByBroker, match="unknown delivery tag 1") as error:
-            stranger.queue_declare(queue, passive=True)
-
-        assert (error.value.reply_code, stranger.is_closed, holder.is_open) == (406, True, True)
-        assert channel.queue_declare(queue, passive=True).method.queue == "work"
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "unknown delivery tag 1" in said.text
 
 
 class Crash(Exception):
-    """Ends a worker as a power cut would: not a word to the broker."""
+    """Ends a worker as a power cut would: it sends nothing more."""
 
 
 def crash_at(moment):
+    """What a worker reports its steps to; at this step it crashes."""
+
     def say(words):
         if words.startswith(moment):
             raise Crash
@@ -192,51 +189,73 @@ def crash_at(moment):
 
 
 class TestWorker:
-    """What our worker adds."""
+    """Our worker: it acks an order as its last step."""
 
     @pytest.fixture
     def order(self, orders):
+        """An order that waits in the queue `orders`."""
         (order,) = sample_orders(1)
         orders.producer.publish(order)
         return order
 
-    @pytest.mark.parametrize("moment", ["took", "completed"], ids=["before_the_work", "before_the_ack"])
-    def test_leaves_its_order_to_others_when_it_crashes(self, moment, source, order, receive, to_its_end):
-        """Acknowledged on arrival, the order would be gone with the worker that had just begun it."""
-        with pytest.raises(Crash):
-            to_its_end(Worker(source, say=crash_at(moment)))
-
-        (delivery,) = receive("orders")
-        assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
-
-    def test_tells_twice_when_it_crashes_before_the_ack(self, source, orders, order, receive, to_its_end):
-        """The price of losing nothing: whoever listens knows a repeated order by its message id."""
-        with pytest.raises(Crash):
-            to_its_end(Worker(source, say=crash_at("completed")))
-
-        orders.start(Worker)
-
-        told = [delivery.properties.message_id for delivery in receive("notifications", 2)]
-        assert told == ["00-0001", "00-0001"]
-
-    def test_keeps_an_order_of_which_it_cannot_tell(self, source, channel, order, receive, to_its_end):
-        """An order that nobody hears of is not completed, so it is not acknowledged either."""
-        worker = Worker(source, say=lambda _: channel.exchange_delete("events.fanout"))  # said when it has the order
-
-        with pytest.raises(ChannelClosed, match="no exchange 'events") as error:
-            to_its_end(worker)
-
-        assert (error.value.reply_code, channel.is_open) == (404, True)
-        (delivery,) = receive("orders")
-        assert (parse(Order, delivery.body), delivery.redelivered) == (order, True)
-
-    def test_acknowledges_an_order_that_is_done(self, orders, order, receive, drain):
-        """Without this ack the order would come back at every restart of the worker, for ever."""
+    @lie("ack-swallowed")
+    def test_acks_completed_orders(self, orders, order, receive, drain):
+        """Without this ack the order would be delivered again at every restart of the worker."""
         worker = orders.start(Worker)
-        (told,) = receive("notifications")
+        (event,) = receive("notifications")
 
         orders.halt(worker)
 
-        assert parse(Completed, told.body).order_id == "00-0001"
+        assert parse(Completed, event.body).order_id == order.order_id
         assert worker.consumer.outcomes == {Outcome.ACK: 1}
-        assert (drain("orders"), drain("orders.failed")) == ([], [])
+        assert drain("orders") == []
+        assert drain("orders.failed") == []
+
+    @lie("acks-not-awaited")
+    @pytest.mark.parametrize("moment", ["took", "completed"], ids=["before_the_work", "before_the_ack"])
+    def test_leaves_its_order_unacked_to_be_redelivered_when_it_crashes(
+        self, moment, source, order, receive, run_until_it_ends
+    ):
+        """The order is redelivered to another worker. Acked on arrival, it would be lost with the worker."""
+        with pytest.raises(Crash):
+            run_until_it_ends(Worker(source, say=crash_at(moment)))
+
+        (delivery,) = receive("orders")
+        assert parse(Order, delivery.body) == order
+        assert delivery.redelivered is True
+
+    @lie("acks-not-awaited", "delivered-message-id-lost")
+    def test_publishes_an_event_twice_if_it_crashes_before_the_ack(
+        self, source, orders, order, receive, run_until_it_ends
+    ):
+        """The price of losing no order. Both events carry the same message id, so a consumer can skip the second."""
+        with pytest.raises(Crash):
+            run_until_it_ends(Worker(source, say=crash_at("completed")))
+
+        orders.start(Worker)
+
+        first, second = receive("notifications", 2)
+        assert parse(Completed, first.body).order_id == order.order_id
+        assert parse(Completed, second.body).order_id == order.order_id
+        assert first.properties.message_id is not None
+        assert first.properties.message_id == second.properties.message_id
+
+    @lie("acks-not-awaited")
+    def test_leaves_an_order_unacked_if_its_event_cannot_be_published(
+        self, source, channel, order, receive, run_until_it_ends
+    ):
+        """An order is completed only when its event is confirmed; until then it must not leave the queue."""
+
+        def delete_the_exchange(_words):
+            """Called by the worker when it has received the order."""
+            channel.exchange_delete("events.fanout")
+
+        worker = Worker(source, say=delete_the_exchange)
+
+        with pytest.raises(ChannelClosed, match=r"no exchange 'events[.]fanout'") as error:
+            run_until_it_ends(worker)
+
+        assert error.value.reply_code == 404
+        (delivery,) = receive("orders")
+        assert parse(Order, delivery.body) == order
+        assert delivery.redelivered is True

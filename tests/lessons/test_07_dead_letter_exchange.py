@@ -1,196 +1,138 @@
-"""Dead letters: where a message goes that nobody could handle.
+"""Dead letters: where rejected, expired and overflowing messages go.
 
-A queue may name a dead-letter exchange. A message that is rejected without requeue, that outlives its expiration, or
-that a full queue pushes out, is published there instead of vanishing, and the broker writes into its header `x-death`
-what happened to it and where. In the order system `orders` names `orders.dlx`, and behind it is `orders.failed`:
-there a person looks at what failed, and sends it again when the cause is gone.
+A queue may name a dead-letter exchange. Four things make a message of that queue a dead letter: a consumer rejects it
+without requeue, its TTL expires, the queue is full and drops it, or it exceeds the delivery limit of a quorum queue.
+RabbitMQ then publishes it to the dead-letter exchange, with a header `x-death` that says what happened and where.
+Without a dead-letter exchange the message is deleted.
 
-Our worker rejects an order that fails. A message that is no order at all it sends there itself, because a reject
-cannot say why.
+In the order system the queue `orders` names the exchange `orders.dlx`, which is bound to the queue `orders.failed`.
+Our worker rejects an order that fails. A person looks at `orders.failed`, removes the cause, and sends the order again.
+A message that is not an order at all is published there by the worker itself, because a reject cannot carry a reason.
 
 Spec: https://www.rabbitmq.com/docs/dlx
 Code: rmqspec/orders/topology.py, rmqspec/orders/worker.py, rmqspec/orders/dead_letters.py
+Reference: DLX-01, DLX-02, XDEATH-01, XDEATH-04…06, XDEATH-09, XDEATH-15, XDEATH-16
 """
 
 import pytest
 from pika import BasicProperties
 
-from rmqspec.orders import REASON_HEADER, Completed, Failures, Worker, order_system, parse, replay, sample_orders
+from rmqspec.orders import REASON_HEADER, Completed, Failures, Worker, parse, replay, sample_orders
 
 behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
 
 
 @pytest.fixture
-def reject(take):
-    """Takes a message and says that nobody should try it again: `reject(channel, "orders")`."""
-    return lambda channel, queue: channel.basic_reject(take(channel, queue)[0], requeue=False)
+def declare(channel):
+    """Declares `orders` with these arguments, and `orders.failed` behind the dead-letter exchange `orders.dlx`."""
+
+    def declare_both(**arguments):
+        channel.exchange_declare("orders.dlx", "fanout", durable=True)
+        channel.queue_declare("orders.failed", durable=True)
+        channel.queue_bind("orders.failed", "orders.dlx")
+        channel.queue_declare("orders", durable=True, arguments={"x-dead-letter-exchange": "orders.dlx"} | arguments)
+
+    return declare_both
 
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here, on the order system's own queues."""
-
-    @pytest.fixture(autouse=True)
-    def topology(self, channel):
-        order_system(max_orders=2).declare(channel)
-
-    @pytest.fixture
-    def rejected(self, channel, reject, receive):
-        """An order, as it is found in `orders.failed` after a reject."""
-
-        def publish_and_reject(**properties):
-            channel.basic_publish("orders.direct", "order", b"an order", BasicProperties(**properties))
-            reject(channel, "orders")
-            (dead,) = receive("orders.failed")
-            return dead
-
-        return publish_and_reject
+class TestDeadLetterExchange:
+    """RabbitMQ: the messages that a dead-letter exchange receives."""
 
     @behaviour("DLX-01")
-    def test_dead_letters_what_is_rejected(self, channel, reject, receive):
-        """The consumer's own verdict: trying again would not help, and somebody has to look at it."""
-        channel.basic_publish("orders.direct", "order", b"no such customer")
+    @lie("dead-letter-exchange-lost")
+    def test_receives_messages_rejected_without_requeue(self, channel, declare, receive):
+        """The consumer has decided that another try would not help. Somebody can still look at the message."""
+        declare()
+        channel.basic_publish("", "orders", b"no such customer")
 
-        reject(channel, "orders")
+        method, _, _ = channel.basic_get("orders")
+        channel.basic_reject(method.delivery_tag, requeue=False)
 
         (dead,) = receive("orders.failed")
-        assert (dead.body, dead.died_of) == (b"no such customer", "rejected")
+        assert dead.body == b"no such customer"
+        assert dead.died_of == "rejected"
 
     @behaviour("DLX-02", "TTL-02")
-    def test_dead_letters_what_expires(self, channel, receive):
-        """Nobody took it in time: a report that all consumers are down, for whoever watches `orders.failed`."""
-        channel.basic_publish("orders.direct", "order", b"for today", BasicProperties(expiration="1"))
+    @lie("dead-letter-exchange-lost")
+    def test_receives_messages_whose_ttl_expires(self, channel, declare, receive):
+        """No consumer was there in time. The dead letters show this while all consumers are down."""
+        declare()
+        one_millisecond = BasicProperties(expiration="1")
+
+        channel.basic_publish("", "orders", b"for today", one_millisecond)
 
         (dead,) = receive("orders.failed")
-
-        assert (dead.body, dead.died_of) == (b"for today", "expired")
+        assert dead.body == b"for today"
+        assert dead.died_of == "expired"
 
     @behaviour("DLX-02", "MAXLEN-10")
-    def test_dead_letters_what_overflows(self, channel, receive, drain):
-        """A full queue takes the new message and pushes the oldest out: without a place to fall, that one is lost."""
-        for body in (b"first", b"second", b"third"):
-            channel.basic_publish("orders.direct", "order", body)
+    @lie("dead-letter-exchange-lost")
+    def test_receives_the_oldest_message_when_a_full_queue_overflows(self, channel, declare, receive, drain):
+        """A full queue accepts the new message and drops its oldest one. Nobody but the dead letters would show it."""
+        declare(**{"x-max-length": 2})
+
+        channel.basic_publish("", "orders", b"first")
+        channel.basic_publish("", "orders", b"second")
+        channel.basic_publish("", "orders", b"third")
 
         (dead,) = receive("orders.failed")
-
-        assert (dead.body, dead.died_of) == (b"first", "maxlen")
+        assert dead.body == b"first"
+        assert dead.died_of == "maxlen"
         assert drain("orders") == [b"second", b"third"]
 
+
+class TestQueueWithoutDeadLetterExchange:
+    """RabbitMQ: the same reject on a queue that names no dead-letter exchange."""
+
     @behaviour("DLX-01", "NACK-01")
-    def test_deletes_a_reject_without_exchange(self, channel, reject, receive, drain):
-        """The same reject, two queues: only the one that names an exchange keeps what was refused."""
-        channel.queue_declare("careless", durable=True)
-        channel.basic_publish("", "careless", b"lost")
+    @lie("discard-requeues")
+    def test_deletes_messages_rejected_without_requeue(self, channel, get_without_ack, receive, drain, declare):
+        """Nothing reports the loss: the consumer's reject is accepted in both cases."""
+        declare()
+        channel.queue_declare("plain", durable=True)
+        channel.basic_publish("", "plain", b"lost")
         channel.basic_publish("", "orders", b"kept")
 
-        reject(channel, "careless")
-        reject(channel, "orders")
-
-        assert [dead.body for dead in receive("orders.failed")] == [b"kept"]
-        assert (drain("careless"), drain("orders.failed")) == ([], [])
-
-    @behaviour("XDEATH-01")
-    def test_writes_into_x_death_what_happened(self, rejected):
-        """Enough to find the cause, and to send the message back to where it was first published."""
-        deaths = rejected().headers.get("x-death", [])
-
-        assert [death.pop("time").year > 2000 for death in deaths] == [True]
-        one = {"reason": "rejected", "queue": "orders", "count": 1}
-        assert deaths == [one | {"exchange": "orders.direct", "routing-keys": ["order"]}]
-
-    @behaviour("XDEATH-15")
-    def test_leaves_body_and_properties_alone(self, rejected):
-        """What failed can be looked at, and sent again, exactly as its producer made it."""
-        dead = rejected(message_id="00-0001", content_type="application/json", headers={"shop": "Ada"})
-
-        assert dead.body == b"an order"
-        assert (dead.properties.message_id, dead.properties.content_type) == ("00-0001", "application/json")
-        assert dead.headers.get("shop") == "Ada"
-
-    @behaviour("XDEATH-16")
-    def test_keeps_the_key_of_a_dead_letter(self, rejected):
-        """It arrives as a new publish to the dead-letter exchange; the key it had can still be routed by."""
-        dead = rejected()
-
-        assert (dead.exchange, dead.routing_key) == ("orders.dlx", "order")
-
-    @behaviour("XDEATH-16")
-    @pytest.mark.rabbitmq(before="4.3")
-    def test_delivers_a_reject_as_new(self, rejected):
-        """Who looks at `orders.failed` is the first to get it from there, whoever had it before it failed."""
-        assert rejected().redelivered is False
-
-    @behaviour("XDEATH-16")
-    @pytest.mark.rabbitmq(since="4.3")
-    def test_redelivers_a_reject_that_waited(self, channel, reject, eventually):
-        """A consumer that drops what is redelivered would drop every order that was rejected before it came."""
-        seen = []
-        for found in ([True], [True, False]):
-            channel.basic_publish("orders.direct", "order", b"an order")
-            reject(channel, "orders")
-            if not seen:  # nobody is there to take the first
-                eventually(lambda: channel.queue_declare("orders.failed", passive=True).method.message_count, 1)
-                channel.basic_consume("orders.failed", lambda _channel, method, *_: seen.append(method.redelivered))
-            eventually(lambda: channel.connection.process_data_events(0) or seen, found)
-
-    @behaviour("XDEATH-04")
-    def test_moves_the_expiration_into_x_death(self, channel, receive):
-        """With its expiration it would die once more among the dead letters, before anybody has read it."""
-        channel.basic_publish("orders.direct", "order", b"for today", BasicProperties(expiration="1"))
+        for queue in ("plain", "orders"):
+            tag, _ = get_without_ack(channel, queue)
+            channel.basic_reject(tag, requeue=False)
 
         (dead,) = receive("orders.failed")
+        assert dead.body == b"kept"
+        assert drain("plain") == []
+        assert drain("orders.failed") == []
 
-        assert dead.properties.expiration is None
-        assert [death.get("original-expiration") for death in dead.headers.get("x-death", [])] == ["1"]
 
-    @behaviour("XDEATH-05")
-    def test_names_the_first_death_in_headers(self, rejected):
-        """A headers exchange can route by them, which it cannot by the table in `x-death`."""
-        headers = rejected().headers
+class TestDeadLetterHeaders:
+    """RabbitMQ: the history that it adds to the headers of a dead letter."""
 
-        assert (headers.get("x-first-death-reason"), headers.get("x-first-death-queue")) == ("rejected", "orders")
-
-    @behaviour("XDEATH-06")
-    @pytest.mark.rabbitmq(since="4.0")
-    def test_names_the_last_death_too(self, rejected):
-        """After several deaths, the first and the last are what one asks for."""
-        headers = rejected().headers
-
-        assert (headers.get("x-last-death-reason"), headers.get("x-last-death-queue")) == ("rejected", "orders")
-
-    @behaviour("XDEATH-06")
-    @pytest.mark.rabbitmq(before="4.0")
-    def test_names_no_last_death(self, rejected):
-        """Code that reads `x-last-death-reason` finds nothing on an old broker: take it from `x-death`."""
+    @behaviour("XDEATH-01")
+    @lie(
+        "x-death-reason-wrong",
+        "x-death-queue-wrong",
+        "x-death-exchange-wrong",
+        "x-death-keys-wrong",
+        "x-death-count-wrong",
+    )
+    def test_record_reason_queue_exchange_routing_keys_and_count_in_x_death(self, rejected):
+        """This is enough to find the cause, and to publish the message again where it was first published."""
         dead = rejected()
 
-        assert ([name for name in dead.headers if name.startswith("x-last-death")], dead.died_of) == ([], "rejected")
-
-    @behaviour("XDEATH-09")
-    @pytest.mark.rabbitmq(before="4.0")
-    def test_continues_an_x_death_from_a_client(self, rejected):
-        """Whoever sends a dead letter again with its headers goes on counting, and may trip a limit on retries."""
-        dead = rejected()
-
-        again = rejected(headers=dead.headers)
-
-        assert [death["count"] for death in again.headers.get("x-death", [])] == [2]
-
-    @behaviour("XDEATH-09")
-    @pytest.mark.rabbitmq(since="4.0")
-    def test_begins_x_death_anew_for_a_client(self, rejected):
-        """Only the broker writes this history: a retry limit must count its attempts in a header of its own."""
-        dead = rejected()
-
-        again = rejected(headers=dead.headers)
-
-        assert [death["count"] for death in again.headers.get("x-death", [])] == [1]
+        (death,) = dead.headers.get("x-death", [])
+        assert death["reason"] == "rejected"
+        assert death["queue"] == "work"
+        assert death["exchange"] == "shop"
+        assert death["routing-keys"] == ["order"]
+        assert death["count"] == 1
+        assert death["time"].year > 2000
 
 
 ORDER = '{"order_id": "7", "customer": "Ada", "items": [{"sku": "mouse", "quantity": 1, "unit_price_cents": 2450}]}'
 
 NOT_ORDERS = {
     "nothing": ("", "body: Invalid JSON: EOF while parsing"),
-    "ten_megabytes_of_nothing": (" " * 10**7, "body: Invalid JSON: EOF while parsing"),
+    "a_megabyte_of_nothing": (" " * 10**6, "body: Invalid JSON: EOF while parsing"),
     "prose": ("two mice, please", "body: Invalid JSON: expected ident"),
     "half_an_order": (ORDER[:40], "body: Invalid JSON: EOF while parsing"),
     "too_deep": ("[" * 1000, "body: Invalid JSON: recursion limit exceeded"),
@@ -205,11 +147,43 @@ NOT_ORDERS = {
 
 
 class TestWorker:
-    """What our worker adds."""
+    """Our worker: orders that fail, and messages that are not orders."""
+
+    @lie("dead-letter-exchange-lost")
+    def test_rejects_failed_orders_which_are_dead_lettered_to_orders_failed(self, orders, receive):
+        """Acknowledged, a failed order would be gone. Requeued, it would fail again and again without end."""
+        (order,) = sample_orders(1)
+        orders.producer.publish(order)
+
+        orders.start(lambda source: Worker(source, failures=Failures(rate=1.0)))
+
+        (dead,) = receive("orders.failed")
+        assert dead.body == order.to_json()
+        assert dead.died_of == "rejected"
+
+    @lie("headers-lost")
+    @pytest.mark.parametrize(("text", "reason"), NOT_ORDERS.values(), ids=NOT_ORDERS)
+    def test_publishes_invalid_messages_to_orders_failed_with_the_reason(self, text, reason, channel, orders, receive):
+        """One invalid message must not stop the shop: the order behind it is completed."""
+        invalid = text.encode(errors="surrogateescape")
+        channel.basic_publish("orders.direct", "order", invalid)
+        orders.producer.publish(*sample_orders(1))
+
+        orders.start(Worker)
+
+        (event,) = receive("notifications")
+        assert parse(Completed, event.body).order_id == "00-0001"
+        (dead,) = receive("orders.failed")
+        assert dead.body == invalid
+        assert dead.headers.get(REASON_HEADER, "").startswith(reason)
+
+
+class TestReplay:
+    """Our `replay`: it sends the orders in `orders.failed` again."""
 
     @pytest.fixture
-    def failed(self, orders, eventually):
-        """An order that has failed and waits in `orders.failed`; the worker that failed it has gone."""
+    def failed_order(self, orders, eventually):
+        """An order in `orders.failed`; the worker that rejected it has stopped."""
         (order,) = sample_orders(1)
         orders.producer.publish(order)
         worker = orders.start(lambda source: Worker(source, failures=Failures(rate=1.0)))
@@ -217,33 +191,14 @@ class TestWorker:
         orders.halt(worker)
         return order
 
-    def test_rejects_an_order_that_fails(self, failed, receive):
-        """Acknowledged it would be gone, requeued it would fail for ever: here it waits for a person."""
-        (dead,) = receive("orders.failed")
-
-        assert dead.body == failed.to_json()
-        assert dead.died_of == "rejected"
-
-    def test_completes_an_order_that_is_replayed(self, failed, url, orders, receive):
-        """Once the cause is gone a failed order is sent again, and is an order like any other."""
-        assert replay(url) == 1
+    @lie("look-at-empty")
+    def test_moves_failed_orders_back_to_orders_to_be_completed(self, failed_order, url, orders, receive):
+        """Once the cause is removed, a failed order is an order like any other."""
+        replayed = replay(url)
 
         orders.start(Worker)
 
-        (told,) = receive("notifications")
-        assert parse(Completed, told.body).order_id == "00-0001"
+        assert replayed == 1
+        (event,) = receive("notifications")
+        assert parse(Completed, event.body).order_id == failed_order.order_id
         assert orders.depth("orders.failed") == 0
-
-    @pytest.mark.parametrize(("body", "reason"), NOT_ORDERS.values(), ids=NOT_ORDERS)
-    def test_parks_what_is_not_an_order(self, body, reason, channel, orders, receive):
-        """One bad message must not stop the shop: it is put aside with the reason, and the next order is done."""
-        channel.basic_publish("orders.direct", "order", body := body.encode(errors="surrogateescape"))
-        orders.producer.publish(*sample_orders(1))
-
-        orders.start(Worker)
-
-        (told,) = receive("notifications")
-        assert parse(Completed, told.body).order_id == "00-0001"
-        (parked,) = receive("orders.failed")
-        assert parked.body == body
-        assert parked.headers.get(REASON_HEADER, "").startswith(reason)

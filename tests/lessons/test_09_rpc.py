@@ -1,51 +1,38 @@
-"""Remote procedure call: a question and an answer over queues.
+"""Remote procedure call (RPC): a request and its reply over queues.
 
-A message goes one way. Whoever wants an answer says in the request where to send it (`reply_to`) and under which
-number (`correlation_id`); the server publishes its reply there and copies the number. The caller knows by it which
-of its questions was answered, in whatever order the answers come. As the place for replies the broker offers
-`amq.rabbitmq.reply-to`, which needs no queue at all; an exclusive queue of one's own does it too.
+A message goes one way. A caller that needs a reply says in its request where to send it (`reply_to`) and how to
+recognise it (`correlation_id`). The server publishes its reply to that queue and copies the correlation id. By this id
+the caller finds the request that was answered, in whatever order the replies come. For replies RabbitMQ offers
+`amq.rabbitmq.reply-to`: the caller consumes it like a queue, and no queue is made. An exclusive queue serves as well.
 
-A queue hides whether anybody is listening, so every call has a deadline. In the order system the inventory tells how
-many of a thing are in stock.
+A queue does not show whether a server is running, so every call needs a timeout. In the order system the inventory
+server replies how many pieces of an item are in stock.
 
 Spec: https://www.rabbitmq.com/docs/direct-reply-to
 Code: rmqspec/client/rpc.py, rmqspec/orders/inventory.py
+Reference: REPLYTO-01…03, REPLYTO-05, REPLYTO-10, EXCL-04
 """
 
-from functools import partial
-
 import pytest
-from pika import BasicProperties, exceptions
+from pika import BasicProperties
 
 from rmqspec.client import RpcClient
 from rmqspec.client.errors import CallFailed, CallRefused, CallTimedOut
 from rmqspec.orders import REASON_HEADER, InventoryServer, stock_of
 
 behaviour = pytest.mark.behaviour
-
-DIRECT = "amq.rabbitmq.reply-to"
+lie = pytest.mark.lie
 
 
 @pytest.fixture(autouse=True)
 def queue(channel):
+    """The queue of requests."""
     channel.queue_declare("rpc.inventory", durable=True)
 
 
 @pytest.fixture
-def next_request(channel):
-    """The server's first half, by hand: takes the oldest request and returns its properties."""
-
-    def fetch():
-        _, request, _ = channel.basic_get("rpc.inventory", auto_ack=True)
-        assert request, "the request has not arrived"
-        return request
-
-    return fetch
-
-
-@pytest.fixture
 def reply(channel):
-    """The server's second half: replies to a request, by default under its own number."""
+    """Replies to a request as a server does, by default with its correlation id: `reply(request_properties, b"42")`."""
 
     def publish(request, body, correlation_id=None):
         properties = BasicProperties(correlation_id=correlation_id or request.correlation_id)
@@ -54,79 +41,82 @@ def reply(channel):
     return publish
 
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika is used here, on the inventory's queue."""
+class TestReplyTo:
+    """RabbitMQ: the two places that a request can name in `reply_to`."""
 
     @pytest.fixture
     def caller(self, connection):
+        """A channel of the caller; the server uses another one."""
         caller = connection.channel()
         caller.confirm_delivery()
         return caller
 
-    @pytest.fixture
-    def ask(self, connection, caller, next_request, reply, eventually):
-        """Asks on `caller`, answers by hand, and returns the request as the server saw it, with its reply."""
-
-        def ask_and_answer(reply_to):
-            replies = []
-            caller.basic_consume(reply_to, lambda *delivery: replies.append(delivery[2:]), auto_ack=True)
-            question = BasicProperties(reply_to=reply_to, correlation_id="7")
-            caller.basic_publish("", "rpc.inventory", b"how many?", question)
-            request = next_request()
-            reply(request, b"42")
-            eventually(lambda: connection.process_data_events(0) or len(replies), 1)
-            return request, *replies[0]
-
-        return ask_and_answer
-
     @behaviour("REPLYTO-01")
-    def test_brings_a_direct_reply_to_its_caller(self, ask):
-        """The broker turns the general name into this caller's own address; no queue is made for the reply."""
-        request, properties, body = ask(DIRECT)
+    @lie("delivery-lost")
+    def test_of_amq_rabbitmq_reply_to_is_rewritten_and_brings_the_reply_to_the_channel(
+        self, connection, caller, channel, eventually
+    ):
+        """The server sees an address that belongs to this caller only, and no queue has to be declared."""
+        replies = []
+        caller.basic_consume(
+            "amq.rabbitmq.reply-to",
+            lambda _channel, _method, properties, body: replies.append((properties.correlation_id, body)),
+            auto_ack=True,
+        )
+        question = BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="7")
+        caller.basic_publish("", "rpc.inventory", b"how many?", question)
+
+        _, request, _ = channel.basic_get("rpc.inventory", auto_ack=True)
+        answer = BasicProperties(correlation_id=request.correlation_id)
+        channel.basic_publish("", request.reply_to, b"42", answer)
 
         assert request.reply_to.startswith("amq.rabbitmq.reply-to.")
-        assert (properties.correlation_id, body) == ("7", b"42")
+        eventually(lambda: connection.process_data_events(0) or replies, [("7", b"42")])
 
     @behaviour("REPLYTO-10")
-    def test_brings_a_reply_to_an_exclusive_queue(self, caller, ask):
-        """The way without special help of the broker; such a queue also holds what comes while nobody looks."""
-        queue = caller.queue_declare("", exclusive=True).method.queue
+    @lie("delivery-lost")
+    def test_of_an_exclusive_queue_brings_the_reply_to_the_consumer_of_that_queue(
+        self, connection, caller, channel, eventually
+    ):
+        """This needs no feature of RabbitMQ, and the queue also keeps replies while its caller does not read."""
+        declared = caller.queue_declare("", exclusive=True)
+        reply_queue = declared.method.queue
+        replies = []
+        caller.basic_consume(
+            reply_queue,
+            lambda _channel, _method, properties, body: replies.append((properties.correlation_id, body)),
+            auto_ack=True,
+        )
+        question = BasicProperties(reply_to=reply_queue, correlation_id="7")
+        caller.basic_publish("", "rpc.inventory", b"how many?", question)
 
-        request, properties, body = ask(queue)
+        _, request, _ = channel.basic_get("rpc.inventory", auto_ack=True)
+        answer = BasicProperties(correlation_id=request.correlation_id)
+        channel.basic_publish("", request.reply_to, b"42", answer)
 
-        assert request.reply_to == queue
-        assert (properties.correlation_id, body) == ("7", b"42")
+        assert request.reply_to == reply_queue
+        eventually(lambda: connection.process_data_events(0) or replies, [("7", b"42")])
 
     @behaviour("REPLYTO-03", "CHAN-03")
-    def test_refuses_a_direct_request_without_consumer(self, connection, caller, channel):
-        """First listen, then ask: otherwise the reply could come before anybody is there for it."""
-        request = BasicProperties(reply_to=DIRECT)
+    @lie("reply-to-lost")
+    def test_of_amq_rabbitmq_reply_to_closes_the_channel_with_406_if_it_has_no_consumer(self, channel, refusal):
+        """Consume first, then publish: otherwise a reply could come before its caller can receive it."""
 
-        with pytest.raises(exceptions.ChannelClosedByBroker, match="fast reply consumer does not exist") as error:
-            caller.basic_publish("", "rpc.inventory", b"how many?", request)
+        def ask_without_a_consumer(channel):
+            request = BasicProperties(reply_to="amq.rabbitmq.reply-to")
+            channel.basic_publish("", "rpc.inventory", b"how many?", request)
+            channel.queue_declare("rpc.inventory", passive=True)  # basic.publish has no reply; this one shows the error
 
-        assert (error.value.reply_code, caller.is_closed, connection.is_open) == (406, True, True)
+        said = refusal(ask_without_a_consumer)
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "fast reply consumer does not exist" in said.text
         assert channel.queue_declare("rpc.inventory", passive=True).method.message_count == 0
-
-    @behaviour("EXCL-04", "CHAN-03")
-    def test_removes_the_reply_queue_with_its_caller(self, connect, connection, channel, eventually):
-        """Callers come and go: replies to those that have crashed must not pile up in queues without an owner."""
-        caller = connect()
-        queue = caller.channel().queue_declare("", exclusive=True).method.queue
-
-        def refusal():
-            with pytest.raises(exceptions.ChannelClosedByBroker) as error:
-                connection.channel().queue_declare(queue, passive=True)
-            return error.value.reply_code
-
-        assert refusal() == 405  # it is there, and somebody else's
-        caller.close()
-        eventually(refusal, 404)
-        assert channel.queue_declare("rpc.inventory", passive=True).method.queue == "rpc.inventory"
 
 
 class TestRpcClient:
-    """What our client adds. Its server is played by hand here."""
+    """Our RPC client. These specs play its server."""
 
     @pytest.fixture(params=[False, True], ids=["direct_reply_to", "exclusive_queue"])
     def client(self, request, url, patience):
@@ -135,65 +125,90 @@ class TestRpcClient:
 
     @pytest.fixture
     def next_request(self, receive):
-        """Waits for the oldest request and returns its properties: the client sends from a thread of its own."""
-        return lambda: receive("rpc.inventory")[0].properties
+        """Waits for the oldest request and returns its properties; the client sends from a thread of its own."""
 
-    def test_gives_each_reply_to_its_own_call(self, client, next_request, reply):
-        """Where several servers share the queue, the second question may be answered before the first."""
-        first, second = client.send("rpc.inventory", b"first?"), client.send("rpc.inventory", b"second?")
-        one, two = next_request(), next_request()
+        def wait():
+            (request,) = receive("rpc.inventory")
+            return request.properties
 
-        reply(two, b"second!")
-        reply(one, b"first!")
+        return wait
 
-        assert (first.result(), second.result()) == (b"first!", b"second!")
+    @lie("replies-swapped")
+    def test_matches_replies_to_calls_by_correlation_id_in_any_order(self, client, next_request, reply):
+        """Where several servers share the queue, the second request may be answered before the first."""
+        first_call = client.send("rpc.inventory", b"first?")
+        second_call = client.send("rpc.inventory", b"second?")
+        first_request = next_request()
+        second_request = next_request()
 
-    def test_drops_a_reply_under_a_foreign_number(self, client, next_request, reply):
-        """A reply from an old or confused server, taken for the answer, is worse than no answer."""
+        reply(second_request, b"second!")
+        reply(first_request, b"first!")
+
+        assert first_call.result() == b"first!"
+        assert second_call.result() == b"second!"
+
+    @lie("correlation-id-of-last-request")
+    def test_ignores_a_reply_with_an_unknown_correlation_id(self, client, next_request, reply):
+        """A wrong answer from an old or faulty server would be worse than no answer."""
         call = client.send("rpc.inventory", b"how many?")
         request = next_request()
 
-        for number, body in (("8", b"foreign"), (None, b"its own"), ("9", b"foreign too")):
-            reply(request, body, correlation_id=number)
+        reply(request, b"unknown", correlation_id="8")
+        reply(request, b"its own")
+        reply(request, b"unknown too", correlation_id="9")
 
         assert call.result() == b"its own"
 
-    def test_drops_a_reply_that_comes_too_late(self, client, channel, reply, eventually):
-        """The caller has told its user that nobody answered; a late reply neither changes that nor fills its memory."""
-        requests = []  # taken as soon as they come: in the queue the first would not outlive its deadline
-        channel.basic_consume("rpc.inventory", lambda *request: requests.append(request[2]), auto_ack=True)
-        come = partial(eventually, lambda: channel.connection.process_data_events(0) or len(requests))
+    @lie("correlation-id-of-last-request")
+    def test_ignores_a_reply_that_comes_after_the_timeout_of_its_call(self, client, channel, reply, eventually):
+        """The caller has given up already. A late reply is not taken for the reply to a later call."""
+        requests = []  # consumed at once: in the queue, the first request would expire
+
+        def count():
+            channel.connection.process_data_events(0)
+            return len(requests)
+
+        channel.basic_consume(
+            "rpc.inventory",
+            lambda _channel, _method, properties, _body: requests.append(properties),
+            auto_ack=True,
+        )
         late = client.send("rpc.inventory", b"slow?", timeout=0.05)
-        come(1)
+        eventually(count, 1)
         with pytest.raises(CallTimedOut):
             late.result()
 
         call = client.send("rpc.inventory", b"quick?")
-        come(2)
+        eventually(count, 2)
         reply(requests[0], b"too late")
         reply(requests[1], b"in time")
 
         assert call.result() == b"in time"
 
-    def test_withdraws_a_request_at_its_deadline(self, client, channel, drain, eventually):
-        """A server that comes back after an hour has no use for questions whose askers have gone."""
+    @lie("expiration-lost")
+    def test_publishes_requests_that_expire_at_the_timeout_of_their_call(self, client, channel, drain, eventually):
+        """A server that starts after an hour does not answer callers that gave up long ago."""
         client.send("rpc.inventory", b"now or never?", timeout=0.0)
         client.send("rpc.inventory", b"how many?")
 
         eventually(lambda: channel.queue_declare("rpc.inventory", passive=True).method.message_count, 1)
+
         assert drain("rpc.inventory") == [b"how many?"]
 
-    def test_waits_no_longer_than_its_deadline(self, client):
-        """A queue hides whether anybody serves it: without a deadline the caller would hang for ever."""
+    @lie("reply-invented")
+    def test_raises_call_timed_out_if_no_reply_comes_within_the_timeout(self, client):
+        """A queue does not show whether a server is running: without a timeout the caller could wait for ever."""
         with pytest.raises(CallTimedOut, match=r"no reply from 'rpc[.]inventory' within 0[.]05 s"):
             client.call("rpc.inventory", b"anybody there?", timeout=0.05)
 
-    def test_fails_at_once_where_there_is_no_queue(self, client, next_request, reply):
-        """A name that was typed wrong is known before the deadline, and the next call is not harmed by it."""
+    @lie("return-code-changed")
+    def test_raises_call_failed_at_once_if_the_queue_does_not_exist(self, client, next_request, reply):
+        """A misspelt queue is reported before the timeout, and the next call is not affected."""
         with pytest.raises(CallFailed, match=r"there is no queue 'rpc[.]inventroy' to call") as error:
             client.call("rpc.inventroy", b"how many?")
-        assert (error.type, error.value.reply_code) == (CallFailed, 312)
 
+        assert error.type is CallFailed
+        assert error.value.reply_code == 312
         call = client.send("rpc.inventory", b"how many?")
         reply(next_request(), b"42")
         assert call.result() == b"42"
@@ -206,8 +221,8 @@ NOT_QUERIES = {
 }
 
 
-class TestInventory:
-    """What our server adds."""
+class TestInventoryServer:
+    """Our inventory server: it consumes `rpc.inventory`."""
 
     @pytest.fixture(autouse=True)
     def server(self, orders):
@@ -218,32 +233,36 @@ class TestInventory:
         with RpcClient(url, timeout=patience) as client:
             yield client
 
-    def test_tells_how_many_are_in_stock(self, client):
-        """For the caller it is a function; that queues are behind it shows only when something goes wrong."""
+    @lie("body-repeated")
+    def test_replies_how_many_pieces_of_an_item_are_in_stock(self, client):
+        """For the caller this is a function. The queues behind it show only when something fails."""
         assert stock_of(client, "keyboard") == 42
         assert stock_of(client, "webcam") == 0
 
-    def test_refuses_an_item_that_it_does_not_know(self, client):
-        """Silence would cost the caller its whole deadline, and leave it to guess why."""
+    @lie("delivered-body-falsified")
+    def test_replies_with_an_error_for_an_unknown_item(self, client):
+        """Without a reply the caller would wait for its whole timeout, and not learn the reason."""
         with pytest.raises(CallRefused, match="refused the call: unknown item 'unicorn'"):
             stock_of(client, "unicorn")
 
         assert stock_of(client, "mouse") == 17
 
-    @pytest.mark.parametrize(("request_", "reason"), NOT_QUERIES.values(), ids=NOT_QUERIES)
-    def test_refuses_what_is_not_a_query(self, request_, reason, client):
-        """The mistake is the caller's: it is told, and the server goes on for everybody else."""
+    @lie("reply-invented")
+    @pytest.mark.parametrize(("body", "reason"), NOT_QUERIES.values(), ids=NOT_QUERIES)
+    def test_replies_with_an_error_to_an_invalid_request_and_goes_on(self, body, reason, client):
+        """The mistake is the caller's. It gets the reason, and the server answers the next request."""
         with pytest.raises(CallRefused, match=reason):
-            client.call("rpc.inventory", request_)
+            client.call("rpc.inventory", body)
 
         assert stock_of(client, "mouse") == 17
 
-    def test_parks_a_request_without_return_address(self, channel, client, receive):
-        """Nobody can be told; among the dead letters somebody sees that a client forgets its reply_to."""
+    @lie("headers-lost")
+    def test_publishes_a_request_without_reply_to_to_orders_failed(self, channel, client, receive):
+        """There is nobody to reply to. Among the dead letters somebody can see that a client forgets `reply_to`."""
         channel.basic_publish("", "rpc.inventory", b'{"sku": "mouse"}')
 
-        (parked,) = receive("orders.failed")
+        (dead,) = receive("orders.failed")
 
-        assert parked.body == b'{"sku": "mouse"}'
-        assert parked.headers.get(REASON_HEADER) == "a request without reply_to: nobody to answer"
+        assert dead.body == b'{"sku": "mouse"}'
+        assert dead.headers.get(REASON_HEADER) == "a request without reply_to: nobody to answer"
         assert stock_of(client, "mouse") == 17

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from rmqspec.tools.broker import DEFAULT_IMAGE, Unavailable
-from rmqspec.tools.broker.container import check_engine, engine
+from rmqspec.tools.broker.engine import engine, fetch, local_image
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,9 @@ def docker():
 @pytest.fixture(scope="module")
 def image(docker):
     """The one of the environment, or one that is here already, or the default."""
-    here = sorted(tag for image in docker.images.list("rabbitmq") for tag in image.tags if tag.endswith("-management"))
-    chosen = os.environ.get("RABBITMQ_IMAGE") or next(iter(here), DEFAULT_IMAGE)
+    chosen = os.environ.get("RABBITMQ_IMAGE") or local_image() or DEFAULT_IMAGE
     try:
-        check_engine(chosen)
+        fetch(docker, chosen)
     except Unavailable as reason:
         pytest.skip(f"not run: {reason}")
     return chosen

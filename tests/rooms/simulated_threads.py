@@ -51,7 +51,7 @@ class World:
             main_thread=lambda: self._threads[0],
             get_ident=lambda: id(self.current),
         )
-        self.time = types.SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self.sleep)
+        self.time = types.SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self.pause)
         self.random = types.SimpleNamespace(uniform=lambda low, high: (low + high) / 2)
 
     def run(self, main):
@@ -124,7 +124,7 @@ class World:
             self.now = max(self.now, min(ends))
         return able
 
-    def sleep(self, seconds):
+    def pause(self, seconds):
         self.wait(lambda: False, seconds)
 
     def trace(self, frame, event, _):

@@ -10,13 +10,18 @@ Code: rmqspec/tools/broker/find.py, rmqspec/tools/broker/endpoint.py, rmqspec/to
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from rmqspec.tools.broker import Choice, Endpoint, Identity, NoBroker, Unavailable, find, installation
+from rmqspec.tools.broker.endpoint import random_login
+from rmqspec.tools.broker.errors import InvalidChoice
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
 from rmqspec.tools.broker.shared import SharedBroker
 from rmqspec.tools.broker.url import UrlBroker
+
+SLIP = "amqp://guy:secret@host"  # in the variable beside the one that was meant
 
 ANSWERS = {  # of servers that are no broker, and what is said of them
     "hangs-up": (b"", "{where} hung up during the AMQP handshake"),
@@ -105,6 +110,22 @@ class TestChoice:
 
         assert choice.sources == ("node",)
 
+    @pytest.mark.parametrize(
+        ("where", "settings"),
+        [
+            ("--rabbitmq-broker", ({"broker": SLIP}, {}, {})),
+            ("RABBITMQ_BROKER", ({}, {"RABBITMQ_BROKER": SLIP}, {})),
+            ("rabbitmq_broker", ({}, {}, {"broker": SLIP})),
+        ],
+        ids=["command-line", "environment", "ini"],
+    )
+    def test_refuses_an_unknown_source_without_repeating_it(self, where, settings):
+        """A URL that was put into the wrong variable holds a password, and the message goes into a CI log."""
+        with pytest.raises(InvalidChoice) as refused:
+            Choice.settle(*settings)
+
+        assert str(refused.value) == f"{where} is none of auto, url, container, node, package: correct it"
+
 
 class TestNoBroker:
     def test_names_a_reason_and_a_remedy_for_each_source(self, monkeypatch, tmp_path):
@@ -145,6 +166,14 @@ class TestEndpoint:
 
         assert (read.scheme, read.host, read.port, read.user, read.password) == address
         assert read.management_url == management_url
+
+    @pytest.mark.parametrize(
+        "management_url",
+        ["http://m:15672/#/", "http://m:15672/", "m:15672", "http://m:15672/api/", "http://m:15672/#/queues/%2F/q"],
+    )
+    def test_reads_a_management_url_as_a_browser_shows_it(self, management_url):
+        """It is copied from the address line; what stands behind `#` never reaches a server."""
+        assert Endpoint.parse("amqp://h", management_url).management_url == "http://m:15672"
 
     def test_writes_a_url_that_it_reads_back(self):
         """A password or a vhost with a slash in it would otherwise end the address too early."""
@@ -236,3 +265,38 @@ class TestUrlBroker:
 
         assert refused.value.reason == f"{at.management_url} refused the login of {at.user!r}"
         assert refused.value.remedy == "check user and password"
+
+    def test_uses_the_first_address_that_answers(self, broker, ports):
+        """A cluster is named by several addresses, with blanks between them; one node may be down."""
+        at = broker.endpoint
+        urls = f"amqp://{LOOPBACK}:{ports[0].number} {at.url()}"
+
+        assert UrlBroker(urls, at.management_url).endpoint.port == at.port
+
+    @pytest.mark.parametrize("tags", ["", "management"], ids=["no-tag", "management"])
+    def test_says_which_tag_a_user_is_missing(self, broker, tags):
+        """The password is right, and to be told to check it costs an hour."""
+        name, password = random_login()
+        broker.management.create_user(name, password, tags)
+        at = replace(broker.endpoint, user=name, password=password)
+
+        with pytest.raises(Unavailable) as refused:
+            UrlBroker(at.url(), at.management_url)
+        broker.management.delete_user(name)
+
+        assert name in refused.value.reason
+        assert "tag" in refused.value.reason
+        assert f"rabbitmqctl set_user_tags {name} administrator" in refused.value.remedy
+
+    @pytest.mark.parametrize("password", ["é", "pr€is"], ids=["latin", "beyond"])
+    def test_logs_in_with_a_password_beyond_ascii(self, broker, password):
+        """RabbitMQ reads Basic credentials in UTF-8; a library that writes Latin-1 looks like a wrong password."""
+        name, _ = random_login()
+        broker.management.create_user(name, password, "administrator")
+        at = replace(broker.endpoint, user=name, password=password)
+
+        used = UrlBroker(at.url(), at.management_url)
+        user = used.management.whoami()
+        broker.management.delete_user(name)
+
+        assert user == name

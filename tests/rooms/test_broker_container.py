@@ -6,22 +6,27 @@ ways to refuse. So ports are chosen beforehand and stay, everything is on loopba
 refusal has its own sentence.
 
 Spec: https://docs.docker.com/engine/network/port-publishing/
-Code: rmqspec/tools/broker/container.py, rmqspec/tools/broker/reaper.py
+Code: rmqspec/tools/broker/container.py, rmqspec/tools/broker/engine.py, rmqspec/tools/broker/reaper.py
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from rmqspec.tools.broker import Unavailable
-from rmqspec.tools.broker.container import ContainerBroker, engine
+from rmqspec.tools.broker import Choice, Unavailable
+from rmqspec.tools.broker.container import ContainerBroker
 from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.broker.engine import engine, local_image, prepare
+from rmqspec.tools.broker.find import image_for
 from rmqspec.tools.broker.reaper import OWNER_LABEL
 
 pytestmark = pytest.mark.timeout(240)  # containers boot inside: each takes up to ten seconds where others run too
@@ -204,7 +209,7 @@ class TestEngine:
 
         assert reason.startswith("the Docker engine does not answer (")
         assert reason.endswith("Connection refused)")
-        assert remedy == "start it, and check DOCKER_HOST"
+        assert remedy == "start it, and check DOCKER_HOST and `docker context ls`"
 
     def test_says_that_the_image_cannot_be_had(self, docker):
         """Behind a company's firewall the engine runs and no registry answers."""
@@ -213,12 +218,57 @@ class TestEngine:
         assert reason.startswith(f"the image {NOWHERE} is not on this machine and cannot be pulled (")
         assert remedy == "pull it once where a registry answers, or name another with --rabbitmq-image"
 
-    def test_says_that_the_cleanup_image_cannot_be_had(self, image, monkeypatch):
-        """Testcontainers fails at its own image first, and names neither it nor the variable that does without."""
+    def test_needs_no_credential_helper_for_the_next_source(self, docker, monkeypatch, tmp_path):
+        """A Docker that was moved from a desktop names a helper that is not installed here; pulling then fails."""
+        (tmp_path / "config.json").write_text('{"credsStore": "nowhere"}')
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+        reason, _ = refusal(ContainerBroker, NOWHERE)
+
+        assert "docker-credential-nowhere" in reason
+
+    def test_does_without_the_cleanup_image_where_it_cannot_be_had(self, image, monkeypatch):
+        """Testcontainers fails at its own image first; what it would remove is removed by a process of ours."""
         monkeypatch.setattr(testcontainers_config, "ryuk_disabled", False)
         monkeypatch.setattr(testcontainers_config, "ryuk_image", NOWHERE)
 
-        reason, remedy = refusal(ContainerBroker, image)
+        prepare(image)
+
+        assert testcontainers_config.ryuk_disabled
+
+    def test_is_the_one_of_the_docker_context_in_use(self, docker, tmp_path, monkeypatch):
+        """`docker ps` asks that one, and so does Testcontainers."""
+        name = "elsewhere"
+        folder = tmp_path / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
+        folder.mkdir(parents=True)
+        host = f"unix://{tmp_path}/elsewhere.sock"
+        meta = {"Name": name, "Metadata": {}, "Endpoints": {"docker": {"Host": host, "SkipTLSVerify": False}}}
+        (folder / "meta.json").write_text(json.dumps(meta))
+        (tmp_path / "config.json").write_text(json.dumps({"currentContext": name}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+
+        reason, _ = refusal(engine)
+
+        assert reason == "no Docker engine listens on this machine (no socket)"
+
+
+class TestImage:
+    def test_is_one_that_is_here_where_the_default_cannot_be_pulled(self, image, monkeypatch):
+        """Behind a firewall a learner has pulled some version once, and need not know which one is the default."""
+        monkeypatch.delenv("RABBITMQ_IMAGE", raising=False)
+        said = []
+
+        chosen = image_for(replace(Choice(), image=NOWHERE), said.append)
+
+        assert chosen == local_image()
+        assert said == [f"{NOWHERE} cannot be pulled: using {chosen}, which is here"]
+
+    def test_is_the_one_that_was_named_or_none(self, docker):
+        """Another version than the one that was asked for would prove something else."""
+        choice = Choice.settle({"image": NOWHERE}, {})
+
+        reason, remedy = refusal(image_for, choice, print)
 
         assert reason.startswith(f"the image {NOWHERE} is not on this machine and cannot be pulled (")
-        assert remedy.startswith("set TESTCONTAINERS_RYUK_DISABLED=true")
+        assert remedy == "pull it once where a registry answers, or name another with --rabbitmq-image"

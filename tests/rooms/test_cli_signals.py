@@ -21,17 +21,26 @@ class TestOnSignals:
         inbox = SimpleQueue()
         sender = threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), number))
 
-        with on_signals(lambda: inbox.put("stop")):
+        with on_signals(lambda: inbox.put("stop"), lambda: inbox.put("end")):
             sender.start()
 
             assert inbox.get(timeout=5) == "stop"
         sender.join()
 
+    def test_tells_the_first_from_those_after_it(self):
+        """Somebody who presses Ctrl-C again does not want to wait for what the first one waits for."""
+        inbox = SimpleQueue()
+
+        with on_signals(lambda: inbox.put("stop"), lambda: inbox.put("end")):
+            for expected in ("stop", "end", "end"):
+                signal.raise_signal(signal.SIGINT)
+                assert inbox.get(timeout=5) == expected
+
     def test_leaves_all_as_it_was(self):
         """Who uses it for a while is interrupted afterwards as before."""
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
-        with on_signals(lambda: None):
+        with on_signals(lambda: None, lambda: None):
             assert signal.getsignal(signal.SIGTERM) is not before[1]
 
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,25 +1,37 @@
-"""The contents page cannot lie: README, chapters and rooms are held against each other, and style.md against all."""
+"""The contents page cannot lie: README, chapters and rooms are held against each other.
+
+Each message says what to do. How names and sentences read is in tests/README.md.
+"""
 
 import ast
-import json
 import re
-from itertools import chain, pairwise
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from rmqspec.tools.plugin.keywords import in_words
+
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "tests" / "lessons").glob("test_*.py"))
+SHELF = sorted((ROOT / "tests" / "reference").glob("test_*.py"))
 TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 README = (ROOT / "README.md").read_text()
 
 VAGUE = re.compile(r"_(should|must|works|work_correctly|correctly|basic|simple|test_that)(_|$)")
-SPEC = re.compile(r"^Spec: https://www\.rabbitmq\.com/\S+$", re.M)
+OF_THE_FIELD = re.compile(r"_?basic_(qos|get|ack|nack|reject|recover|cancel|consume|publish|return|deliver)(?=_|$)")
+PAGE = r"https://www\.rabbitmq\.com/[^\s,]+"
+SPEC = re.compile(rf"^Spec: {PAGE}(, {PAGE})*$", re.M)
 CODE = re.compile(r"^Code: (.+)$", re.M)
+REFERENCE = re.compile(r"^Reference: [A-Z0-9]+-\d\d", re.M)
 IDS = re.compile(r"^[A-Z0-9]+-\d\d$")
 
-named = pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
-lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+named = pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+chapter = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+spec_file = pytest.mark.parametrize("path", LESSONS + SHELF, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
 
 def tree(path):
@@ -37,9 +49,15 @@ def specs_of(path):
 
 
 def prose(path):
-    """A chapter's title and its docstring."""
-    text = ast.get_docstring(tree(path))
-    return text.splitlines()[0].rstrip("."), text
+    """The docstring of a file, and its first line without the dot."""
+    text = ast.get_docstring(tree(path)) or ""
+    return text.partition("\n")[0].rstrip("."), text
+
+
+def decorations(function, name):
+    """The calls of a decorator, such as `@lie(…)`, on a function."""
+    calls = [node for node in function.decorator_list if isinstance(node, ast.Call)]
+    return [call for call in calls if getattr(call.func, "id", getattr(call.func, "attr", "")) == name]
 
 
 class TestReadme:
@@ -49,7 +67,9 @@ class TestReadme:
         """A chapter that the table forgets is never read; one that it invents is looked for in vain."""
         rows = re.findall(r"^\| \d* *\| \[(.+?)\]\((tests/lessons/\S+?)\) \|", README, re.M)
 
-        assert rows == [(prose(path)[0], str(path.relative_to(ROOT))) for path in LESSONS]
+        assert rows == [(prose(path)[0], str(path.relative_to(ROOT))) for path in LESSONS], (
+            "write the chapters' titles into the table of README.md, in order"
+        )
 
     def test_names_only_commands_that_exist(self):
         """A command that was renamed lives on in the text, where nobody runs it."""
@@ -68,42 +88,67 @@ class TestReadme:
                 if not isinstance(node, Group):  # the rest are arguments
                     break
                 node = node.get_command(Context(node), word)
-                assert node is not None, words
+                assert node is not None, f"README.md names `{words}`, which is no command: correct it there"
+
+    def test_refers_only_to_files_that_exist(self):
+        """A link that leads nowhere is the first thing that a newcomer tries."""
+        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+
+        assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 class TestChapter:
     """A file of tests/lessons."""
 
-    @lesson
+    @chapter
     def test_opens_with_title_prose_spec_and_code(self, path):
         """The prose is printed under -v: without it the lesson is a list of names."""
         title, text = prose(path)
+        assert text, f"{path.name} has no docstring: begin it with a title, some lines of prose, Spec: and Code:"
+        body = re.split(r"^(?:Spec|Code|Reference):", text, maxsplit=1, flags=re.M)[0].splitlines()[1:]
 
-        body = [line for line in text.splitlines()[1:] if line and not line.startswith(("Spec:", "Code:"))]
-        assert ":" in title
-        assert 3 <= len(body) <= 8
-        assert SPEC.search(text)
+        assert ":" in title, "the title reads `Subject: what is said of it`"
+        assert len([line for line in body if line]) >= 3, "tell in some lines of prose what the chapter is about"
+        assert SPEC.search(text), "add a line `Spec: https://www.rabbitmq.com/docs/…`"
+        assert CODE.search(text), "add a line `Code:` with the files of rmqspec/ that the chapter proves"
 
-    @lesson
+    @chapter
     def test_names_code_that_exists(self, path):
         """A chapter teaches the code that it names; a file that has moved teaches nothing."""
-        files = CODE.search(prose(path)[1])[1].split(", ")
+        found = CODE.search(prose(path)[1])
+        files = found[1].split(", ") if found else []
 
-        assert [name for name in files if not (ROOT / name).is_file()] == []
+        assert [name for name in files if not (ROOT / name).is_file()] == [], "correct the line `Code:`"
 
-    @lesson
+    @chapter
     def test_keeps_the_number_of_its_place(self, path):
         """Order is part of the lesson, and the file's name is the order."""
         numbers = [re.match(r"test_(\d\d)_", file.name) for file in LESSONS]
 
         counted = [int(number[1]) for number in numbers if number]
-        assert all(later > earlier for earlier, later in pairwise(counted))
+        assert all(later == earlier + 1 for earlier, later in pairwise(counted)), "number the files without a gap"
         assert path.stem == "test_exercises" or re.match(r"test_\d\d_", path.name)
 
-    @named
-    def test_has_at_most_250_lines(self, path):
-        """A second concept may live in a file that is longer."""
-        assert len(path.read_text().splitlines()) <= 250
+
+class TestShelf:
+    """A file of tests/reference."""
+
+    @pytest.mark.parametrize("path", SHELF, ids=lambda path: path.stem)
+    def test_opens_with_title_spec_and_reference(self, path):
+        """It is found by its title and its ids."""
+        title, text = prose(path)
+
+        assert ":" in title, "the title reads `Subject: what is said of it`"
+        assert SPEC.search(text), "add a line `Spec: https://www.rabbitmq.com/docs/…`"
+        assert REFERENCE.search(text), "add a line `Reference:` with the ids of the catalogue"
+
+    @pytest.mark.parametrize("path", SHELF, ids=lambda path: path.stem)
+    def test_speaks_of_the_broker_alone(self, path):
+        """A spec that goes through our own client could be red for a fault of the client."""
+        modules = [node.module or "" for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
+
+        ours = [name for name in modules if name.startswith(("rmqspec.client", "rmqspec.orders"))]
+        assert ours == [], "use pika, or move the spec to the chapter of that client"
 
 
 class TestSentence:
@@ -113,93 +158,207 @@ class TestSentence:
     def test_has_a_class_and_a_reason(self, path):
         """Class and name read as a sentence; why it matters stands below."""
         for owner, function in specs_of(path):
-            assert owner is not None, function.name
-            assert ast.get_docstring(owner) or path.parent.name != "lessons", owner.name
-            assert ast.get_docstring(function), function.name
+            assert owner is not None, f"put {function.name} into a class that names its subject"
+            assert ast.get_docstring(owner) or path not in LESSONS + SHELF, f"say in {owner.name} which side promises"
+            assert ast.get_docstring(function), f"say in {function.name} why it matters"
 
     @named
     def test_says_more_than_its_name(self, path):
         """A docstring that repeats the name tells a reader nothing."""
         for _, function in specs_of(path):
             words = set(function.name.removeprefix("test_").split("_"))
-            reason = set(re.findall(r"[a-z]+", ast.get_docstring(function).lower()))
-            assert len(reason - words) >= 4, function.name
+            reason = set(re.findall(r"[a-z]+", (ast.get_docstring(function) or "").lower()))
+            assert len(reason - words) >= 4, f"the docstring of {function.name} repeats its name: say why it matters"
 
     @named
     def test_avoids_words_that_claim_nothing(self, path):
-        """Should, must, works and basic fit every test, so they tell of none."""
-        assert [function.name for _, function in specs_of(path) if VAGUE.search(function.name)] == []
+        """Should, must, works and simple fit every test, so they tell of none."""
+        names = {function.name: OF_THE_FIELD.sub("", function.name) for _, function in specs_of(path)}
 
-    def test_is_unique_in_the_suite(self):
-        """A name is an address: it is asked for by `-k`, and a report is read by it."""
-        names = [function.name for path in TEST_FILES for _, function in specs_of(path)]
-
-        assert sorted({name for name in names if names.count(name) > 1}) == []
+        assert [name for name, rest in names.items() if VAGUE.search(rest)] == [], "say what happens instead"
 
     @named
-    def test_fits_into_100_columns(self, path):
-        """A node id that wraps is read by nobody."""
-        ids = [f"{path.relative_to(ROOT)}::{owner.name}::{function.name}" for owner, function in specs_of(path)]
+    def test_is_unique_in_its_class(self, path):
+        """Python keeps the last of two functions of one name, and the first is never run."""
+        names = Counter((owner and owner.name, function.name) for owner, function in specs_of(path))
 
-        assert [node_id for node_id in ids if len(node_id) > 100] == []
-
-    @named
-    def test_takes_at_most_20_lines(self, path):
-        """Given, when, then: what needs more proves more than one thing."""
-        lengths = {function.name: function.end_lineno - function.lineno + 1 for _, function in specs_of(path)}
-
-        assert {name: length for name, length in lengths.items() if length > 20} == {}
+        assert [name for name, count in names.items() if count > 1] == []
 
     @named
     def test_never_sleeps(self, path):
         """A pause is too short on a busy machine and too long on every other."""
         calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
-        names = chain.from_iterable((getattr(call.func, "attr", ""), getattr(call.func, "id", "")) for call in calls)
+        names = {getattr(call.func, "attr", getattr(call.func, "id", "")) for call in calls}
 
-        assert "sleep" not in set(names)
+        assert "sleep" not in names, "wait for an event, or use `eventually`"
 
-    @lesson
+    @spec_file
     def test_marks_behaviours_by_catalogue_ids(self, path):
         """An id survives a renaming; a comparison of two brokers is made by it."""
-        markers = [
-            decorator
-            for _, function in specs_of(path)
-            for decorator in function.decorator_list
-            if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "behaviour"
-        ]
+        markers = [call for _, function in specs_of(path) for call in decorations(function, "behaviour")]
+
         assert [a.value for marker in markers for a in marker.args if not IDS.match(a.value)] == []
         assert markers or path.stem == "test_exercises"
 
 
-KEPT = sorted((ROOT / "tests" / "lies").glob("[0-9]*.json"))
+# What a learner searches with -k, and the chapter that teaches it.
+TERMS = {
+    "direct_exchange": "routing_key",
+    "fanout_exchange": "fanout",
+    "topic_exchange": "star hash",
+    "work_queues": "round_robin redelivered",
+    "fair_dispatch": "qos prefetch unacked",
+    "ack_and_nack": "unacked requeue delivery_tag multiple basic_recover nack",
+    "dead_letter_exchange": "dead_letter x_death reject",
+    "persistence": "durable persistent transient restart",
+    "rpc": "reply_to correlation_id timeout",
+    "declaring": "passive exclusive durable 406",
+    "deleting": "auto_delete if_unused if_empty",
+    "headers_exchange": "x_match",
+    "alternate_exchange": "alternate",
+    "exchange_to_exchange": "exchange",
+    "publisher_confirms": "confirm nack",
+    "unroutable_messages": "mandatory return unroutable",
+    "connections": "heartbeat reconnect",
+    "threads_and_channels": "channel delivery_tag thread",
+    "consumer_cancellation": "cancel",
+    "alarms": "blocked memory alarm",
+    "message_ttl": "ttl expire expiration",
+    "length_limits": "max_length drop_head reject_publish overflow",
+    "priority_queues": "priority",
+    "quorum_queues": "quorum delivery_limit",
+    "streams": "stream offset",
+    "single_active_consumer": "single_active consumer_priority",
+    "delayed_retry": "retry poison",
+    "permissions": "configure write read user_id",
+    "logins_and_vhosts": "vhost login",
+    "tls": "certificate",
+    "transactions": "commit rollback",
+}
 
 
-class TestKeptLies:
-    """What is kept of `rmqspec lies`."""
+class TestTerms:
+    """The names are the concept catalogue: a term of the field is found by `pytest -k`."""
 
-    @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-    def test_speaks_of_what_is_there(self, path):
-        """A pair of a spec that was renamed would be told to nobody, and nobody would miss it."""
+    @pytest.mark.parametrize("slug", TERMS)
+    def test_are_found_in_the_chapter_that_teaches_them(self, slug):
+        """A catalogue without the field's own words is searched in vain; -k looks at file, class and name."""
+        (path,) = [path for path in LESSONS if path.stem.partition("_")[2].partition("_")[2] == slug]
+        names = [f"{path.stem} {in_words(owner.name)} {function.name}".lower() for owner, function in specs_of(path)]
+
+        missing = [term for term in TERMS[slug].split() if not any(term in name for name in names)]
+        assert missing == [], f"{path.name}: name a class or a spec by these terms"
+
+
+def lies_named():
+    """Each name in an `@lie(…)` of chapters and shelf, with the spec beside it."""
+    for path in LESSONS + SHELF:
+        for owner, function in specs_of(path):
+            for call in decorations(function, "lie"):
+                yield from ((argument.value, f"{path.name}::{owner.name}::{function.name}") for argument in call.args)
+
+
+class TestProof:
+    """What shows that a spec can fail: `@lie(…)`, proved by `pytest --lies`."""
+
+    @spec_file
+    def test_stands_beside_each_spec(self, path):
+        """A spec that no broken promise turns red asserts nothing."""
+        without = [function.name for _, function in specs_of(path) if not decorations(function, "lie")]
+
+        assert without == [], f"add @lie(…): `rmqspec lies {path.relative_to(ROOT)}` suggests some"
+
+    @spec_file
+    def test_has_a_reason_where_no_lie_can_be_told(self, path):
+        """An exception without a reason becomes a habit."""
+        for _, function in specs_of(path):
+            for call in decorations(function, "lie"):
+                reasons = [keyword.value.value for keyword in call.keywords if keyword.arg == "because"]
+                if any(argument.value is None for argument in call.args):
+                    assert reasons, f"{function.name}: write @lie(None, because=…)"
+                    assert reasons[0], f"{function.name}: write @lie(None, because=…)"
+
+    def test_names_lies_that_exist(self):
+        """A misspelt lie is told to nobody."""
         from rmqspec.tools.wire.lies import LIES
 
-        kept = json.loads(path.read_text())["specs"]
-        there = {f"{p.relative_to(ROOT)}::{o.name}::{f.name}" for p in LESSONS for o, f in specs_of(p)}
+        unknown = [(name, spec) for name, spec in lies_named() if name is not None and name not in LIES]
+        assert unknown == [], "`rmqspec lies --list` shows those that there are"
 
-        assert {spec.partition("[")[0] for spec in kept} - there == set()
-        assert {name for kinds in kept.values() for names in kinds.values() for name in names.split()} - {
-            *LIES
-        } == set()
-
-    def test_has_a_spec_of_its_chapter_for_every_lie(self):
-        """A lie that only a stranger notices shows that the chapter which makes the promise does not test it."""
-        from rmqspec.tools.book.matrix import chapter_of
+    def test_uses_every_lie(self):
+        """A lie that no spec names is told to nobody: it is code without a purpose."""
         from rmqspec.tools.wire.lies import LIES
 
-        noticed = {
-            (chapter_of(spec), name)
-            for path in KEPT
-            for spec, kinds in json.loads(path.read_text())["specs"].items()
-            for name in kinds.get("assertion", "").split()
-        }
+        assert sorted(set(LIES) - {name for name, _ in lies_named()}) == [], "delete them from rmqspec/tools/wire/lies"
 
-        assert [lie.name for lie in LIES.values() if (lie.chapter, lie.name) not in noticed] == []
+
+ORDER = ("client", "orders", "tools", "cli")  # each imports those before it
+ALLOWED = {"client": {"pika", "tenacity"}, "orders": {"pika", "tenacity", "pydantic"}}
+
+
+def imported(path):
+    """The modules that a file imports, also inside of functions."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+class TestRooms:
+    """The folders of rmqspec/."""
+
+    def test_are_four(self):
+        """What lies in the hall belongs to nobody."""
+        hall = {path.name for path in (ROOT / "rmqspec").iterdir() if path.name != "__pycache__"}
+
+        assert hall == {*ORDER, "__init__.py", "__main__.py", "py.typed"}, "put it into one of the rooms"
+
+    @pytest.mark.parametrize("room", ORDER)
+    def test_import_one_way(self, room):
+        """Client, orders, tools, cli: what is copied from the first two brings nothing of the others along."""
+        later = ORDER[ORDER.index(room) + 1 :]
+        found = [
+            (str(path.relative_to(ROOT)), name)
+            for path in (ROOT / "rmqspec" / room).rglob("*.py")
+            for name in imported(path)
+            if (name + ".").startswith(tuple(f"rmqspec.{one}." for one in later))
+        ]
+
+        assert found == [], f"{room} knows nothing of {', '.join(later)}"
+
+    @pytest.mark.parametrize("room", ["client", "orders"])
+    def test_for_copying_need_little(self, room):
+        """Production code: whoever copies it installs pika, tenacity and pydantic, and nothing of the workshop."""
+        files = (ROOT / "rmqspec" / room).rglob("*.py")
+        roots = {name.partition(".")[0] for path in files for name in imported(path)}
+
+        assert roots - sys.stdlib_module_names - {"rmqspec", ""} <= ALLOWED[room]
+
+    @pytest.mark.parametrize("room", ["client", "orders"])
+    def test_for_copying_import_where_nothing_else_is_installed(self, room):
+        """A module that is imported by another on the way would be missed on the machine of whoever copies."""
+        command = [sys.executable, "-c", ALONE.format(room=room, allowed=sorted(ALLOWED[room] | NEEDED))]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+NEEDED = {"annotated_types", "pydantic_core", "typing_extensions", "typing_inspection"}  # what pydantic needs
+ALONE = """
+import importlib
+import sys
+from importlib.machinery import PathFinder
+
+class Guard(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        spec = super().find_spec(name, path, target)
+        installed = spec and "site-packages" in str(spec.origin or list(spec.submodule_search_locations))
+        if installed and name.partition(".")[0] not in {allowed}:
+            raise ModuleNotFoundError(name + " is not there", name=name)
+        return None
+
+sys.meta_path.insert(0, Guard)
+importlib.import_module("rmqspec.{room}")
+"""

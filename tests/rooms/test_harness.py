@@ -63,20 +63,136 @@ class TestHeader:
         assert broker.endpoint.password not in result.stdout.str() + result.stderr.str()
 
 
-class TestChapterHeading:
+COURSE = '''
+"""A chapter: with a title.
+
+And a line of prose that is so long that it does not fit into the eighty columns of a
+terminal and has to be wrapped there.
+
+Spec: https://www.rabbitmq.com/docs/queues
+"""
+import pytest
+
+class TestQueue:
+    """RabbitMQ: what a queue keeps."""
+
+    def test_keeps_a_message(self, channel, drain):
+        """Nobody has to be there when a message comes."""
+        channel.queue_declare("q", durable=True)
+        channel.basic_publish("", "q", b"kept")
+
+        assert drain("q") == [b"kept"]
+
+    @pytest.mark.rabbitmq(since="99.0")
+    def test_of_the_future(self):
+        """It is not there yet."""
+'''
+
+
+class TestCourse:
     """Under -v."""
 
-    def test_opens_a_chapter_with_title_and_prose(self, suite):
-        """The module's docstring is the lesson; the tests below are its proofs."""
-        result = suite(SPEC, "-v")
+    def test_reads_as_chapter_subject_spec_and_reason(self, suite):
+        """The names are the catalogue, and the reasons are what one learns."""
+        result = suite(COURSE, "-v")
 
         result.stdout.fnmatch_lines(
-            ["7. A chapter: with a title.", "   And a line of prose.", "*::TestQueue::test_keeps_a_message PASSED*"]
+            [
+                "7. A chapter: with a title",
+                "   And a line of prose that is so long that it does not fit into the eighty",
+                "   columns of a terminal and has to be wrapped there.",
+                "   Spec: https://www.rabbitmq.com/docs/queues",
+                "   RabbitMQ: what a queue keeps.",
+                "*::TestQueue::test_keeps_a_message PASSED*",
+                "      Nobody has to be there when a message comes.",
+                "   1 spec, * s; of other versions: 1 since RabbitMQ 99.0",
+            ]
         )
 
-    def test_is_left_out_without_v(self, suite):
-        """Who asks for dots gets dots."""
-        assert "with a title" not in suite(SPEC).stdout.str()
+    def test_opens_each_part(self, suite, pytester):
+        """Thirty chapters without parts are a heap."""
+        ini = pytester.path / "tox.ini"
+        ini.write_text(ini.read_text() + "\nrmqspec_parts =\n    1 I. The first part\n    8 II. Another\n")
+
+        result = suite(COURSE, "-v")
+
+        result.stdout.fnmatch_lines(["I. THE FIRST PART", "7. A chapter: with a title"])
+        assert "ANOTHER" not in result.stdout.str()
+
+    def test_names_the_next_chapter(self, suite, pytester):
+        """So one knows how far one has come."""
+        pytester.makepyfile(test_08_next='"""The next: a chapter."""\ndef test_it(): pass')
+
+        result = suite(COURSE, "-v")
+
+        result.stdout.fnmatch_lines(
+            ["   1 spec, * s; of other versions: 1 since RabbitMQ 99.0; next: 8. The next:", "   a chapter"]
+        )
+
+    @pytest.mark.parametrize("options", [[], ["-v", "-n", "2"]], ids=["dots", "workers"])
+    def test_is_not_told_to_whoever_reads_something_else(self, suite, options):
+        """Who asks for dots gets dots; with several processes the chapters come mixed."""
+        assert "prose" not in suite(COURSE, *options).stdout.str()
+
+
+class TestKeywords:
+    """What `-k` looks at."""
+
+    @pytest.mark.parametrize("words", ["max_length", "MAXLEN-01", "drops_the_oldest"])
+    def test_find_a_spec_by(self, suite, words):
+        """A class is written without underscores, and a learner searches the field's own word."""
+        source = """
+            import pytest
+            class TestMaxLength:
+                @pytest.mark.behaviour("MAXLEN-01")
+                def test_drops_the_oldest_message(self): pass
+            class TestOther:
+                def test_it(self): pass
+        """
+
+        suite(source, "-k", words).assert_outcomes(passed=1, deselected=1)
+
+
+class TestFailure:
+    """A spec that fails."""
+
+    def test_says_what_broke_why_it_matters_and_where_to_read(self, suite):
+        """A red line in CI is read by somebody who has not written the spec."""
+        result = suite(COURSE.replace('== [b"kept"]', '== [b"lost"]'))
+
+        result.stdout.fnmatch_lines(
+            [
+                '>*assert drain("q") == [[]b"lost"[]]*',
+                "E*assert [[]b'kept'[]] == [[]b'lost'[]]*",
+                "*What this spec says*",
+                "7. A chapter: with a title",
+                "   Queue keeps a message",
+                "   Nobody has to be there when a message comes.",
+                "   Spec: https://www.rabbitmq.com/docs/queues",
+            ]
+        )
+
+    def test_shows_the_line_of_the_spec_that_waited_in_vain(self, suite):
+        """What a helper looks like inside is of no interest."""
+        source = """
+            def test_waits(channel, receive):
+                channel.queue_declare("q")
+                receive("q", within=0.05)
+        """
+
+        result = suite(source)
+
+        result.stdout.fnmatch_lines([">*receive(*within=0.05)*", "E*'q': 1 message(s) expected within 0.05 s, came: *"])
+        assert "inactivity_timeout" not in result.stdout.str()
+
+    def test_shortens_the_waits_of_its_chapter(self, suite):
+        """What is missing once is mostly missing again: thirteen waits of ten seconds teach nothing more."""
+        source = """
+            def test_fails(): assert False
+            def test_waits(wait_limit): assert wait_limit == 2.0
+        """
+
+        suite(source).assert_outcomes(passed=1, failed=1)
 
 
 class TestRun:
@@ -136,6 +252,36 @@ class TestSpecOutcome:
 
         result.assert_outcomes(passed=1, errors=1)
         result.stdout.fnmatch_lines(["this test left 1 connection(s) open: forgotten"])
+
+    def test_is_a_failure_of_that_test_alone(self, suite):
+        """Ten innocent tests after it would hide which of them has forgotten it."""
+        source = """
+            from rmqspec.client import Publisher
+            left = []
+            def test_forgets(url): left.append(Publisher(url))
+            def test_is_innocent(channel): assert channel.is_open
+            def test_is_innocent_too(channel): assert channel.is_open
+        """
+
+        suite(source).assert_outcomes(passed=3, errors=1)
+
+    def test_is_quiet_after_ctrl_c(self, suite):
+        """Who ends a run has not asked for fifty lines about connections that could not be closed."""
+        source = """
+            import os, signal
+            from rmqspec.client import connect
+            def test_is_interrupted(url):
+                left = connect(url, "open")
+                os.kill(os.getpid(), signal.SIGINT)
+                left.process_data_events(5)
+        """
+
+        result = suite(source)
+
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        assert "left 1 connection" not in result.stdout.str() + result.stderr.str()
+        assert len(result.outlines) < 20, result.outlines
+        assert result.stderr.str() == ""
 
     def test_is_not_in_this_version_outside_its_range(self, suite):
         """Each side of a change has its own spec; on the other side it is reported, not passed over."""

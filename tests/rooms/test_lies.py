@@ -49,6 +49,7 @@ METHODS = {
     "channel.close": spec.Channel.Close(403, "ACCESS_REFUSED", 50, 10),
     "connection.close": spec.Connection.Close(320, "CONNECTION_FORCED", 0, 0),
     "connection.start": spec.Connection.Start(server_properties={"product": "RabbitMQ"}, mechanisms="PLAIN"),
+    "connection.start-ok": spec.Connection.StartOk(client_properties={"product": "pika"}, response="login"),
     "connection.blocked": spec.Connection.Blocked("memory"),
     "connection.open": spec.Connection.Open("vhost"),
     "basic.publish": ORDER.method,
@@ -225,7 +226,7 @@ class TestLiar:
 
     def test_keeps_its_memory_of_each_connection_apart(self, liar, url):
         """What one client said must not change what another is told."""
-        liar.lie = Lie.of(13, "second", "The second method.", "queue.declare", lambda said, talk: (
+        liar.lie = Lie.of("second", "The second method.", "queue.declare", lambda said, talk: (
             said if talk.memory.setdefault("first", said) is said else said.but(durable=True)))  # fmt: skip
         for name in ("one", "other"):
             with open_connection(liar.port.url(url), name) as connection:

@@ -62,3 +62,15 @@ class TestManagement:
             asking(port).whoami()
 
         assert asked == ["/api/whoami"]
+
+    def test_says_that_something_else_answers(self):
+        """A web server on that port answers 200 to everything, with a page."""
+
+        class Page(Impatient):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"<html>")
+
+        with serving(Page) as port, pytest.raises(ManagementError, match="is no management API of RabbitMQ"):
+            asking(port).whoami()

@@ -59,7 +59,7 @@ class TestCallback:
         publisher.close()
 
     def test_may_ask_for_an_answer_that_is_there(self, url):
-        """A callback asks its own future what has become of the message, and nothing waits for that."""
+        """A future that has ended answers at once; only a wait would stop the very thread that it waits for."""
         with Publisher(url) as publisher:
             with held(publisher):
                 sent = publisher.publish("", "q", b"first")

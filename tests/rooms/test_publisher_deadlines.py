@@ -122,7 +122,7 @@ class TestTimeout:
         with Publisher(url) as publisher, pytest.raises(InvalidSetting, match="timeout is"):
             publisher.publish("", "q", b"", timeout=timeout)
 
-    def test_runs_callbacks_that_may_not_wait(self, url, proxy, eventually):
+    def test_refuses_to_wait_in_a_callback_of_its_own(self, url, proxy, eventually):
         """They run in the one thread that keeps all deadlines."""
         with Publisher(proxy.url(url)) as publisher:
             proxy.refuse()

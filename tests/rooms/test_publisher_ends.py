@@ -60,6 +60,28 @@ class TestProgramWithoutClose:
         assert (code, words) == (0, "")
         assert ready(channel) == 2_000
 
+    def test_is_not_kept_from_its_end_by_threads_that_go_on(self, run_program, url):
+        """A daemon thread publishes until the interpreter is gone; there is always one more without an answer."""
+        code, words = run_program(
+            url,
+            """
+            import os, threading
+            from rmqspec.client import Publisher
+            publisher = Publisher(os.environ["URL"])
+
+            def go_on():
+                while True:
+                    publisher.publish("", "q", b"x")
+
+            threading.Thread(target=go_on, daemon=True).start()
+            publisher.publish("", "q", b"x").result(10)
+            """,
+        )
+
+        assert code == 0
+        assert "the publisher has been closed" in words  # what the thread is told
+        assert "the program ends without close()" not in words
+
     def test_is_warned_of_what_the_broker_does_not_confirm(self, run_program, broker, url):
         """A broker that is away must not keep a program from its end; but what it lost stands in the log."""
         with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:

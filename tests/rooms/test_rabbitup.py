@@ -16,8 +16,8 @@ import pytest
 
 from rmqspec import client
 from rmqspec.tools.broker import DEFAULT_IMAGE, Choice, Management, NoBroker, Unavailable, rabbitup
-from rmqspec.tools.broker.container import check_engine, engine
 from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.broker.engine import engine, local_image
 from rmqspec.tools.broker.installation import installed_here
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort
 from rmqspec.tools.broker.reaper import OWNER_LABEL
@@ -44,12 +44,7 @@ def choice(request):
 @pytest.fixture(scope="module")
 def image():
     """The one of the environment, or one that is here already, or the default."""
-    docker = engine()
-    tags = sorted(tag for image in docker.images.list("rabbitmq") for tag in image.tags if tag.endswith("-management"))
-    docker.close()
-    chosen = os.environ.get("RABBITMQ_IMAGE") or next(iter(tags), DEFAULT_IMAGE)
-    check_engine(chosen, cleanup=False)
-    return chosen
+    return os.environ.get("RABBITMQ_IMAGE") or local_image() or DEFAULT_IMAGE
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ Code: rmqspec/tools/wire/recorder.py, rmqspec/tools/wire/fields.py
 """
 
 import json
+import struct
 
 import pika
 import pytest
@@ -11,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 
+from rmqspec.client.decoding import Properties
 from rmqspec.tools.wire import Direction, Proxy
 from rmqspec.tools.wire.fields import properties_of
 from rmqspec.tools.wire.recorder import Recorder
+
+from .wire_values import entry, read
 
 CLIENT, BROKER = Direction.FROM_CLIENT, Direction.FROM_BROKER
 HEARTBEAT = frame.Heartbeat().marshal()
@@ -24,7 +28,7 @@ def method(it, channel=1):
 
 
 def publish(body, channel=1, pieces=1, **properties):
-    header = frame.Header(channel, len(body), spec.BasicProperties(**properties)).marshal()
+    header = frame.Header(channel, len(body), Properties(**properties)).marshal()
     size = max(1, -(-len(body) // pieces))
     parts = [frame.Body(channel, body[at : at + size]).marshal() for at in range(0, len(body), size)]
     return method(spec.Basic.Publish(exchange="e", routing_key="k"), channel) + header + b"".join(parts)
@@ -124,6 +128,33 @@ class TestRecorder:
         (event,) = heard(publish(body)).events
 
         assert (event.body, event.size) == (shown, len(body))
+
+    @pytest.mark.parametrize(
+        ("wire", "shown"),
+        [
+            (b"d" + struct.pack(">d", 9.99), 9.99),
+            (b"d" + struct.pack(">d", float("inf")), "inf"),
+            (b"T" + (1795733469638).to_bytes(8, "big"), "T 0x000001a21a0e39c6"),
+            (b"S\x00\x00\x00\x02h\xe9", "0x68e9"),
+            (b"A\x00\x00\x00\x03b\x01V", [1, None]),
+            (b"Z1234", "Z 0x31323334"),
+        ],
+        ids=["float", "infinity", "milliseconds", "latin_1", "list", "unknown_type"],
+    )
+    def test_shows_the_headers_of_foreign_clients(self, wire, shown):
+        """A message that pika cannot read was left out, and its price was drawn without the cents."""
+        recording = heard(publish(b"order", headers=read(entry(wire))))
+
+        assert [event.fields["properties"] for event in recording.events] == [{"headers": {"h": shown}}]
+        assert json.loads(json.dumps(shown)) == shown
+
+    def test_shows_names_that_are_no_text(self):
+        """A record is UTF-8, and would not be written with one of them in it."""
+        entries = entry(b"V", b"caf\xe9") + entry(b"V") + entry(b"t\x01") + b"\xffhalf"
+
+        (event,) = heard(publish(b"", headers=read(entries))).events
+
+        assert [*event.fields["properties"]["headers"]] == ["0x636166e9", "h", "0x01687401", "0xff68616c66"]
 
     def test_leaves_out_the_middle_of_much(self):
         """A spec that publishes a million times is drawn by how it begins and ends; what is missing is said."""

@@ -80,6 +80,25 @@ CASES = {
         Unreachable, "the broker at host:5672 hung up before the connection was open (INTERNAL_ERROR - vhost shop is "
         "down): try again, and look into its log",
     ),
+    "small_frames": (
+        PLAIN + "?frame_max=4096", ProbableAccessDeniedError("StreamLostError: ('Transport indicated EOF',)"),
+        Unreachable, "the broker at host:5672 hung up when it was asked for frames of 4096 bytes: since RabbitMQ 4.1 "
+        "frame_max in the URL has to be 8192 or more",
+    ),
+    "vhost_with_small_frames": (
+        PLAIN + "?frame_max=4096", denied("NOT_ALLOWED - vhost shop not found"),
+        VhostRefused, "the broker at host:5672 has no vhost 'shop': create it, or correct its name",
+    ),
+    "booting_with_small_frames": (
+        PLAIN + "?frame_max=8191", ProbableAccessDeniedError("ConnectionClosedByBroker: (541) 'INTERNAL_ERROR'"),
+        Unreachable, "the broker at host:5672 hung up before the connection was open (INTERNAL_ERROR): try again, and "
+        "look into its log",
+    ),
+    "frames_of_8192": (
+        PLAIN + "?frame_max=8192", ProbableAccessDeniedError("StreamLostError: ('Transport indicated EOF',)"),
+        Unreachable, "the broker at host:5672 hung up before the connection was open (it said nothing): try again, and "
+        "look into its log",
+    ),
     "authority": (
         SECURE, ssl.SSLCertVerificationError(1, UNVERIFIED),
         TlsRefused, "the certificate of the broker at host:5671 is not trusted (certificate has expired): check the "
@@ -149,7 +168,9 @@ class TestTable:
         """A link reconnects after Unreachable alone: a broker that was restarting must not count as a refusal."""
         again = {case for case, (_, _, kind, _) in CASES.items() if kind is Unreachable}
 
-        assert again == {"booting", "tls", "silent", "nobody"}
+        assert again == {
+            "booting", "booting_with_small_frames", "frames_of_8192", "small_frames", "tls", "silent", "nobody",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -176,7 +197,15 @@ class TestRefusal:
 
         assert str(error).startswith("no broker answers at nobody.invalid:5672: start one")
 
-    @pytest.mark.parametrize("wrong", ["password", "vhost", "permission", "port", "url"])
+    @pytest.mark.rabbitmq(since="4.1")
+    def test_explains_frames_that_are_too_small(self, url, ask, way):
+        """The broker closes the socket and says nothing; pika takes it for a vhost that is refused."""
+        error = ask(way, f"{url}?frame_max=4096")
+
+        assert type(error) is Unreachable
+        assert str(error).endswith("since RabbitMQ 4.1 frame_max in the URL has to be 8192 or more")
+
+    @pytest.mark.parametrize("wrong", ["password", "vhost", "permission", "port", "url", "parameter"])
     def test_keeps_the_password_out_of_all_words(self, broker, vhost, ask, way, wrong, caplog):
         """A traceback is pasted into a ticket and a log is read by many; pika's own lines count too."""
         caplog.set_level(logging.DEBUG)
@@ -188,6 +217,7 @@ class TestRefusal:
             "port": replace(who, port=port.number).url(),
             "vhost": who.url("nowhere"),
             "url": f"amqp://{name}:{password}/{password}@host/",
+            "parameter": f"amqp://{name}:1?{password}=1@host/",
         }
         source = Settings(urls=(url.get(wrong) or who.url(vhost),))
 

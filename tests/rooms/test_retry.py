@@ -1,8 +1,6 @@
-"""Trying again: later by the ladder, once by the inbox."""
+"""Trying again later: the retry ladder, and what becomes of an order on it."""
 
-import gc
 import signal
-import sqlite3
 import threading
 
 import pytest
@@ -10,7 +8,7 @@ from pika import BasicProperties
 
 from rmqspec.client import Consumer, Outcome, Publisher, RetryLadder
 from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER
-from rmqspec.orders import Failures, Inbox, Worker, replay, sample_orders
+from rmqspec.orders import replay, sample_orders
 from rmqspec.orders.dead_letters import look
 
 
@@ -73,10 +71,12 @@ class TestRetryLadder:
 
         assert drain("work") == [b"kept"]
 
-    @pytest.mark.parametrize("count", [-3, "many", None], ids=["negative", "word", "nothing"])
+    @pytest.mark.parametrize(
+        "count", [-3, "many", None, True, 2**63 - 1], ids=["negative", "word", "nothing", "boolean", "beyond_all"]
+    )
     def test_counts_from_the_start_without_a_count(self, channel, attempts, receive, count):
         """Headers are written by strangers too: one that cannot be read must not end the consumer, again and again."""
-        headers = {ATTEMPTS_HEADER: count, HISTORY_HEADER: count}
+        headers = {ATTEMPTS_HEADER: count, HISTORY_HEADER: [1, count]}
         channel.basic_publish("", "work", b"a strange one", BasicProperties(headers=headers))
 
         (parked,) = receive("parked")
@@ -117,7 +117,11 @@ class TestRetryOption:
         replay(url)
 
         (again,) = receive("orders")
-        assert again.properties.headers == {"replays": 1}
+        assert again.properties.headers == {
+            "replays": 1,
+            "original-exchange": "orders.direct",
+            "original-routing-key": "order",
+        }
 
     def test_tells_a_full_queue_from_the_last_step(self, url, channel, orders):
         """What the broker did to an order last is why it is there, also where it had been tried before."""
@@ -139,51 +143,3 @@ class TestRetryOption:
         worker = run("demo", "worker", "--retry", words)
 
         assert (worker.ends(), complaint in worker.output) == (2, True)
-
-
-class TestInbox:
-    """What is done already."""
-
-    def test_outlives_the_process_in_a_file(self, tmp_path):
-        """A worker is restarted more often than a disk is replaced."""
-        path = str(tmp_path / "inbox.sqlite")
-        first = Inbox(path)
-        first.add("m-1")
-        first.add("m-1")
-        first.close()
-
-        second = Inbox(path)
-
-        assert (second.has("m-1"), second.has("m-2")) == (True, False)
-        second.close()
-
-    def test_is_closed_when_nobody_has_it_any_more(self):
-        """A worker makes one for itself and tells nobody; Python 3.13 warns of each database that is left open."""
-        inbox = Inbox()
-        database = inbox._database
-
-        del inbox
-        gc.collect()
-
-        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            database.execute("SELECT 1")
-
-    def test_makes_a_repeated_order_a_single_one(self, url, orders, receive, drain, tmp_path):
-        """A worker dies between its work and its ack: the next one knows, and only acknowledges."""
-        orders.producer.publish(*sample_orders(1))
-        path, said = str(tmp_path / "inbox.sqlite"), []
-
-        def die(words):
-            if words.startswith("completed"):
-                raise MemoryError
-
-        with pytest.raises(MemoryError):
-            Worker(url, failures=Failures(0), inbox=Inbox(path), say=die).run()
-        heir = orders.start(lambda source: Worker(source, failures=Failures(0), inbox=Inbox(path), say=said.append))
-        orders.producer.publish(*sample_orders(1, seed=9))
-        told = receive("notifications", 2)
-        orders.halt(heir)
-
-        assert said[0] == "had done order 00-0001 already"
-        assert [delivery.properties.message_id for delivery in told] == ["00-0001", "09-0001"]
-        assert drain("notifications") == drain("orders") == []

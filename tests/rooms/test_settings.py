@@ -6,6 +6,7 @@ Code: rmqspec/client/settings.py, rmqspec/client/link.py
 import subprocess
 import threading
 from contextlib import closing
+from urllib.parse import quote
 
 import pytest
 import trustme
@@ -17,8 +18,11 @@ from rmqspec.tools.wire import Proxy
 
 @pytest.fixture
 def papers(tmp_path):
-    """A certificate with its key, the key alone, and the key under a password."""
-    issued = trustme.CA().issue_cert("client.example")
+    """A certificate with its key, the key alone, and the key under a password; two authorities."""
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    other.cert_pem.write_to_path(tmp_path / "other-ca.pem")
+    issued = authority.issue_cert("client.example")
     issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
@@ -72,6 +76,27 @@ class TestSettings:
 
         assert str(error.value) == words
 
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"heartbeat": 60.5}, "heartbeat is 60.5: a whole number of seconds is wanted"),
+            ({"heartbeat": "5"}, "heartbeat is '5': a whole number of seconds is wanted"),
+            ({"timeout": "5"}, "timeout is '5': seconds from 0.001 to 1000000 are wanted"),
+            ({"max_backoff": None}, "max_backoff is None: seconds from 0.001 to 1000000 are wanted"),
+            ({"urls": ()}, "urls is no tuple of URLs, or an empty one: Settings.of(…) makes settings of a text"),
+            (
+                {"urls": "amqp://a"},
+                "urls is no tuple of URLs, or an empty one: Settings.of(…) makes settings of a text",
+            ),
+        ],
+    )
+    def test_refuse_what_is_of_another_type(self, wrong, words):
+        """It would be a TypeError of pika's, or a division by zero, at the first connection."""
+        with pytest.raises(InvalidSetting) as error:
+            Settings(**wrong)
+
+        assert str(error.value) == words
+
     @pytest.mark.parametrize("edge", [{"heartbeat": 0}, {"heartbeat": 65535}, {"timeout": 1e6, "blocked_timeout": 1e6}])
     def test_connect_at_the_edges_of_their_ranges(self, url, edge):
         """A range that allows what pika or the protocol cannot carry would promise too much."""
@@ -102,13 +127,164 @@ class TestSettings:
 
         assert ours.parameters(0, "spec").ssl_options.server_hostname == "host"
 
-    @pytest.mark.parametrize("wrong", ["amqp:h", "amqp://u:pa/ss@h", "amqp://[::1", "amqp://h:99999", "http://h"])
+    @pytest.mark.parametrize(
+        "wrong",
+        ["amqp:h", "amqp://u:pa/ss@h", "amqp://[::1", "amqp://h:99999", "http://h", "amqp://u:1/ss@h", "amqp://u:1?s=1@h",
+         "amqp://u:p@corp:1?ss=1&x=2@h", "amqp://u:pa#ss@h", "amqp://u@h"],
+    )  # fmt: skip
     def test_tell_how_a_url_is_written_and_nothing_of_it(self, wrong):
         """What is after a slash in a password is taken for a path, and the error would quote the rest as a port."""
         with pytest.raises(InvalidUrl, match=r"^a broker's URL reads .* a / is written %2F, .* a blank %20$") as error:
             connect(wrong, "spec")
 
         assert (error.value.__cause__, error.value.__context__) == (None, None)
+
+
+class TestUrl:
+    """What the URL says."""
+
+    @pytest.fixture
+    def parameters(self):
+        """What pika is given for a URL with these parameters, and these settings."""
+
+        def read(query, scheme="amqp", **settings):
+            return Settings(urls=(f"{scheme}://u:p@host/%2F?{query}",), **settings).parameters(0, "spec")
+
+        return read
+
+    @pytest.mark.parametrize(
+        ("query", "name", "meant"),
+        [
+            ("heartbeat=5", "heartbeat", 5), ("heartbeat=0", "heartbeat", 0), ("", "heartbeat", 60),
+            ("blocked_connection_timeout=3", "blocked_connection_timeout", 3.0),
+            ("", "blocked_connection_timeout", None),
+            ("socket_timeout=3", "socket_timeout", 3.0), ("", "socket_timeout", 10.0),
+            ("stack_timeout=4&socket_timeout=3", "stack_timeout", 4.0), ("socket_timeout=3", "stack_timeout", 3.0),
+            ("stack_timeout=4", "socket_timeout", 10.0), ("", "stack_timeout", 10.0),
+            ("connection_attempts=5", "connection_attempts", 5), ("retry_delay=0", "retry_delay", 0.0),
+            ("channel_max=7", "channel_max", 7), ("frame_max=8192", "frame_max", 8192),
+            ("locale=de_DE", "locale", "de_DE"),
+            ("tcp_options={'TCP_KEEPIDLE':60}", "tcp_options", {"TCP_KEEPIDLE": 60}),
+            ("client_properties=%7B%27app%27:1%7D", "client_properties", {"app": 1, "connection_name": "spec"}),
+            ("client_properties={'connection_name':'shop'}", "client_properties", {"connection_name": "shop spec"}),
+        ],
+    )  # fmt: skip
+    def test_counts_where_no_setting_is_given(self, parameters, query, name, meant):
+        """A heartbeat of five seconds that is one of sixty shows on the day when a network fails."""
+        assert getattr(parameters(query), name) == meant
+
+    @pytest.mark.parametrize(
+        ("setting", "name"),
+        [("heartbeat", "heartbeat"), ("timeout", "socket_timeout"), ("timeout", "stack_timeout"),
+         ("blocked_timeout", "blocked_connection_timeout")],
+    )  # fmt: skip
+    def test_gives_way_to_a_setting(self, parameters, setting, name):
+        """An option is for this run, the URL for all."""
+        query = "heartbeat=5&socket_timeout=5&stack_timeout=5&blocked_connection_timeout=5"
+
+        assert getattr(parameters(query, **{setting: 7}), name) == 7
+
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [
+            ("auth_mechanism=plain", "'auth_mechanism' in the broker's URL is no parameter that is known: those are "
+             "blocked_connection_timeout, channel_max, client_properties, connection_attempts, frame_max, heartbeat, "
+             "locale, retry_delay, socket_timeout, ssl_options, stack_timeout, tcp_options"),
+            ("heartbeat=often", "heartbeat in the broker's URL cannot be used: a number from 0 to 65535 is wanted"),
+            ("heartbeat=65536", "heartbeat in the broker's URL cannot be used: a number from 0 to 65535 is wanted"),
+            ("heartbeat", "heartbeat in the broker's URL cannot be used: a number from 0 to 65535 is wanted"),
+            ("heartbeat=5&heartbeat=6", "the broker's URL has heartbeat 2 times: once is wanted"),
+            ("retry_delay=nan", "retry_delay in the broker's URL cannot be used: a number from 0 to 1000000 is wanted"),
+            ("frame_max=4095", "frame_max in the broker's URL cannot be used: a number from 4096 to 131072 is wanted"),
+            ("tcp_options=[1]", "tcp_options in the broker's URL cannot be used: a dict as Python writes it is wanted"),
+            ("client_properties={", "client_properties in the broker's URL cannot be used: a dict as Python writes it "
+             "is wanted"),
+            ("client_properties={1:{2}}", "client_properties in the broker's URL cannot be used: a dict as Python "
+             "writes it is wanted"),
+            ("ssl_options={'cafile':'a'}", "the broker's URL has ssl_options, and no TLS: let it begin with amqps://"),
+        ],
+    )  # fmt: skip
+    def test_names_a_parameter_that_it_cannot_use(self, parameters, query, words):
+        """It was blamed on the password's quoting, which was right."""
+        with pytest.raises(InvalidUrl) as error:
+            parameters(query)
+
+        assert str(error.value) == words
+
+    @pytest.mark.parametrize("path", ["//", "//?heartbeat=5", "/a/b", "//a"])
+    def test_says_how_a_slash_in_a_vhost_is_written(self, path):
+        """Celery writes the vhost / so; pika takes what is before the second slash, and the broker has no vhost ''."""
+        with pytest.raises(InvalidUrl) as error:
+            connect(f"amqp://u:p@127.0.0.1:1{path}", "spec")
+
+        assert str(error.value) == (
+            "the vhost in the broker's URL has a / in it: there it is written %2F, so that of the vhost / ends in /%2F"
+        )
+
+    @pytest.mark.parametrize(
+        ("path", "vhost"),
+        [("", "/"), ("/", "/"), ("/%2F", "/"), ("/shop", "shop"), ("/shop/", "shop"), ("/a%2Fb", "a/b")],
+    )
+    def test_reads_a_vhost_as_before(self, path, vhost):
+        """A hint for those who need it changes nothing for the others."""
+        assert Settings(urls=(f"amqp://u:p@host{path}?heartbeat=5",)).parameters(0, "spec").virtual_host == vhost
+
+
+class TestTlsInTheUrl:
+    """Certificates that the URL names, as pika's `ssl_options`."""
+
+    @pytest.fixture
+    def tls(self):
+        """What pika is given for these options, and these settings."""
+
+        def read(options, **settings):
+            url = f"amqps://u:p@host/?ssl_options={quote(repr(options))}"
+            return Settings(urls=(url,), **settings).parameters(0, "spec").ssl_options
+
+        return read
+
+    @pytest.mark.parametrize("name", ["ca_certs", "cafile"])
+    def test_names_the_authority(self, papers, tls, name):
+        """Otherwise the broker is checked against the system's authorities, and refused."""
+        found = tls({name: str(papers / "ca.pem"), "server_hostname": "rabbit"})
+
+        assert [ca["serialNumber"] for ca in found.context.get_ca_certs()] == [serial(papers / "ca.pem")]
+        assert (found.server_hostname, found.context.check_hostname) == ("rabbit", True)
+
+    def test_gives_way_to_files_that_are_set(self, papers, tls):
+        """An operator who names another authority trusts the first no longer."""
+        found = tls({"cafile": str(papers / "ca.pem")}, ca=str(papers / "other-ca.pem"), server_name="rabbit")
+
+        assert [ca["serialNumber"] for ca in found.context.get_ca_certs()] == [serial(papers / "other-ca.pem")]
+        assert found.server_hostname == "rabbit"
+
+    def test_opens_a_key_with_its_password(self, papers, tls):
+        """A key in a shared place is mostly locked."""
+        locked = {"certfile": str(papers / "certificate.pem"), "keyfile": str(papers / "locked.pem")}
+
+        assert tls(locked | {"password": "sesame"}).context
+        with pytest.raises(InvalidSetting, match="a certificate or key cannot be read") as error:
+            tls(locked | {"password": "simsalabim"})
+        assert "simsalabim" not in str(error.value)
+
+    @pytest.mark.parametrize("options", [{"cert_reqs": "none"}, {"cafile": 5}, None, ["cafile"]], ids=repr)
+    def test_names_options_that_it_cannot_use(self, tls, options):
+        """A check that somebody thinks is on, or off, is neither."""
+        with pytest.raises(
+            InvalidUrl, match=r"^ssl_options .* with texts under some of ca_certs, .*hostname, is wanted$"
+        ):
+            tls(options)
+
+    def test_says_that_a_cipher_is_unknown(self, tls):
+        """OpenSSL says that there is none to select, and not who asked for which."""
+        with pytest.raises(InvalidSetting, match=r"^the ciphers in the URL's ssl_options are none that OpenSSL knows$"):
+            tls({"ciphers": "ROT13"})
+
+
+def serial(path):
+    """A certificate's number, as a context shows it."""
+    text = ["openssl", "x509", "-noout", "-serial", "-in", str(path)]
+    return subprocess.run(text, check=True, capture_output=True, text=True).stdout.strip().removeprefix("serial=")
 
 
 class TestAddresses:

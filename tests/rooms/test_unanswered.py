@@ -54,7 +54,7 @@ class TestConnection:
     )
     def test_names_what_was_asked(self, silent, monkeypatch, channel, asked, kept):
         """One of a hundred calls of a service was never answered: which?"""
-        monkeypatch.setitem(LIES, "mute", Lie.of(10, "mute", "An answer is kept back.", kept, lambda *_: None))
+        monkeypatch.setitem(LIES, "mute", Lie.of("mute", "An answer is kept back.", kept, lambda *_: None))
         channel.queue_declare("q", durable=True)
         connection = connect(silent("mute"), "patient")
         asking = connection.channel()
@@ -120,7 +120,7 @@ class TestLink:
     @pytest.mark.parametrize("way", [Publisher, RpcClient], ids=["publisher", "rpc"])
     def test_waits_no_longer_for_its_channel(self, silent, monkeypatch, way):
         """A service that starts beside a broker in trouble says so, instead of hanging before its first line."""
-        mute = Lie.of(13, "no-channel", "No channel opens.", "channel.open-ok", lambda *_: None)
+        mute = Lie.of("no-channel", "No channel opens.", "channel.open-ok", lambda *_: None)
         monkeypatch.setitem(LIES, "no-channel", mute)
         begin = time.monotonic()
 

@@ -14,6 +14,7 @@ from rmqspec.tools.broker.management import Management
 
 __all__ = ["BOOT_TIMEOUT", "STARTED", "Broker", "Progress", "wait_until_ready"]
 
+MANAGEMENT_TIMEOUT = 5.0  # seconds between a broker's first words and those of its management API; mostly none
 BOOT_TIMEOUT = 120.0  # seconds; a cold start on two busy cores takes 8, in a container on a laptop up to 30
 
 # The last thing that a booting server says. It answers on AMQP and HTTP a moment earlier, but is not yet whole: a
@@ -30,11 +31,13 @@ class Broker(ABC):
         source: ``url``, ``container``, ``node`` or ``package``.
         description: Where it comes from, for the header: ``a private node``.
         endpoint: Its address and a login that may do everything.
+        passed_over: The sources that were asked before this one, each with the reason why it gave none.
     """
 
     source: str
     description: str
     endpoint: Endpoint
+    passed_over: tuple[str, ...] = ()
 
     @cached_property
     def identity(self) -> Identity:
@@ -91,7 +94,7 @@ class Broker(ABC):
 def wait_until_ready(
     endpoint: Endpoint, started: Callable[[], bool], died: Callable[[], str | None], timeout: float = BOOT_TIMEOUT
 ) -> Identity:
-    """Waits until a broker has booted, speaks AMQP, and its management API knows the login.
+    """Waits until a broker has booted, speaks AMQP, and its management API, if it has one, knows the login.
 
     Args:
         endpoint: The broker's.
@@ -104,14 +107,19 @@ def wait_until_ready(
     """
     management = Management(endpoint)
     deadline = time.monotonic() + timeout
+    speaks_amqp_since: float | None = None
     while True:
         try:
             if not started():
                 raise ConnectionError("its log does not say that it has started")
             identity = greet(endpoint)
-            management.whoami()
+            speaks_amqp_since = speaks_amqp_since or time.monotonic()
+            if endpoint.management_url:
+                management.whoami()
         except (OSError, ManagementError) as error:
             epitaph = died()
+            if speaks_amqp_since and time.monotonic() > speaks_amqp_since + MANAGEMENT_TIMEOUT:
+                epitaph = f"it speaks AMQP, and its management API does not answer: is the plugin enabled? ({error})"
             if epitaph is None and time.monotonic() > deadline:
                 epitaph = f"no answer within {timeout:.0f} s; the last was: {error}"
             if epitaph is not None:

@@ -18,12 +18,14 @@ class Configuration:
         lines: For ``rabbitmq.conf``; ``{files}`` stands for the directory of the files.
         files: What else the broker reads, by name, as certificates.
         plugins: To be enabled beside the management plugin.
+        management: Whether the management plugin is enabled. With it an orderly stop takes five seconds longer.
         tls: Whether it listens for TLS too, at ``Endpoint.tls_port``; lines and files then name the certificates.
     """
 
     lines: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     plugins: tuple[str, ...] = ()
+    management: bool = True
     tls: bool = False
 
     def text(self, directory: str, listener: str) -> str:
@@ -39,7 +41,8 @@ class Configuration:
     @property
     def enabled_plugins(self) -> str:
         """The content of the file of that name."""
-        return f"[{','.join(('rabbitmq_management', *self.plugins))}].\n"
+        plugins = (*(("rabbitmq_management",) if self.management else ()), *self.plugins)
+        return f"[{','.join(plugins)}].\n"
 
 
 PLAIN = Configuration()

@@ -6,24 +6,22 @@ ports are therefore chosen here, on loopback, and stay.
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from rmqspec.tools.broker.base import STARTED, Broker, wait_until_ready
 from rmqspec.tools.broker.configuration import PLAIN, Configuration
 from rmqspec.tools.broker.endpoint import Endpoint, Identity, random_login
-from rmqspec.tools.broker.errors import ControlError, Unavailable
+from rmqspec.tools.broker.engine import prepare
+from rmqspec.tools.broker.errors import ControlError
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort
 from rmqspec.tools.broker.reaper import OWNER_LABEL, remove_containers, watch
 from rmqspec.tools.broker.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
-    from docker import DockerClient
     from docker.models.containers import Container
 
-__all__ = ["ContainerBroker", "check_engine", "engine", "when_ready"]
+__all__ = ["ContainerBroker", "when_ready"]
 
 PLACE = "/etc/rabbitmq"  # of the configuration within an image
 STOP_TIMEOUT = 60  # seconds that the engine waits before it kills a container that is asked to stop
@@ -46,14 +44,15 @@ class ContainerBroker(Broker):
     def __init__(self, image: str, configuration: Configuration = PLAIN) -> None:
         from testcontainers.core.container import DockerContainer
 
-        check_engine(image)
+        prepare(image)
         self.image, self.description = image, f"a container of {image}"
         self._starts = 0
         self._label = secrets.token_hex(8)
         inside = [5672, 15672, *([5671] if configuration.tls else [])]
         self._ports = [ReservedPort() for _ in inside]
         amqp, management, *tls = (port.number for port in self._ports)
-        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}", tls_port=sum(tls))
+        api = f"http://{LOOPBACK}:{management}" if configuration.management else ""
+        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), api, tls_port=sum(tls))
         watch("containers", self._label)
         box = DockerContainer(image).with_kwargs(labels={OWNER_LABEL: self._label})
         box.with_env("RABBITMQ_DEFAULT_USER", self.endpoint.user)
@@ -118,7 +117,7 @@ def _files(configuration: Configuration) -> dict[str, bytes]:
     files = {f"{place}/{name}": content for name, content in configuration.files.items()}
     if text := configuration.text(place, "5671"):
         files[f"{PLACE}/conf.d/90-rmqspec.conf"] = text.encode()
-    if configuration.plugins:
+    if configuration.plugins or not configuration.management:
         files[f"{PLACE}/enabled_plugins"] = configuration.enabled_plugins.encode()
     return files
 
@@ -146,90 +145,3 @@ def when_ready(endpoint: Endpoint, container: Container, starts: int = 1) -> Ide
         return "\n    ".join([f"a container of {container.image} ended; its last words:", *last])
 
     return wait_until_ready(endpoint, started, died)
-
-
-def check_engine(image: str, *, cleanup: bool = True) -> None:
-    """Makes sure that an engine answers and has, or can fetch, what is needed.
-
-    Args:
-        image: The broker's.
-        cleanup: Whether Testcontainers' own image, which removes containers after a crash, is needed too.
-
-    Raises:
-        Unavailable: With which of the four it was: no socket, an engine that refuses, the broker's image not to be
-            had, or the image that Testcontainers cleans up with not to be had.
-    """
-    from testcontainers.core.config import testcontainers_config
-
-    client = engine()
-    try:
-        _fetch(client, image, "pull it once where a registry answers, or name another with --rabbitmq-image")
-        if cleanup and not testcontainers_config.ryuk_disabled:
-            _fetch(
-                client,
-                testcontainers_config.ryuk_image,
-                "set TESTCONTAINERS_RYUK_DISABLED=true (rmqspec removes its containers by itself)",
-            )
-    finally:
-        client.close()
-
-
-def engine() -> DockerClient:
-    """A client of the Docker engine; whoever asks for it closes it.
-
-    Raises:
-        Unavailable: None answers, or it refuses this user.
-    """
-    import docker
-    from docker.errors import DockerException
-
-    try:
-        _knock()
-        client = docker.from_env()
-        client.ping()
-    except FileNotFoundError as error:
-        raise Unavailable(
-            "container", "no Docker engine listens on this machine (no socket)", "install Docker and start it"
-        ) from error
-    except PermissionError as error:
-        raise Unavailable(
-            "container", "the Docker engine refuses this user", "add the user to the group docker, or use another"
-        ) from error
-    except (DockerException, OSError) as error:
-        reason = f"the Docker engine does not answer ({_short(str(error))})"
-        raise Unavailable("container", reason, "start it, and check DOCKER_HOST") from error
-    return client
-
-
-def _knock() -> None:
-    """Tries a socket file before Docker's client does, which leaves a socket open where it cannot connect.
-
-    Raises:
-        OSError: With what was wrong.
-    """
-    from docker.constants import IS_WINDOWS_PLATFORM
-    from docker.utils import parse_host
-
-    address = str(parse_host(os.environ.get("DOCKER_HOST"), IS_WINDOWS_PLATFORM))
-    scheme, _, path = address.partition("://")
-    if scheme == "http+unix":
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(f"/{path.lstrip('/')}")
-
-
-def _fetch(client: DockerClient, image: str, remedy: str) -> None:
-    from docker.errors import APIError, ImageNotFound
-
-    try:
-        client.images.get(image)
-    except ImageNotFound:
-        try:
-            client.images.pull(image)
-        except APIError as error:
-            reason = f"the image {image} is not on this machine and cannot be pulled ({_short(str(error.explanation))})"
-            raise Unavailable("container", reason, remedy) from error
-
-
-def _short(words: str, limit: int = 160) -> str:
-    line = " ".join(words.split())
-    return line if len(line) <= limit else line[:limit] + "…"

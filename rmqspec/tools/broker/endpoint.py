@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import ssl
@@ -11,7 +12,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from pika.exceptions import AMQPError
-from pika.frame import ProtocolHeader, decode_frame
+from pika.frame import ProtocolHeader
+
+from rmqspec.client.decoding import decode_frame
 
 __all__ = ["Endpoint", "Identity", "greet", "random_login"]
 
@@ -23,6 +26,7 @@ class Endpoint:
     """A broker's addresses and one login. ``repr`` leaves the password out.
 
     Attributes:
+        management_url: Where its management API is; empty if it has none.
         tls_port: Where it listens for TLS beside the port; 0 if nowhere.
     """
 
@@ -50,7 +54,8 @@ class Endpoint:
         Args:
             url: ``amqp://user:password@host:port``; ``amqps`` for TLS. What is missing is ``guest``, ``guest`` and the
                 scheme's own port.
-            management_url: Where the management API listens; by default the same host, port 15672.
+            management_url: Where the management API listens; by default the same host, port 15672. It may be as a
+                browser shows it, with ``/#/``, or without its scheme.
 
         Raises:
             ValueError: The URL is not an AMQP URL.
@@ -64,7 +69,7 @@ class Endpoint:
                 port=parts.port or AMQP_PORTS[parts.scheme],
                 user=unquote(parts.username or "guest"),
                 password=unquote(parts.password or "guest"),
-                management_url=(management_url or f"http://{_bracketed(parts.hostname)}:15672").rstrip("/"),
+                management_url=_management(management_url or f"{_bracketed(parts.hostname)}:15672"),
                 scheme=parts.scheme,
             )
         except ValueError:
@@ -89,6 +94,12 @@ class Identity:
         """The version as numbers, to be compared: ``(4, 0, 5)``."""
         numbers = self.version.split("-")[0].split("+")[0].split(".")
         return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _management(url: str) -> str:
+    """The address of a management API, without what a browser shows behind it."""
+    url = url.partition("#")[0].rstrip("/").removesuffix("/api")
+    return url if "://" in url else f"http://{url}"
 
 
 def _bracketed(host: str) -> str:
@@ -128,7 +139,9 @@ def greet(endpoint: Endpoint, timeout: float = 5.0) -> Identity:
 def _secured(link: socket.socket, endpoint: Endpoint) -> socket.socket:
     if endpoint.scheme == "amqp":
         return link
-    return ssl.create_default_context().wrap_socket(link, server_hostname=endpoint.host)
+    return ssl.create_default_context(cafile=os.environ.get("RABBITMQ_CA")).wrap_socket(
+        link, server_hostname=endpoint.host
+    )
 
 
 def _server_properties(received: bytes) -> Mapping[str, Any] | None:

@@ -4,6 +4,8 @@
 
     BrokerError
     ├── Unavailable        one source cannot give a broker: what happened, what to do
+    │   └── ImageMissing   the engine answers, and the image is not to be had
+    ├── InvalidChoice      a setting has a value that is none
     ├── NoBroker           every source refused: one screen
     ├── BrokerDied         a broker that was ours stopped before it answered
     ├── NotOurs            somebody else's broker is not restarted
@@ -15,7 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["BrokerDied", "BrokerError", "ControlError", "ManagementError", "NoBroker", "NotOurs", "Unavailable"]
+__all__ = [
+    "BrokerDied",
+    "BrokerError",
+    "ControlError",
+    "ImageMissing",
+    "InvalidChoice",
+    "ManagementError",
+    "NoBroker",
+    "NotOurs",
+    "Unavailable",
+]
 
 
 class BrokerError(Exception):
@@ -34,6 +46,24 @@ class Unavailable(BrokerError):
     def __init__(self, source: str, reason: str, remedy: str) -> None:
         super().__init__(f"{source}: {reason}. {remedy}.")
         self.source, self.reason, self.remedy = source, reason, remedy
+
+
+class ImageMissing(Unavailable):
+    """An image is not on this machine and cannot be pulled.
+
+    Args:
+        image: Its name.
+        words: What the engine said.
+    """
+
+    def __init__(self, image: str, words: str) -> None:
+        reason = f"the image {image} is not on this machine and cannot be pulled ({words})"
+        remedy = "pull it once where a registry answers, or name another with --rabbitmq-image"
+        super().__init__("container", reason, remedy)
+
+
+class InvalidChoice(BrokerError):
+    """A setting has a value that is none. The value itself is not said: by a slip it may be a URL with a password."""
 
 
 class NoBroker(BrokerError):

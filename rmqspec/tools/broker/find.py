@@ -8,10 +8,10 @@ from typing import Any
 
 from rmqspec.tools.broker.base import Broker, Progress
 from rmqspec.tools.broker.configuration import PLAIN, Configuration
-from rmqspec.tools.broker.errors import BrokerDied, NoBroker, Unavailable
+from rmqspec.tools.broker.errors import BrokerDied, ImageMissing, InvalidChoice, NoBroker, Unavailable
 from rmqspec.tools.broker.installation import installed_here
 
-__all__ = ["DEFAULT_IMAGE", "SETTINGS", "SOURCES", "Choice", "find"]
+__all__ = ["DEFAULT_IMAGE", "SETTINGS", "SOURCES", "Choice", "find", "image_for"]
 
 DEFAULT_IMAGE = "rabbitmq:4-management"
 SOURCES = ("url", "container", "node", "package")
@@ -52,7 +52,11 @@ class Choice:
         environment: Mapping[str, str],
         ini: Mapping[str, str] | None = None,
     ) -> Choice:
-        """Takes each setting from the first that gives it: command line, environment, ini, default."""
+        """Takes each setting from the first that gives it: command line, environment, ini, default.
+
+        Raises:
+            InvalidChoice: The source is none of those that there are.
+        """
         values: dict[str, Any] = {}
         origins = {}
         for name, (variable, default) in SETTINGS.items():
@@ -63,6 +67,9 @@ class Choice:
             }
             origins[name] = next((origin for origin, value in given.items() if value), "default")
             values[name] = given.get(origins[name]) or default
+        if values["broker"] not in ("auto", *SOURCES):
+            where = {"command line": "--rabbitmq-broker", "environment": "RABBITMQ_BROKER", "ini": "rabbitmq_broker"}
+            raise InvalidChoice(f"{where[origins['broker']]} is none of auto, {', '.join(SOURCES)}: correct it")
         return cls(**values, origins=origins)
 
     @property
@@ -97,15 +104,41 @@ def find(choice: Choice, progress: Progress) -> Broker:
         "node": _from_node,
         "package": _from_package,
     }
-    refusals = []
+    refusals: list[Unavailable] = []
     for source in choice.sources:
         try:
-            return openers[source](choice, progress)
+            broker = openers[source](choice, progress)
         except Unavailable as refusal:
             refusals.append(refusal)
         except BrokerDied as death:
             refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
+        else:
+            broker.passed_over = tuple(f"{one.source} ({one.reason.splitlines()[0]})" for one in refusals)
+            return broker
     raise NoBroker(refusals)
+
+
+def image_for(choice: Choice, progress: Progress) -> str:
+    """The image to start a container of: the one that was named, else the default one, else the newest that is here.
+
+    Raises:
+        ImageMissing: None can be had.
+        Unavailable: No Docker engine answers.
+    """
+    from rmqspec.tools.broker.engine import engine, fetch, local_image
+
+    client = engine()
+    try:
+        fetch(client, choice.image)
+    except ImageMissing:
+        here = local_image() if choice.origins.get("image", "default") == "default" else None
+        if here is None:
+            raise
+        progress(f"{choice.image} cannot be pulled: using {here}, which is here")
+        return here
+    finally:
+        client.close()
+    return choice.image
 
 
 def _from_url(choice: Choice, _: Progress) -> Broker:
@@ -119,8 +152,9 @@ def _from_url(choice: Choice, _: Progress) -> Broker:
 def _from_container(choice: Choice, progress: Progress) -> Broker:
     from rmqspec.tools.broker.container import ContainerBroker
 
-    progress(f"starting a container of {choice.image}")
-    return ContainerBroker(choice.image, choice.configuration)
+    image = image_for(choice, progress)
+    progress(f"starting a container of {image}")
+    return ContainerBroker(image, choice.configuration)
 
 
 def _from_node(choice: Choice, progress: Progress) -> Broker:

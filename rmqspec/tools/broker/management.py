@@ -5,6 +5,8 @@ Source: https://www.rabbitmq.com/docs/http-api-reference
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -28,12 +30,21 @@ class Management:
     def __init__(self, endpoint: Endpoint, timeout: float = 10.0) -> None:
         self.url = endpoint.management_url
         self._user = endpoint.user
-        login = urllib3.make_headers(basic_auth=f"{endpoint.user}:{endpoint.password}")
-        self._headers, self._timeout = {**login, "connection": "close"}, urllib3.Timeout(timeout)
+        # In UTF-8, as RabbitMQ reads it; urllib3 would encode it in Latin-1.
+        login = base64.b64encode(f"{endpoint.user}:{endpoint.password}".encode()).decode()
+        self._headers, self._timeout = (
+            {"authorization": f"Basic {login}", "connection": "close"},
+            urllib3.Timeout(timeout),
+        )
 
     def whoami(self) -> str:
         """The name of the user that is logged in."""
         return str(self._call("GET", "whoami")["name"])
+
+    def tags(self) -> set[str]:
+        """The tags of the user that is logged in, such as ``administrator``."""
+        tags = self._call("GET", "whoami")["tags"]  # a list since 3.12, before that words with commas
+        return set(tags.split(",") if isinstance(tags, str) else tags)
 
     def create_vhost(self, name: str) -> None:
         """Creates a vhost; its creator gets all permissions there."""
@@ -130,19 +141,32 @@ class Management:
     def _call(self, verb: str, path: str, body: object = None) -> Any:
         address = f"{self.url}/api/{path}"
         try:
-            with urllib3.PoolManager(headers=self._headers, timeout=self._timeout, retries=False) as http:
+            ca = os.environ.get("RABBITMQ_CA")
+            with urllib3.PoolManager(headers=self._headers, timeout=self._timeout, retries=False, ca_certs=ca) as http:
                 answer = http.request(verb, address, json=body)
         except urllib3.exceptions.HTTPError as error:
             raise ManagementError(
                 f"nothing answers at {self.url}: enable the management plugin (rabbitmq-plugins enable "
                 "rabbitmq_management) or name its address with --rabbitmq-management-url"
             ) from error
+        excerpt = answer.data[:300].decode(errors="replace")
+        if answer.status == 401 and "anagement user" in excerpt:
+            raise ManagementError(
+                f"the user {self._user!r} has no tag for the management API: give it the tag administrator "
+                f"(rabbitmqctl set_user_tags {self._user} administrator), or name another user",
+                401,
+            )
         if answer.status == 401:
             raise ManagementError(f"{self.url} refused the login of {self._user!r}: check user and password", 401)
         if answer.status >= 400:
-            excerpt = answer.data[:300].decode(errors="replace")
             raise ManagementError(f"{self.url} answered {answer.status} to {verb} {path}: {excerpt}", answer.status)
-        return answer.json() if answer.data else None
+        try:
+            return answer.json() if answer.data else None
+        except ValueError as error:
+            raise ManagementError(
+                f"what answers at {self.url} is no management API of RabbitMQ: name its address with "
+                "--rabbitmq-management-url, such as http://127.0.0.1:15672"
+            ) from error
 
 
 def _part(name: str) -> str:

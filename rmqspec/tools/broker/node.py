@@ -27,13 +27,15 @@ STOP_TIMEOUT = 60.0  # seconds for an orderly stop; a busy node needs one or two
 
 DEFAULTS = """\
 listeners.tcp.default = {host}:{amqp}
-management.tcp.ip = {host}
-management.tcp.port = {management}
 default_user = {user}
 default_pass = {password}
 loopback_users = none
 log.console = true
 log.file = false
+"""
+MANAGEMENT = """\
+management.tcp.ip = {host}
+management.tcp.port = {management}
 """
 
 
@@ -73,7 +75,8 @@ class Node:
             (files / name).touch(mode=0o600)
             (files / name).write_bytes(content)
         added = more.text(str(files), f"{self.endpoint.host}:{self.endpoint.tls_port}")
-        (self.directory / "rabbitmq.conf").write_text(DEFAULTS.format(**fields) + added)
+        lines = DEFAULTS + (MANAGEMENT if more.management else "")
+        (self.directory / "rabbitmq.conf").write_text(lines.format(**fields) + added)
         (self.directory / "enabled_plugins").write_text(more.enabled_plugins)
 
     def launch(self) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
@@ -183,7 +186,8 @@ class NodeBroker(Broker):
         amqp, management, distribution, mapper, *tls = (port.number for port in self._ports)
         directory = Path(tempfile.mkdtemp(prefix="rmqspec-node-"))
         watch("directory", str(directory))
-        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), f"http://{LOOPBACK}:{management}", tls_port=sum(tls))
+        api = f"http://{LOOPBACK}:{management}" if configuration.management else ""
+        self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), api, tls_port=sum(tls))
         self.node = Node(installation, directory, self.endpoint, distribution, mapper, configuration)
         try:
             self.node.prepare()

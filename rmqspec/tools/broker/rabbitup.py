@@ -19,7 +19,7 @@ from filelock import FileLock
 from rmqspec.tools.broker.base import Progress
 from rmqspec.tools.broker.endpoint import Endpoint, Identity, greet
 from rmqspec.tools.broker.errors import BrokerDied, BrokerError, NoBroker, Unavailable
-from rmqspec.tools.broker.find import Choice
+from rmqspec.tools.broker.find import Choice, image_for
 from rmqspec.tools.broker.installation import installed_here
 from rmqspec.tools.broker.node import Node
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
@@ -126,16 +126,17 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
 
 
 def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
-    from rmqspec.tools.broker.container import check_engine, engine, when_ready
+    from rmqspec.tools.broker.container import when_ready
+    from rmqspec.tools.broker.engine import engine
 
-    check_engine(choice.image, cleanup=False)
-    progress(f"starting a container of {choice.image}")
+    image = image_for(choice, progress)
+    progress(f"starting a container of {image}")
     client = engine()
 
     def run() -> None:
         container = uninterrupted(
             lambda: client.containers.run(
-                choice.image,
+                image,
                 detach=True,
                 labels={OWNER_LABEL: _label()},
                 environment={"RABBITMQ_DEFAULT_USER": endpoint.user, "RABBITMQ_DEFAULT_PASS": endpoint.password},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rmqspec.tools.broker.base import Broker
 from rmqspec.tools.broker.configuration import PLAIN, Configuration
-from rmqspec.tools.broker.endpoint import Endpoint, greet
+from rmqspec.tools.broker.endpoint import Endpoint, Identity, greet
 from rmqspec.tools.broker.errors import ManagementError, NotOurs, Unavailable
 
 __all__ = ["UrlBroker"]
@@ -14,7 +16,8 @@ class UrlBroker(Broker):
     """A broker that runs already. It is used, never restarted.
 
     Args:
-        url: ``amqp://user:password@host:port``; its vhost does not matter, a run makes its own.
+        url: ``amqp://user:password@host:port``; its vhost does not matter, a run makes its own. Several addresses of
+            one cluster stand with blanks between them; the first that answers is used.
         management_url: Where its management API is; by default the same host, port 15672.
 
     Raises:
@@ -25,20 +28,21 @@ class UrlBroker(Broker):
 
     def __init__(self, url: str, management_url: str | None = None) -> None:
         try:
-            self.endpoint = Endpoint.parse(url, management_url)
+            endpoints = [Endpoint.parse(one, management_url) for one in url.split() or [""]]
         except ValueError as error:
             raise Unavailable("url", "the URL given is not an AMQP URL", str(error)) from None
-        where = f"{self.endpoint.host}:{self.endpoint.port}"
         self.description = "a broker that was named by its URL"
+        self.endpoint, self.__dict__["identity"] = _first_that_answers(endpoints)
         try:
-            self.__dict__["identity"] = greet(self.endpoint)
-        except OSError as error:
-            reason = f"no broker speaks AMQP 0-9-1 at {where} ({error})"
-            raise Unavailable("url", reason, "start it, or correct --rabbitmq-url or RABBITMQ_URL") from error
-        try:
-            self.management.whoami()
+            tags = self.management.tags()
         except ManagementError as error:
             raise Unavailable("url", *_split(str(error))) from error
+        if "administrator" not in tags:
+            raise Unavailable(
+                "url",
+                f"the user {self.endpoint.user!r} lacks the tag administrator, and each test makes a vhost of its own",
+                f"give it the tag (rabbitmqctl set_user_tags {self.endpoint.user} administrator), or name another user",
+            )
 
     def another(self, configuration: Configuration = PLAIN) -> Broker:  # noqa: ARG002, D102
         raise NotOurs("the broker was named by its URL: specs that restart or kill one are not run against it")
@@ -53,6 +57,17 @@ class UrlBroker(Broker):
 
     def close(self) -> None:
         """Nothing: it goes on for those whose it is."""
+
+
+def _first_that_answers(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, Identity]:
+    refusals = []
+    for endpoint in endpoints:
+        try:
+            return endpoint, greet(endpoint)
+        except OSError as error:
+            refusals.append(f"{endpoint.host}:{endpoint.port} ({error})")
+    reason = f"no broker speaks AMQP 0-9-1 at {', nor at '.join(refusals)}"
+    raise Unavailable("url", reason, "start it, or correct --rabbitmq-url or RABBITMQ_URL")
 
 
 def _split(sentence: str) -> tuple[str, str]:

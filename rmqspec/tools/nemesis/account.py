@@ -24,6 +24,7 @@ class Fate(IntEnum):
     UNKNOWN = 0  # in flight, or the connection was lost before an answer
     CONFIRMED = 1
     REFUSED = 2  # nacked, returned, or never sent
+    UNSAFE = 3  # confirmed, and when the broker was killed on its way through a dead-letter exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class Account:
         recovered: Arrived, though the producer had no confirm.
         unknown: Neither confirmed, nor refused, nor arrived: the broker had promised nothing.
         refused: Refused by the broker or by a full window, and not arrived.
+        unsafe: Confirmed, not arrived, and when the broker was killed maybe on its way through a dead-letter exchange.
+            Nothing is promised of such: the broker does not wait until a dead letter is on the disk. See
+            https://www.rabbitmq.com/docs/dlx#safety.
     """
 
     attempted: int
@@ -51,6 +55,7 @@ class Account:
     recovered: int
     unknown: int
     refused: int
+    unsafe: int
 
     @property
     def holds(self) -> bool:
@@ -69,7 +74,8 @@ class Ledger:
         self._fates = [bytearray() for _ in range(producers)]
         self._receipts = [bytearray() for _ in range(producers)]
         self._guard = threading.Lock()
-        self._confirmed = self._received = self._unexpected = 0
+        self._confirmed, self._received = [0] * producers, [0] * producers
+        self._unexpected = 0
 
     def attempt(self, producer: int) -> int:
         """One more order of this producer, which alone calls this; returns its number."""
@@ -82,7 +88,19 @@ class Ledger:
         self._fates[producer][number] = fate
         if fate is Fate.CONFIRMED:
             with self._guard:
-                self._confirmed += 1
+                self._confirmed[producer] += 1
+
+    def forget(self, producer: int, may_be: Callable[[int], bool]) -> None:
+        """The broker was killed: what may be on its way through a dead-letter exchange is unsafe.
+
+        Args:
+            producer: Whose orders.
+            may_be: Whether the order of this number may be.
+        """
+        for number in filter(may_be, self.lost(producer)):
+            with self._guard:
+                self._fates[producer][number] = Fate.UNSAFE
+                self._confirmed[producer] -= 1
 
     def receive(self, body: bytes) -> None:
         """An order has arrived."""
@@ -96,13 +114,22 @@ class Ledger:
             if not known:
                 self._unexpected += 1
                 return
-            self._received += not receipts[number]
+            self._received[producer] += not receipts[number]
             receipts[number] = min(MOST, receipts[number] + 1)
 
+    def waiting(self, producer: int) -> int:
+        """About how many of a producer's confirmed orders have not arrived yet."""
+        return self._confirmed[producer] - self._received[producer]
+
     @property
-    def waiting(self) -> int:
-        """About how many confirmed orders have not arrived yet."""
-        return self._confirmed - self._received
+    def received(self) -> int:
+        """How many orders have arrived."""
+        return sum(self._received)
+
+    def lost(self, producer: int) -> list[int]:
+        """The numbers of a producer's orders that were confirmed and have not arrived."""
+        pairs = zip(self._fates[producer], self._receipts[producer], strict=False)
+        return [number for number, (fate, times) in enumerate(pairs) if fate == Fate.CONFIRMED and not times]
 
     def account(self) -> Account:
         """The balance, once nothing is in flight any more."""
@@ -115,12 +142,13 @@ class Ledger:
 
         return Account(
             attempted=count(lambda _, __: True),
-            confirmed=count(lambda fate, _: fate == Fate.CONFIRMED),
+            confirmed=count(lambda fate, _: fate in (Fate.CONFIRMED, Fate.UNSAFE)),
             received=count(lambda _, times: times > 0),
             lost=count(lambda fate, times: fate == Fate.CONFIRMED and not times),
             unexpected=self._unexpected,
             duplicated=count(lambda _, times: max(0, times - 1)),
-            recovered=count(lambda fate, times: fate != Fate.CONFIRMED and times > 0),
+            recovered=count(lambda fate, times: fate in (Fate.UNKNOWN, Fate.REFUSED) and times > 0),
             unknown=count(lambda fate, times: fate == Fate.UNKNOWN and not times),
             refused=count(lambda fate, times: fate == Fate.REFUSED and not times),
+            unsafe=count(lambda fate, times: fate == Fate.UNSAFE and not times),
         )

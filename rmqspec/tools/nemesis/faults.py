@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from rmqspec.tools.wire import Proxy
 __all__ = ["FAULTS", "Arena", "Blow", "Fault", "schedule"]
 
 PAUSE = (0.5, 4.0)  # seconds between two faults in which all is well
+FLICKER = (0.3, 0.7, 0.5, 0.9, 0.4, 0.6, 0.8) * 2  # seconds before each cut: enough to connect and be at work again
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +42,25 @@ class Fault:
         begin: Does it.
         end: Undoes it.
         seconds: Between how many and how many it lasts.
+        forgets: Whether the broker loses what it has not written to the disk.
     """
 
     words: str
     begin: Callable[[Arena], object]
     end: Callable[[Arena], object] = nothing
     seconds: tuple[float, float] = (0.0, 0.0)
+    forgets: bool = False
 
 
 def _cut_and_refuse(arena: Arena) -> None:
     arena.proxy.refuse()
     arena.proxy.cut()
+
+
+def _flicker(arena: Arena) -> None:
+    for pause in FLICKER:
+        time.sleep(pause)
+        arena.proxy.cut()
 
 
 def _come_back_without_memory(arena: Arena) -> None:
@@ -70,13 +80,16 @@ def _unblock(arena: Arena) -> None:
 FAULTS: Mapping[str, Fault] = {
     "kill": Fault(
         "the broker is killed (kill -9), and started again",
-        lambda arena: arena.broker.kill(), lambda arena: arena.broker.start(), (0.0, 2.0),
+        lambda arena: arena.broker.kill(), lambda arena: arena.broker.start(), (0.0, 2.0), forgets=True,
     ),
     "restart": Fault(
         "the broker is stopped in good order, and started again",
         lambda arena: arena.broker.stop(), lambda arena: arena.broker.start(), (0.0, 2.0),
     ),
     "cut": Fault("all connections are cut", lambda arena: arena.proxy.cut()),
+    "flicker": Fault(
+        f"all connections are cut {len(FLICKER)} times, each time when handlers are at work again", _flicker
+    ),
     "half-open": Fault(
         "the network goes silent, and comes back without memory of its connections",
         lambda arena: arena.proxy.half_open(), _come_back_without_memory, (1.0, 8.0),

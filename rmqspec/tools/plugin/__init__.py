@@ -8,6 +8,8 @@ A project that wants to test its own consumers names it in its ``conftest.py``,
 pytest_plugins = [
     "rmqspec.tools.plugin.broker",
     "rmqspec.tools.plugin.headings",
+    "rmqspec.tools.plugin.keywords",
+    "rmqspec.tools.plugin.failures",
     "rmqspec.tools.plugin.fixtures",
     "rmqspec.tools.plugin.promises",
     "rmqspec.tools.plugin.record",

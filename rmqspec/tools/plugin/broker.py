@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rmqspec.tools.broker import SETTINGS, SOURCES, Broker, Choice, NoBroker, find
+from rmqspec.tools.broker import SETTINGS, SOURCES, Broker, BrokerError, Choice, find
 from rmqspec.tools.broker.shared import SharedBroker
 
 BROKER = pytest.StashKey[Broker]()
@@ -49,10 +49,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     elif not any(config.getoption(name, False) for name in ("collectonly", "showfixtures", "show_fixtures_per_test")):
         given = {name: config.getoption(f"rabbitmq_{name}") for name in SETTINGS}
         ini = {name: str(config.getini(f"rabbitmq_{name}")) for name in SETTINGS}
-        config.stash[CHOICE] = Choice.settle(given, os.environ, ini)
         try:
+            config.stash[CHOICE] = Choice.settle(given, os.environ, ini)
             config.stash[BROKER] = find(config.stash[CHOICE], _Progress(config))
-        except NoBroker as error:
+        except BrokerError as error:
             raise pytest.UsageError(str(error)) from error
 
 
@@ -62,7 +62,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     broker, choice = config.stash[BROKER], config.stash[CHOICE]
     where = f"{broker.endpoint.host}:{broker.endpoint.port}"
-    return [f"broker: {broker.identity} at {where}, {broker.description} ({choice.origin})"]
+    lines = [f"broker: {broker.identity} at {where}, {broker.description} ({choice.origin})"]
+    if passed_over := [one for one in broker.passed_over if not one.startswith("url ")]:
+        lines.append(f"passed over: {'; '.join(passed_over)}")
+    return lines
 
 
 @pytest.hookimpl(optionalhook=True)

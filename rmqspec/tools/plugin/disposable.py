@@ -11,11 +11,24 @@ import pytest
 from rmqspec.client import Settings
 from rmqspec.tools.broker import Broker, BrokerError, Configuration, NotOurs
 from rmqspec.tools.broker.configuration import PLAIN
-from rmqspec.tools.plugin.lies import LIAR
+from rmqspec.tools.plugin.lies import LIAR, has_own_broker
 from rmqspec.tools.wire.lies import Lie
 
 Kept = list[tuple[Configuration, Broker]]
 _numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declares the marker."""
+    config.addinivalue_line("markers", "own_broker: starts a broker of its own (set by the plugin, for -m)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what takes seconds because a broker boots: ``-m "not own_broker"`` leaves it out."""
+    for item in items:
+        if has_own_broker(item):
+            item.add_marker("own_broker")
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +72,13 @@ def another_broker(
 
 
 @pytest.fixture(scope="module")
-def disposable_broker(another_broker: Callable[..., Broker]) -> Broker:
-    """A second broker of the same kind, for one module: `stop()`, `kill()`, `start()` and `restart()` it."""
-    return another_broker()
+def disposable_broker(another_broker: Callable[..., Broker], lie: Lie | None) -> Broker:
+    """A second broker of the same kind, for one module: `stop()`, `kill()`, `start()` and `restart()` it.
+
+    It has no management API, which would make each stop five seconds longer; `control(…)` is rabbitmqctl. Only where it
+    is lied to it has one: each lie has a vhost of its own.
+    """
+    return another_broker(Configuration(management=lie is not None))
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,27 @@ from rmqspec.orders.system import OrderSystem
 from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.vhosts import VhostPool
 from rmqspec.tools.plugin.broker import BROKER
+from rmqspec.tools.plugin.failures import SHORT, is_red
 
 T = TypeVar("T")
 PATIENCE = pytest.StashKey[float]()
+INTERRUPTED = pytest.StashKey[bool]()
 _numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listens for Ctrl-C."""
+    config.pluginmanager.register(_Interrupt(config))
+
+
+class _Interrupt:
+    """Ctrl-C ends a run in the middle of a spec, which has closed nothing yet: no reason to complain of it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self._config.stash[INTERRUPTED] = True
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +53,12 @@ def patience(request: pytest.FixtureRequest) -> float:
     return request.config.stash.get(PATIENCE, 10.0)
 
 
+@pytest.fixture
+def wait_limit(request: pytest.FixtureRequest, patience: float) -> float:
+    """Seconds that one wait may take in this spec: less where another spec of the file has failed already."""
+    return min(patience, SHORT) if is_red(request.node) else patience
+
+
 @pytest.fixture(scope="session")
 def vhosts(broker: Broker) -> Iterator[VhostPool]:
     """Makes vhosts ahead of the tests and deletes them behind."""
@@ -45,15 +68,15 @@ def vhosts(broker: Broker) -> Iterator[VhostPool]:
 
 
 @pytest.fixture
-def vhost(vhosts: VhostPool) -> Iterator[str]:
-    """A vhost that is this test's alone. A test that leaves a connection open fails here."""
+def vhost(vhosts: VhostPool, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A vhost that is this test's alone. A test that leaves a connection open fails here, and no other test does."""
     name = vhosts.take()
     yield name
     vhosts.give_back(name)
     left = open_connections()
     for connection in left:
         hang_up(connection)
-    if left:
+    if left and INTERRUPTED not in request.config.stash:
         names = ", ".join(connection.name for connection in left)
         pytest.fail(f"this test left {len(left)} connection(s) open: {names}", pytrace=False)
 
@@ -65,9 +88,9 @@ def url(broker: Broker, vhost: str, route: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def source(url: str, patience: float) -> Settings:
+def source(url: str, wait_limit: float) -> Settings:
     """This test's vhost for our own clients, which wait for the broker's answers no longer than a test does."""
-    return replace(Settings.of(url), answer_timeout=patience)
+    return replace(Settings.of(url), answer_timeout=wait_limit, ca=os.environ.get("RABBITMQ_CA"))
 
 
 @pytest.fixture
@@ -129,10 +152,11 @@ def drain(channel: Channel) -> Callable[[str], list[bytes]]:
 
 
 @pytest.fixture
-def receive(connection: Connection, patience: float) -> Callable[..., list[Delivery]]:
+def receive(connection: Connection, wait_limit: float) -> Callable[..., list[Delivery]]:
     """Waits for messages that are still to come: `receive("orders", 3)` returns three deliveries, acknowledged."""
 
-    def wait(queue: str, count: int = 1, within: float = patience) -> list[Delivery]:
+    def wait(queue: str, count: int = 1, within: float = wait_limit) -> list[Delivery]:
+        __tracebackhide__ = True  # the failing line is the spec's
         channel = connection.channel()
         channel.basic_qos(prefetch_count=count)
         deliveries: list[Delivery] = []
@@ -142,7 +166,7 @@ def receive(connection: Connection, patience: float) -> Callable[..., list[Deliv
             method, properties, body = next(channel.consume(queue, inactivity_timeout=left))
             if method is None or properties is None:
                 got = [delivery.body for delivery in deliveries]
-                pytest.fail(f"{queue!r}: {count} message(s) expected within {within:g} s, came: {got}", pytrace=False)
+                pytest.fail(f"{queue!r}: {count} message(s) expected within {within:g} s, came: {got}")
             key = method.routing_key or ""
             deliveries.append(
                 Delivery(queue, method.exchange or "", key, bool(method.redelivered), properties, body or b"")
@@ -162,14 +186,15 @@ def orders(source: Settings, request: pytest.FixtureRequest) -> Iterator[OrderSy
 
 
 @pytest.fixture
-def eventually(patience: float) -> Callable[..., None]:
+def eventually(wait_limit: float) -> Callable[..., None]:
     """The one poll: `eventually(probe, expected)` calls the probe until it returns that, and shows what it last saw."""
 
-    def wait(probe: Callable[[], T], expected: T, within: float = patience) -> None:
+    def wait(probe: Callable[[], T], expected: T, within: float = wait_limit) -> None:
+        __tracebackhide__ = True
         deadline = time.monotonic() + within
         while (seen := probe()) != expected:
             if time.monotonic() > deadline:
-                pytest.fail(f"expected {expected!r} within {within:g} s, last seen: {seen!r}", pytrace=False)
+                pytest.fail(f"expected {expected!r} within {within:g} s, last seen: {seen!r}")
             time.sleep(0.01)
 
     return wait

@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     seconds = config.getoption("late")
     if seconds is None:
         return
-    for other in ("record", "note_lies", "tell_lies"):
+    for other in ("record", "lies", "lie", "suggest_lies"):
         if config.getoption(other):
             words = (
                 f"--late and --{other.replace('_', '-')} both want to stand in the wire: leave one of the options out"

@@ -15,9 +15,8 @@ from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import greet
 from rmqspec.tools.plugin.headings import heading
 
-__all__ = ["chapter_of", "judge", "spec_of"]
+__all__ = ["chapter_of", "judge", "sentence_of", "spec_of"]
 
-LISTS = re.compile(r"^(Spec|Code): (.+)$")
 SKIPPED: Mapping[str, Outcome] = {"not in this version: ": "not in this version", "not run: ": "not run"}
 NO_BROKER = "no disposable broker: "
 REASON = 2000  # characters of a reason; a comparison of two long values may be larger than all the rest
@@ -25,35 +24,30 @@ REASON = 2000  # characters of a reason; a comparison of two long values may be 
 
 def chapter_of(item: pytest.Item) -> Chapter:
     """The file of a test, by its docstring."""
-    number, title, lines = heading(item)
-    lists: dict[str, list[str]] = {"Spec": [], "Code": []}
-    for found in filter(None, map(LISTS.match, lines)):
-        lists[found[1]] += found[2].split(", ")
+    head = heading(item)
     return Chapter(
         name=item.path.stem,
         path=_path(item),
-        number=number,
+        number=head.number,
         part=item.path.parent.name,
-        title=title.rstrip("."),
-        prose="\n".join(line for line in lines if not LISTS.match(line)).strip(),
-        spec=lists["Spec"],
-        code=lists["Code"],
+        title=head.title,
+        prose="\n\n".join(head.prose),
+        spec=head.lists.get("Spec", []),
+        code=head.lists.get("Code", []),
     )
 
 
 def spec_of(item: pytest.Item, **result: Any) -> Spec:
     """A test, with what its run has shown."""
     owner, function = getattr(item, "cls", None), getattr(item, "function", None)
-    name = getattr(item, "originalname", None) or item.name
-    subject = owner.__name__.removeprefix("Test") if owner else ""
     parts = (item.path.stem, owner.__name__ if owner else "", item.name)
     return Spec(
         id=".".join(filter(None, parts)),
         node=item.nodeid,
         chapter=item.path.stem,
-        subject=subject,
+        subject=subject_of(owner),
         about=_doc(owner),
-        sentence=f"{subject} {_words(name.removeprefix('test_'))}".strip(),
+        sentence=sentence_of(item),
         case=item.callspec.id if hasattr(item, "callspec") else "",
         behaviours=list(dict.fromkeys(name for mark in item.iter_markers("behaviour") for name in mark.args)),
         why=_doc(function),
@@ -62,9 +56,21 @@ def spec_of(item: pytest.Item, **result: Any) -> Spec:
     )
 
 
-def _words(name: str) -> str:
-    """The words of a name; a header keeps its hyphen: `x-death`."""
-    return name.replace("_x_", "_x-").replace("_", " ")
+def sentence_of(item: pytest.Item) -> str:
+    """Class and name as a sentence: `Dead letter exchange receives messages rejected without requeue`."""
+    name = getattr(item, "originalname", None) or item.name
+    # A header keeps its hyphen: x-death.
+    fact = name.removeprefix("test_").replace("_x_", "_x-").replace("_", " ")
+    return f"{subject_of(getattr(item, 'cls', None))} {fact}".strip()
+
+
+def subject_of(owner: type | None) -> str:
+    """The name of a class in words: `TestDeadLetterExchange` is `Dead letter exchange`; RabbitMQ stays as it is."""
+    name = owner.__name__.removeprefix("Test") if owner else ""
+    if name in ("", "RabbitMQ"):
+        return name
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]+|[a-z0-9]+", name)
+    return " ".join([words[0], *(word if word.isupper() else word.lower() for word in words[1:])])
 
 
 def judge(reports: Sequence[pytest.TestReport], broker: Broker) -> tuple[Outcome, str]:

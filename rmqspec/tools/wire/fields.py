@@ -14,6 +14,8 @@ from typing import Any
 
 from pika.amqp_object import AMQPObject, Properties
 
+from rmqspec.client.tables import NAMES, Undecoded
+
 __all__ = ["EXCERPT", "FIELDS", "excerpt", "fields_of", "name_of", "properties_of"]
 
 EXCERPT = 200  # bytes of a body, characters of a string
@@ -102,14 +104,21 @@ def _protocol_name(name: str) -> str:
     return f"{group}.{sub('(?<!^)(?=[A-Z])', '-', method)}".lower()
 
 
+def _name(name: str) -> str:
+    raw = name.encode(*NAMES)
+    return excerpt(raw[:EXCERPT], whole=len(raw) <= EXCERPT)
+
+
 def _plain(value: Any) -> Any:
     """A value of AMQP as JSON has it, of bounded size."""
     if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
         return value
+    if isinstance(value, Undecoded) and value.head[:1] != b"S":
+        return f"{excerpt(value.head[:1])} 0x{value[:EXCERPT].hex()}"  # a number of some type, not a text
     if isinstance(value, bytes):
         return excerpt(value[:EXCERPT], whole=len(value) <= EXCERPT)
     if isinstance(value, Mapping):
-        return {str(name)[:EXCERPT]: _plain(inner) for name, inner in islice(value.items(), ENTRIES)}
+        return {_name(name): _plain(inner) for name, inner in islice(value.items(), ENTRIES)}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value[:ENTRIES]]
     return str(value)[:EXCERPT]  # text; in words a time, a decimal number, an infinity

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from pika import spec
 from pika.exceptions import AMQPError
-from pika.frame import Frame, ProtocolHeader, decode_frame
+from pika.frame import Frame, ProtocolHeader
+
+from rmqspec.client.decoding import decode_frame
 
 __all__ = ["Frames", "Piece"]
 
@@ -22,10 +24,18 @@ TYPES = {spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEART
 
 
 class Piece(NamedTuple):
-    """Some bytes of the stream, and the frame that they are; None where pika cannot read them as one."""
+    """Some bytes of the stream, and the frame that they are; None where they cannot be read as one."""
 
     raw: bytes
     frame: Frame | ProtocolHeader | None
+
+    @property
+    def channel(self) -> int | None:
+        """The channel's number; None where these bytes are no frame."""
+        if self.raw.startswith(GREETING) or _size(self.raw, 0) != len(self.raw):
+            return None
+        number: int = HEADER.unpack_from(self.raw)[1]
+        return number
 
 
 class Frames:

@@ -164,7 +164,8 @@ class _Ear:
         self._unfinished.pop(frame.channel_number, None)  # its message never came
         if name == "connection.start-ok":
             properties = frame.method.client_properties or {}
-            self._line.name = str(properties.get("connection_name") or self._line.name)
+            name = properties.get("connection_name") or self._line.name
+            self._line.name = excerpt(name) if isinstance(name, bytes) else str(name)
         if name in CONTENT:
             self._unfinished[frame.channel_number] = note, 0
         else:

@@ -13,6 +13,7 @@ from typing import Any
 from pika import BasicProperties
 from pika import frame as amqp
 
+from rmqspec.client.decoding import ours
 from rmqspec.tools.wire.fields import name_of
 from rmqspec.tools.wire.frames import Frames, Piece
 
@@ -65,9 +66,9 @@ class Said:
         """As it goes over the wire, in frames of at most so many bytes."""
         if self.raw is not None:
             return self.raw
-        pieces = [amqp.Method(self.channel, self.method).marshal()]
+        pieces = [amqp.Method(self.channel, ours(self.method)).marshal()]
         if self.properties is not None:
-            pieces.append(amqp.Header(self.channel, len(self.body), self.properties).marshal())
+            pieces.append(amqp.Header(self.channel, len(self.body), ours(self.properties)).marshal())
             step = largest - OVERHEAD
             parts = (self.body[at : at + step] for at in range(0, len(self.body), step))
             pieces += [amqp.Body(self.channel, part).marshal() for part in parts]
@@ -77,8 +78,8 @@ class Said:
 class Sayings:
     """Puts together what one direction of one connection says; all that it yields is the stream, byte for byte.
 
-    What pika cannot read, and what is no method (a heartbeat, the greeting), comes out as bytes. A message comes when
-    it is whole, so what other channels say meanwhile comes before it.
+    What cannot be read, and what is no method (a heartbeat, the greeting), comes out as bytes. A message comes when it
+    is whole, so what other channels say meanwhile comes before it. One that cannot be read to its end comes as bytes.
 
     Args:
         by_broker: Whether it is the broker's.
@@ -94,15 +95,21 @@ class Sayings:
         for piece in self._frames.feed(data):
             yield from self._on_piece(piece)
         if not data:
-            for said, _ in self._unfinished.values():
-                yield said.raw or b""
-            self._unfinished.clear()
+            yield from self._broken_off(None)
+
+    def _broken_off(self, channel: int | None) -> Iterator[bytes]:
+        """What a channel, or every one, has said of a message that is not whole."""
+        for number in list(self._unfinished) if channel is None else [channel]:
+            if number in self._unfinished:
+                yield self._unfinished.pop(number)[0].raw or b""
 
     def _on_piece(self, piece: Piece) -> Iterator[Said | bytes]:
         frame = piece.frame
-        if isinstance(frame, amqp.Method):
-            if frame.channel_number in self._unfinished:  # its message never came
-                yield self._unfinished.pop(frame.channel_number)[0].raw or b""
+        if frame is None:
+            yield from self._broken_off(piece.channel)
+            yield piece.raw
+        elif isinstance(frame, amqp.Method):
+            yield from self._broken_off(frame.channel_number)  # its message never came
             said = Said(frame.channel_number, frame.method, by_broker=self._by_broker, raw=piece.raw)
             if said.name in CONTENT:
                 self._unfinished[said.channel] = said, -1  # its size is not known yet

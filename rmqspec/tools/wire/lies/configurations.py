@@ -49,12 +49,12 @@ def _unknown_authority(configuration: Configuration) -> Configuration:
 
 
 CONFIGURATIONS = (
-    Lie.of_configuration(30, "tls-plain", "At the port for TLS everybody can listen.", _plain),
-    Lie.of_configuration(30, "certificate-optional", "Clients that show no certificate get in.",
+    Lie.of_configuration("tls-plain", "At the port for TLS everybody can listen.", _plain),
+    Lie.of_configuration("certificate-optional", "Clients that show no certificate get in.",
                          _option("ssl_options.fail_if_no_peer_cert", "false")),
-    Lie.of_configuration(30, "certificate-not-checked", "Clients get in with any certificate, or with none.",
+    Lie.of_configuration("certificate-not-checked", "Clients get in with any certificate, or with none.",
                          lambda its: _option("ssl_options.verify", "verify_none")(
                              _option("ssl_options.fail_if_no_peer_cert", "false")(its))),
-    Lie.of_configuration(30, "authority-unknown", "A broker shows a certificate that a stranger has signed.",
+    Lie.of_configuration("authority-unknown", "A broker shows a certificate that a stranger has signed.",
                          _unknown_authority),
 )  # fmt: skip

@@ -5,10 +5,15 @@ Source: https://www.rabbitmq.com/docs/queues#optional-arguments, https://www.rab
 
 from __future__ import annotations
 
+from pika import spec
+
 from rmqspec.tools.wire.lies.lie import Lie, Talk, Tell, Told, argument_lost, changed, ignored
 from rmqspec.tools.wire.said import Said
 
 __all__ = ["DECLARATIONS"]
+
+
+NO_VERSION = 3  # of the storage of classic queues
 
 
 def _type(old: str, new: str) -> Tell:
@@ -21,6 +26,39 @@ def _type(old: str, new: str) -> Tell:
 
 def _not_passive(said: Said, _: Talk) -> Told:
     return said.but(passive=False) if said.method.passive else said
+
+
+def _exchange_anew(said: Said, talk: Talk) -> Told:
+    method = said.method
+    if method.passive or str(method.exchange).startswith("amq."):
+        return said
+    talk.to_broker(Said(said.channel, spec.Exchange.Delete(exchange=method.exchange, nowait=True)))
+    return [said]
+
+
+def _queue_anew(said: Said, talk: Talk) -> Told:
+    method = said.method
+    if method.passive or not method.queue:
+        return said
+    talk.to_broker(Said(said.channel, spec.Queue.Delete(queue=method.queue, nowait=True)))
+    return [said]
+
+
+def _missing_refused(said: Said, talk: Talk) -> Told:
+    """Known are the exchanges that this connection has declared."""
+    name = said.method.exchange
+    known = talk.memory.setdefault("known", set())
+    if said.name == "exchange.declare":
+        known.add(name)
+        return said
+    if name in known:
+        known.discard(name)
+        return said
+    return said.but(exchange="amq.direct")  # which no client may delete: 403
+
+
+def _exchange_missing(said: Said, _: Talk) -> Told:
+    return said.but(exchange=f"no {said.method.exchange}"[:255]) if said.method.passive else said
 
 
 def _answers_swapped(said: Said, talk: Talk) -> Told:
@@ -51,70 +89,152 @@ def _ttl_doubled(said: Said, _: Talk) -> Told:
     return said.but(arguments=arguments | {"x-message-ttl": ttl * 100 + 60_000}) if isinstance(ttl, int) else said
 
 
-def _lost(chapter: int, name: str, what: str, *keys: str) -> Lie:
-    return Lie.of(chapter, name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
+def _ttl_one(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    ttl = arguments.get("x-message-ttl")
+    return said.but(arguments=arguments | {"x-message-ttl": 1}) if isinstance(ttl, int) and ttl > 1 else said
+
+
+def _priorities_always(said: Said, _: Talk) -> Told:
+    """A quorum queue becomes a classic one for it: before 4.0 no other has priorities."""
+    arguments = said.method.arguments or {}
+    if said.method.passive or arguments.get("x-max-priority") or arguments.get("x-queue-type") == "stream":
+        return said
+    kept = {key: value for key, value in arguments.items() if key != "x-queue-type"}
+    return said.but(arguments=kept | {"x-max-priority": 10})
+
+
+def _stream_as_queue(said: Said, talk: Talk) -> Told:
+    """No reader may then say where it begins."""
+    if said.name == "basic.consume":
+        return argument_lost("x-stream-offset")(said, talk)
+    is_stream = (said.method.arguments or {}).get("x-queue-type") == "stream"
+    return argument_lost("x-queue-type")(said, talk) if is_stream else said
+
+
+def _single_active_always(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    if said.method.passive or "x-single-active-consumer" in arguments or arguments.get("x-queue-type") == "stream":
+        return said
+    return said.but(arguments=arguments | {"x-single-active-consumer": True})
+
+
+def _delivery_limit_assumed(limit: int) -> Tell:
+    """A quorum queue without a delivery limit has this one."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        arguments = said.method.arguments or {}
+        if arguments.get("x-queue-type") != "quorum" or "x-delivery-limit" in arguments:
+            return said
+        return said.but(arguments=arguments | {"x-delivery-limit": limit})
+
+    return tell
+
+
+def _lost(name: str, what: str, *keys: str) -> Lie:
+    return Lie.of(name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
+
+
+def _lazy(said: Said, _: Talk) -> Told:
+    arguments = said.method.arguments or {}
+    if said.method.passive or "x-queue-mode" in arguments or "x-queue-type" in arguments:
+        return said
+    return said.but(arguments=arguments | {"x-queue-mode": "lazy"})
+
+
+def _refused(said: Said, _: Talk) -> Told:
+    """The broker refuses a version that there is not."""
+    arguments = said.method.arguments or {}
+    storage = {"x-queue-mode", "x-queue-version"} & set(arguments)
+    if not storage or arguments.get("x-queue-version") == NO_VERSION:
+        return said
+    return said.but(arguments=arguments | {"x-queue-version": NO_VERSION})
 
 
 DECLARATIONS = (
-    _lost(7, "dead-letter-exchange-lost", "The dead-letter exchange of a queue", "x-dead-letter-exchange"),
-    _lost(23, "dead-letter-key-lost", "The dead-letter routing key of a queue", "x-dead-letter-routing-key"),
-    _lost(20, "dead-letter-strategy-lost", "That dead letters go at least once", "x-dead-letter-strategy"),
-    _lost(16, "message-ttl-lost", "How long a queue keeps messages", "x-message-ttl"),
-    Lie.of(16, "message-ttl-longer", "A queue keeps messages longer than was declared.", "queue.declare", _ttl_doubled),
-    _lost(16, "queue-expiry-lost", "How long a queue lives unused", "x-expires"),
-    _lost(17, "length-limit-lost", "How many messages a queue may hold", "x-max-length"),
-    Lie.of(17, "length-limit-halved", "A queue holds half of the messages it may.", "queue.declare", _limit_halved),
-    _lost(17, "byte-limit-lost", "How many bytes a queue may hold", "x-max-length-bytes"),
-    _lost(17, "overflow-lost", "What a full queue does", "x-overflow"),
-    _lost(18, "priority-levels-lost", "That a queue has priorities", "x-max-priority"),
-    _lost(20, "queue-type-lost", "The type of a queue", "x-queue-type"),
-    _lost(19, "queue-mode-lost", "The mode of a queue", "x-queue-mode"),
-    _lost(19, "queue-version-lost", "The storage version of a queue", "x-queue-version"),
-    _lost(25, "single-active-consumer-lost", "That a queue has one active consumer", "x-single-active-consumer"),
-    _lost(20, "delivery-limit-lost", "How often a message may come back", "x-delivery-limit"),
-    _lost(24, "stream-age-lost", "How old what a stream holds may be", "x-max-age"),
-    _lost(24, "segment-size-lost", "How large a segment of a stream is", "x-stream-max-segment-size-bytes"),
-    _lost(31, "leader-locator-lost", "Where the leader of a queue is to be", "x-queue-leader-locator"),
-    Lie.of(31, "arguments-lost", "No argument of a queue is noted.", "queue.declare",
+    Lie.of("storage-arguments-refused", "A queue whose mode or version is declared is refused.", "queue.declare",
+           _refused),
+    Lie.of("always-lazy", "A classic queue whose mode was not declared is lazy.", "queue.declare", _lazy),
+    _lost("dead-letter-exchange-lost", "The dead-letter exchange of a queue", "x-dead-letter-exchange"),
+    _lost("dead-letter-key-lost", "The dead-letter routing key of a queue", "x-dead-letter-routing-key"),
+    _lost("dead-letter-strategy-lost", "That dead letters go at least once", "x-dead-letter-strategy"),
+    _lost("message-ttl-lost", "How long a queue keeps messages", "x-message-ttl"),
+    Lie.of("message-ttl-longer", "A queue keeps messages longer than was declared.", "queue.declare", _ttl_doubled),
+    Lie.of("message-ttl-shorter", "A queue keeps messages for a millisecond, whatever was declared.",
+           "queue.declare", _ttl_one),
+    _lost("queue-expiry-lost", "How long a queue lives unused", "x-expires"),
+    _lost("length-limit-lost", "How many messages a queue may hold", "x-max-length"),
+    Lie.of("length-limit-halved", "A queue holds half of the messages it may.", "queue.declare", _limit_halved),
+    _lost("byte-limit-lost", "How many bytes a queue may hold", "x-max-length-bytes"),
+    _lost("overflow-lost", "What a full queue does", "x-overflow"),
+    _lost("priority-levels-lost", "That a queue has priorities", "x-max-priority"),
+    Lie.of("priorities-always", "A queue that was declared without priorities has them.", "queue.declare",
+           _priorities_always),
+    _lost("queue-type-lost", "The type of a queue", "x-queue-type"),
+    Lie.of("stream-as-queue", "A stream loses what was read and acknowledged, as a queue does.",
+           "queue.declare basic.consume", _stream_as_queue),
+    _lost("queue-mode-lost", "The mode of a queue", "x-queue-mode"),
+    _lost("queue-version-lost", "The storage version of a queue", "x-queue-version"),
+    _lost("single-active-consumer-lost", "That a queue has one active consumer", "x-single-active-consumer"),
+    Lie.of("single-active-consumer-always", "A queue has one active consumer though nobody declared that.",
+           "queue.declare", _single_active_always),
+    _lost("delivery-limit-lost", "How often a message may come back", "x-delivery-limit"),
+    Lie.of("delivery-limit-always", "A quorum queue has a delivery limit of 20 though nobody declared it.",
+           "queue.declare", _delivery_limit_assumed(20)),
+    Lie.of("delivery-limit-never", "A quorum queue has no delivery limit of its own.", "queue.declare",
+           _delivery_limit_assumed(-1)),
+    _lost("stream-age-lost", "How old what a stream holds may be", "x-max-age"),
+    _lost("segment-size-lost", "How large a segment of a stream is", "x-stream-max-segment-size-bytes"),
+    _lost("leader-locator-lost", "Where the leader of a queue is to be", "x-queue-leader-locator"),
+    Lie.of("arguments-lost", "No argument of a queue is noted.", "queue.declare",
            lambda said, _: said.but(arguments={}) if said.method.arguments else said),
-    Lie.of(8, "queue-durability-lost", "A durable queue is transient.", "queue.declare", changed(durable=False)),
-    Lie.of(8, "queue-made-durable", "A transient queue is durable.", "queue.declare", changed(durable=True)),
-    Lie.of(31, "queue-exclusivity-lost", "An exclusive queue is everybody's.", "queue.declare",
+    Lie.of("queue-durability-lost", "A durable queue is transient.", "queue.declare", changed(durable=False)),
+    Lie.of("queue-made-durable", "A transient queue is durable.", "queue.declare", changed(durable=True)),
+    Lie.of("queue-exclusivity-lost", "An exclusive queue is everybody's.", "queue.declare",
            changed(exclusive=False)),
-    Lie.of(32, "queue-auto-delete-lost", "A queue outlives its last consumer.", "queue.declare",
+    Lie.of("queue-auto-delete-lost", "A queue outlives its last consumer.", "queue.declare",
            changed(auto_delete=False)),
-    Lie.of(31, "queue-look-declares", "Who looks for a queue makes one.", "queue.declare", _not_passive),
-    Lie.of(31, "queue-not-made", "A queue is not made.", "queue.declare",
+    Lie.of("queue-declared-anew", "A declaration makes a queue anew, without its messages.", "queue.declare",
+           _queue_anew),
+    Lie.of("exclusive-queue-auto-deleted", "An exclusive queue is deleted with its last consumer.", "queue.declare",
+           lambda said, _: said.but(auto_delete=True) if said.method.exclusive and not said.method.passive else said),
+    Lie.of("queue-look-declares", "Who looks for a queue makes one.", "queue.declare", _not_passive),
+    Lie.of("queue-not-made", "A queue is not made.", "queue.declare",
            lambda said, talk: said if said.method.passive else ignored(said, talk)),
-    Lie.of(13, "answers-swapped", "Of two declarations the second is answered first.", "queue.declare queue.declare-ok",
+    Lie.of("answers-swapped", "Of two declarations the second is answered first.", "queue.declare queue.declare-ok",
            _answers_swapped),
-    Lie.of(32, "queue-delete-ignored", "A deleted queue is still there.", "queue.delete", ignored),
-    Lie.of(32, "queue-deleted-in-use", "A queue is deleted though it is in use.", "queue.delete",
+    Lie.of("queue-delete-ignored", "A deleted queue is still there.", "queue.delete", ignored),
+    Lie.of("queue-deleted-in-use", "A queue is deleted though it is in use.", "queue.delete",
            changed(if_unused=False)),
-    Lie.of(32, "queue-deleted-full", "A queue is deleted though it holds messages.", "queue.delete",
+    Lie.of("queue-deleted-full", "A queue is deleted though it holds messages.", "queue.delete",
            changed(if_empty=False)),
-    Lie.of(32, "purge-ignored", "A purged queue is not empty.", "queue.purge", ignored),
-    Lie.of(2, "fanout-as-direct", "A fanout exchange looks at the key.", "exchange.declare", _type("fanout", "direct")),
-    Lie.of(1, "direct-as-fanout", "A direct exchange does not look at the key.", "exchange.declare",
+    Lie.of("purge-ignored", "A purged queue is not empty.", "queue.purge", ignored),
+    Lie.of("fanout-as-direct", "A fanout exchange looks at the key.", "exchange.declare", _type("fanout", "direct")),
+    Lie.of("direct-as-fanout", "A direct exchange does not look at the key.", "exchange.declare",
            _type("direct", "fanout")),
-    Lie.of(3, "topic-as-direct", "A topic exchange knows no wildcards.", "exchange.declare", _type("topic", "direct")),
-    Lie.of(3, "topic-as-fanout", "A topic exchange does not look at the key.", "exchange.declare",
+    Lie.of("topic-as-direct", "A topic exchange knows no wildcards.", "exchange.declare", _type("topic", "direct")),
+    Lie.of("topic-as-fanout", "A topic exchange does not look at the key.", "exchange.declare",
            _type("topic", "fanout")),
-    Lie.of(14, "headers-as-fanout", "A headers exchange does not look at the headers.", "exchange.declare",
+    Lie.of("headers-as-fanout", "A headers exchange does not look at the headers.", "exchange.declare",
            _type("headers", "fanout")),
-    Lie.of(15, "alternate-exchange-lost", "The alternate exchange of an exchange is not noted.", "exchange.declare",
+    Lie.of("alternate-exchange-lost", "The alternate exchange of an exchange is not noted.", "exchange.declare",
            argument_lost("alternate-exchange")),
-    Lie.of(31, "transient-exchange-not-made", "A transient exchange is not made.", "exchange.declare",
+    Lie.of("transient-exchange-not-made", "A transient exchange is not made.", "exchange.declare",
            lambda said, talk: said if said.method.durable or said.method.passive else ignored(said, talk)),
-    Lie.of(31, "exchange-durability-lost", "A durable exchange is transient.", "exchange.declare",
+    Lie.of("exchange-durability-lost", "A durable exchange is transient.", "exchange.declare",
            changed(durable=False)),
-    Lie.of(31, "exchange-made-durable", "A transient exchange is durable.", "exchange.declare", changed(durable=True)),
-    Lie.of(32, "exchange-auto-delete-lost", "An exchange outlives its last binding.", "exchange.declare",
+    Lie.of("exchange-made-durable", "A transient exchange is durable.", "exchange.declare", changed(durable=True)),
+    Lie.of("exchange-auto-delete-lost", "An exchange outlives its last binding.", "exchange.declare",
            changed(auto_delete=False)),
-    Lie.of(31, "exchange-internal-lost", "An internal exchange takes what clients publish.", "exchange.declare",
+    Lie.of("exchange-internal-lost", "An internal exchange takes what clients publish.", "exchange.declare",
            changed(internal=False)),
-    Lie.of(31, "exchange-look-declares", "Who looks for an exchange makes one.", "exchange.declare", _not_passive),
-    Lie.of(32, "exchange-delete-ignored", "A deleted exchange is still there.", "exchange.delete", ignored),
-    Lie.of(32, "exchange-deleted-in-use", "An exchange is deleted though it is bound.", "exchange.delete",
+    Lie.of("exchange-declared-anew", "A declaration makes an exchange anew, without its bindings.",
+           "exchange.declare", _exchange_anew),
+    Lie.of("exchange-look-declares", "Who looks for an exchange makes one.", "exchange.declare", _not_passive),
+    Lie.of("exchange-missing", "Who looks for an exchange finds none.", "exchange.declare", _exchange_missing),
+    Lie.of("exchange-delete-ignored", "A deleted exchange is still there.", "exchange.delete", ignored),
+    Lie.of("deleting-the-missing-refused", "To delete an exchange that is not there is an error.",
+           "exchange.declare exchange.delete", _missing_refused),
+    Lie.of("exchange-deleted-in-use", "An exchange is deleted though it is bound.", "exchange.delete",
            changed(if_unused=False)),
 )  # fmt: skip

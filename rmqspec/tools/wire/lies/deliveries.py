@@ -6,6 +6,7 @@ Source: https://www.rabbitmq.com/docs/queues#message-ordering, https://www.rabbi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pika import BasicProperties, spec
@@ -50,6 +51,15 @@ def _property(name: str, change: Callable[[Any], Any]) -> Tell:
     return tell
 
 
+def _last_death_invented(said: Said, _: Talk) -> Told:
+    """The first death is also called the last one."""
+    names = ("reason", "queue", "exchange")
+    first = {name: said.headers[f"x-first-death-{name}"] for name in names if f"x-first-death-{name}" in said.headers}
+    last = {f"x-last-death-{name}": value for name, value in first.items()}
+    wrong = said.headers | last
+    return said if wrong == said.headers else said.having(headers=wrong)
+
+
 def _swapped(said: Said, talk: Talk) -> Told:
     """Two that follow each other change places; an odd one waits for the next."""
     place = said.channel, said.method.consumer_tag
@@ -61,9 +71,22 @@ def _swapped(said: Said, talk: Talk) -> Told:
     return [said.but(delivery_tag=kept.method.delivery_tag), kept.but(delivery_tag=said.method.delivery_tag)]
 
 
+def _to_the_first(said: Said, talk: Talk) -> Told:
+    """The consumer that got the first message gets all the others too."""
+    channel, tag = talk.memory.setdefault("first", (said.channel, said.method.consumer_tag))
+    if said.channel == channel:
+        return said
+    return replace(said.but(consumer_tag=tag), channel=channel)
+
+
 def _second_lost(said: Said, talk: Talk) -> Told:
     talk.memory["count"] = talk.memory.get("count", 0) + 1
     return said if talk.memory["count"] % 2 else None
+
+
+def _first_consumer_alone(said: Said, talk: Talk) -> Told:
+    tag = said.method.consumer_tag
+    return said if talk.memory.setdefault("first", tag) == tag else None
 
 
 def _one_more(said: Said, _: Talk) -> Told:
@@ -74,6 +97,31 @@ def _body_of_last(said: Said, talk: Talk) -> Told:
     """Everybody gets the first message again."""
     first = talk.memory.setdefault("body", said.body)
     return said if first == said.body else said.having(body=first)
+
+
+def _replies_swapped(said: Said, talk: Talk) -> Told:
+    """Of two replies on a connection each has the body of the other."""
+    if said.properties is None or said.properties.correlation_id is None or said.properties.reply_to:
+        return said
+    first = talk.memory.pop("first", None)
+    if first is None:
+        talk.memory["first"] = said
+        return None
+    return [first.having(body=said.body), said.having(body=first.body)]
+
+
+def _claimed(said: Said, talk: Talk) -> Told:
+    """Whatever reply comes, it says that it answers the last request of this connection."""
+    if said.properties is None:
+        return said
+    if said.properties.reply_to:
+        if said.name == "basic.publish":
+            talk.memory["request"] = said.properties.correlation_id
+        return said
+    last = talk.memory.get("request")
+    if said.name == "basic.publish" or last is None or said.properties.correlation_id in (None, last):
+        return said
+    return said.having(correlation_id=last)
 
 
 def _reply_invented(said: Said, talk: Talk) -> Told:
@@ -89,65 +137,74 @@ def _reply_invented(said: Said, talk: Talk) -> Told:
 
 
 DELIVERIES = (
-    Lie.of(6, "redelivered-lost", "What was handed out before is not marked.", DELIVER, changed(redelivered=False)),
-    Lie.of(6, "redelivered-always", "What is handed out for the first time is marked.", DELIVER,
+    Lie.of("redelivered-lost", "What was handed out before is not marked.", DELIVER, changed(redelivered=False)),
+    Lie.of("redelivered-always", "What is handed out for the first time is marked.", DELIVER,
            changed(redelivered=True)),
-    Lie.of(4, "delivered-twice", "A message is handed out twice.", "basic.deliver", lambda said, _: [said, said]),
-    Lie.of(4, "deliveries-swapped", "Messages come in another order.", "basic.deliver", _swapped),
-    Lie.of(4, "delivery-lost", "A message does not reach its consumer.", "basic.deliver", lambda *_: None),
-    Lie.of(4, "second-delivery-lost", "Every second message does not reach its consumer.", "basic.deliver",
+    Lie.of("delivered-twice", "A message is handed out twice.", "basic.deliver", lambda said, _: [said, said]),
+    Lie.of("deliveries-swapped", "Messages come in another order.", "basic.deliver", _swapped),
+    Lie.of("delivery-lost", "A message does not reach its consumer.", "basic.deliver", lambda *_: None),
+    Lie.of("one-consumer-gets-all", "One consumer gets the messages of all others.", "basic.deliver", _to_the_first),
+    Lie.of("second-delivery-lost", "Every second message does not reach its consumer.", "basic.deliver",
            _second_lost),
-    Lie.of(1, "body-repeated", "Every message has the body of the first.", DELIVER, _body_of_last),
-    Lie.of(1, "delivered-body-falsified", "A bit of the body is another when it comes out.", DELIVER, flipped),
-    Lie.of(1, "delivered-key-lost", "A message comes without its routing key.", DELIVER, changed(routing_key="")),
-    Lie.of(1, "delivered-exchange-lost", "A message does not say which exchange it went through.", DELIVER,
+    Lie.of("standby-never-served", "Only the first consumer of a connection that got a message gets any.",
+           "basic.deliver", _first_consumer_alone),
+    Lie.of("body-repeated", "Every message has the body of the first.", DELIVER, _body_of_last),
+    Lie.of("delivered-body-falsified", "A bit of the body is another when it comes out.", DELIVER, flipped),
+    Lie.of("delivered-key-lost", "A message comes without its routing key.", DELIVER, changed(routing_key="")),
+    Lie.of("delivered-exchange-lost", "A message does not say which exchange it went through.", DELIVER,
            changed(exchange="")),
-    Lie.of(13, "delivery-tag-changed", "A message comes under the next tag.", DELIVER,
+    Lie.of("delivery-tag-changed", "A message comes under the next tag.", DELIVER,
            lambda said, _: said.but(delivery_tag=said.method.delivery_tag + 1)),
-    Lie.of(4, "delivered-to-nobody", "A message comes under the tag of another consumer.", "basic.deliver",
+    Lie.of("delivered-to-nobody", "A message comes under the tag of another consumer.", "basic.deliver",
            changed(consumer_tag="nobody")),
-    Lie.of(1, "delivered-headers-lost", "A message comes without its headers.", DELIVER, property_lost("headers")),
-    Lie.of(7, "x-death-lost", "A dead letter does not say what happened to it.", DELIVER, header_lost("x-death")),
-    Lie.of(7, "x-death-count-wrong", "A dead letter has died once more than it has.", DELIVER,
+    Lie.of("delivered-headers-lost", "A message comes without its headers.", DELIVER, property_lost("headers")),
+    Lie.of("x-death-lost", "A dead letter does not say what happened to it.", DELIVER, header_lost("x-death")),
+    Lie.of("x-death-count-wrong", "A dead letter has died once more than it has.", DELIVER,
            _deaths(lambda death: {"count": death.get("count", 0) + 1})),
-    Lie.of(7, "x-death-reason-wrong", "A dead letter died of something else.", DELIVER,
+    Lie.of("x-death-reason-wrong", "A dead letter died of something else.", DELIVER,
            _deaths(lambda death: {"reason": "rejected" if death.get("reason") == "expired" else "expired"})),
-    Lie.of(7, "x-death-queue-wrong", "A dead letter died in another queue.", DELIVER,
+    Lie.of("x-death-queue-wrong", "A dead letter died in another queue.", DELIVER,
            _deaths(lambda _: {"queue": "other"})),
-    Lie.of(7, "x-death-exchange-wrong", "A dead letter came through another exchange.", DELIVER,
+    Lie.of("x-death-exchange-wrong", "A dead letter came through another exchange.", DELIVER,
            _deaths(lambda _: {"exchange": "other"})),
-    Lie.of(7, "x-death-keys-wrong", "A dead letter had other keys.", DELIVER,
+    Lie.of("x-death-keys-wrong", "A dead letter had other keys.", DELIVER,
            _deaths(lambda _: {"routing-keys": ["other"]})),
-    Lie.of(7, "x-death-expiration-lost", "A dead letter does not say when it was to expire.", DELIVER,
+    Lie.of("x-death-expiration-lost", "A dead letter does not say when it was to expire.", DELIVER,
            _deaths(lambda death: {"original-expiration": None} if "original-expiration" in death else {})),
-    Lie.of(7, "first-death-lost", "A dead letter does not say where it died first.", DELIVER,
+    Lie.of("first-death-lost", "A dead letter does not say where it died first.", DELIVER,
            header_lost("x-first-death-queue", "x-first-death-reason", "x-first-death-exchange")),
-    Lie.of(7, "last-death-lost", "A dead letter does not say where it died last.", DELIVER,
+    Lie.of("last-death-lost", "A dead letter does not say where it died last.", DELIVER,
            header_lost("x-last-death-queue", "x-last-death-reason", "x-last-death-exchange")),
-    Lie.of(20, "delivery-count-lost", "A message does not say how often it came before.", DELIVER,
+    Lie.of("last-death-invented", "A dead letter names a last death though the broker has no such header.", DELIVER,
+           _last_death_invented),
+    Lie.of("delivery-count-lost", "A message does not say how often it came before.", DELIVER,
            header_lost("x-delivery-count", "x-acquired-count")),
-    Lie.of(20, "delivery-count-wrong", "A message says that it came once more than it has.", DELIVER,
+    Lie.of("delivery-count-wrong", "A message says that it came once more than it has.", DELIVER,
            _number(lambda count: count + 1, "x-delivery-count", "x-acquired-count")),
-    Lie.of(24, "stream-offset-wrong", "A message says that it stands behind where it stands.", DELIVER,
+    Lie.of("stream-offset-wrong", "A message says that it stands behind where it stands.", DELIVER,
            _number(lambda offset: offset + 1, "x-stream-offset")),
-    Lie.of(9, "correlation-id-changed", "A message has another correlation id.", DELIVER,
+    Lie.of("correlation-id-changed", "A message has another correlation id.", DELIVER,
            _property("correlation_id", lambda name: name[::-1] + "?")),
-    Lie.of(9, "delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),
-    Lie.of(9, "reply-invented", "A request is answered though nobody serves it.", "basic.consume basic.publish",
+    Lie.of("replies-swapped", "Two replies come with each other's body.", "basic.deliver", _replies_swapped),
+    Lie.of("correlation-id-of-last-request", "Every reply has the correlation id of the caller's last request.",
+           "basic.publish basic.deliver",
+           _claimed),
+    Lie.of("delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),
+    Lie.of("reply-invented", "A request is answered though nobody serves it.", "basic.consume basic.publish",
            _reply_invented),
-    Lie.of(1, "delivered-message-id-lost", "A message comes without its id.", DELIVER, property_lost("message_id")),
-    Lie.of(7, "delivered-expiration-wrong", "A message comes with an expiration that it did not have.", DELIVER,
+    Lie.of("delivered-message-id-lost", "A message comes without its id.", DELIVER, property_lost("message_id")),
+    Lie.of("delivered-expiration-wrong", "A message comes with an expiration that it did not have.", DELIVER,
            lambda said, _: said if said.properties and said.properties.expiration else said.having(expiration="60000")),
-    Lie.of(1, "delivery-mode-wrong", "A message comes with the other delivery mode.", DELIVER,
+    Lie.of("delivery-mode-wrong", "A message comes with the other delivery mode.", DELIVER,
            _property("delivery_mode", lambda mode: 3 - mode)),
-    Lie.of(28, "delivered-user-id-lost", "A message does not say whose it is.", DELIVER, property_lost("user_id")),
-    Lie.of(31, "left-count-wrong", "A queue says that it holds one message more.", "basic.get-ok", _one_more),
-    Lie.of(31, "message-count-wrong", "A queue says that it holds one message more than it does.", "queue.declare-ok",
+    Lie.of("delivered-user-id-lost", "A message does not say whose it is.", DELIVER, property_lost("user_id")),
+    Lie.of("left-count-wrong", "A queue says that it holds one message more.", "basic.get-ok", _one_more),
+    Lie.of("message-count-wrong", "A queue says that it holds one message more than it does.", "queue.declare-ok",
            _one_more),
-    Lie.of(31, "consumer-count-wrong", "A queue says that it has one consumer more than it has.", "queue.declare-ok",
+    Lie.of("consumer-count-wrong", "A queue says that it has one consumer more than it has.", "queue.declare-ok",
            lambda said, _: said.but(consumer_count=said.method.consumer_count + 1)),
-    Lie.of(31, "queue-name-changed", "A queue says that it has another name.", "queue.declare-ok",
+    Lie.of("queue-name-changed", "A queue says that it has another name.", "queue.declare-ok",
            changed(queue="another")),
-    Lie.of(32, "purged-count-wrong", "A purge says that there was one message more.", "queue.purge-ok", _one_more),
-    Lie.of(32, "deleted-count-wrong", "A deletion says that there was one message more.", "queue.delete-ok", _one_more),
+    Lie.of("purged-count-wrong", "A purge says that there was one message more.", "queue.purge-ok", _one_more),
+    Lie.of("deleted-count-wrong", "A deletion says that there was one message more.", "queue.delete-ok", _one_more),
 )  # fmt: skip

@@ -16,7 +16,7 @@ CHANNEL_CLOSE = "channel.close"
 CLOSES = "channel.close connection.close"
 PUBLISH = 60, 40
 REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
-INTERNAL = 541
+NOT_ALLOWED, INTERNAL = 530, 541
 
 
 def _code(old: int, new: int) -> Tell:
@@ -49,6 +49,19 @@ def _hidden(code: int) -> Tell:
     return tell
 
 
+def _capable(capability: str) -> Tell:
+    """The client says that it understands this, whatever it has said."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        properties = said.method.client_properties or {}
+        capabilities = properties.get("capabilities") or {}
+        if capabilities.get(capability):
+            return said
+        return said.but(client_properties=properties | {"capabilities": capabilities | {capability: True}})
+
+    return tell
+
+
 def _connection_closed(said: Said, _: Talk) -> Told:
     if not said.by_broker:
         return said
@@ -57,36 +70,66 @@ def _connection_closed(said: Said, _: Talk) -> Told:
     return Said(0, close)
 
 
+def _login_named(said: Said, talk: Talk) -> Told:
+    """The user's name is in what the client sent for the login, between two zero bytes."""
+    if said.name == "connection.start-ok":
+        talk.memory["login"] = said.method.response
+        return said
+    if not said.by_broker or said.method.reply_code != REFUSED:
+        return said
+    login = talk.memory.get("login", b"")
+    text = login.decode(errors="replace") if isinstance(login, bytes) else str(login)
+    return said.but(reply_text=f"{said.method.reply_text} {text.split(chr(0))[1:2]}"[:255])
+
+
+def _secret_refused(said: Said, _: Talk) -> Told:
+    if not said.by_broker:
+        return said
+    return Said(0, spec.Connection.Close(NOT_ALLOWED, "NOT_ALLOWED - the secret is refused", 10, 70))
+
+
 ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
 
 ERRORS = (
-    Lie.of(28, "refusal-hidden", "What a user may not do seems to be done.", ASKING, _hidden(REFUSED)),
-    Lie.of(31, "absence-hidden", "What is not there seems to be.", ASKING, _hidden(NOT_FOUND)),
-    Lie.of(31, "lock-hidden", "What belongs to somebody else seems to be free.", ASKING, _hidden(LOCKED)),
-    Lie.of(31, "precondition-hidden", "What contradicts what is there seems to be done.", ASKING,
+    Lie.of("refusal-hidden", "What a user may not do seems to be done.", ASKING, _hidden(REFUSED)),
+    Lie.of("absence-hidden", "What is not there seems to be.", ASKING, _hidden(NOT_FOUND)),
+    Lie.of("lock-hidden", "What belongs to somebody else seems to be free.", ASKING, _hidden(LOCKED)),
+    Lie.of("precondition-hidden", "What contradicts what is there seems to be done.", ASKING,
            _hidden(PRECONDITION)),
-    Lie.of(28, "code-403-changed", "What a user may not do is not found.", CLOSES, _code(REFUSED, NOT_FOUND)),
-    Lie.of(31, "code-404-changed", "What is not there is refused.", CLOSES, _code(NOT_FOUND, REFUSED)),
-    Lie.of(31, "code-405-changed", "What is somebody else's has failed a precondition.", CLOSES,
+    Lie.of("code-403-changed", "What a user may not do is not found.", CLOSES, _code(REFUSED, NOT_FOUND)),
+    Lie.of("code-404-changed", "What is not there is refused.", CLOSES, _code(NOT_FOUND, REFUSED)),
+    Lie.of("code-405-changed", "What is somebody else's has failed a precondition.", CLOSES,
            _code(LOCKED, PRECONDITION)),
-    Lie.of(31, "code-406-changed", "What failed a precondition is somebody else's.", CLOSES, _code(PRECONDITION,
+    Lie.of("code-406-changed", "What failed a precondition is somebody else's.", CLOSES, _code(PRECONDITION,
            LOCKED)),
-    Lie.of(31, "channel-code-changed", "Every mistake on a channel is an internal error.", CHANNEL_CLOSE,
+    Lie.of("channel-code-changed", "Every mistake on a channel is an internal error.", CHANNEL_CLOSE,
            by_broker(changed(reply_code=INTERNAL))),
-    Lie.of(13, "connection-code-changed", "Every mistake on a connection is an internal error.", "connection.close",
+    Lie.of("connection-code-changed", "Every mistake on a connection is an internal error.", "connection.close",
            by_broker(changed(reply_code=INTERNAL))),
-    Lie.of(31, "error-text-lost", "A mistake is told without words.", CLOSES, by_broker(changed(reply_text=""))),
-    Lie.of(31, "mistake-costs-connection", "A mistake on a channel closes the connection.", CHANNEL_CLOSE,
+    Lie.of("error-text-lost", "A mistake is told without words.", CLOSES, by_broker(changed(reply_text=""))),
+    Lie.of("mistake-costs-connection", "A mistake on a channel closes the connection.", CHANNEL_CLOSE,
            _connection_closed),
-    Lie.of(21, "cancel-swallowed", "A consumer is not told that its queue is gone.", "basic.cancel",
+    Lie.of("cancel-swallowed", "A consumer is not told that its queue is gone.", "basic.cancel",
            by_broker(swallowed)),
-    Lie.of(22, "block-swallowed", "A publisher is not told that the broker takes nothing in.", "connection.blocked",
+    Lie.of("cancel-capability-assumed", "A broker sends basic.cancel to clients that have not asked for it.",
+           "connection.start-ok", _capable("consumer_cancel_notify")),
+    Lie.of("blocked-capability-assumed", "A broker sends connection.blocked to clients that have not asked for it.",
+           "connection.start-ok", _capable("connection.blocked")),
+    Lie.of("block-swallowed", "A publisher is not told that the broker takes nothing in.", "connection.blocked",
            swallowed),
-    Lie.of(22, "block-reason-lost", "A publisher is not told why the broker takes nothing in.", "connection.blocked",
+    Lie.of("block-reason-lost", "A publisher is not told why the broker takes nothing in.", "connection.blocked",
            changed(reason="")),
-    Lie.of(22, "unblock-swallowed", "A publisher is not told that the broker takes in again.", "connection.unblocked",
+    Lie.of("unblock-swallowed", "A publisher is not told that the broker takes in again.", "connection.unblocked",
            swallowed),
-    Lie.of(29, "vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
-    Lie.of(12, "heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
+    Lie.of("vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
+    Lie.of("login-named", "A refused login names the user, so that one can guess who there is.",
+           "connection.start-ok connection.close", _login_named),
+    Lie.of("secret-refused", "A new secret on an open connection is refused.", "connection.update-secret-ok",
+           _secret_refused),
+    Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
+    Lie.of("heartbeat-longer", "A broker sends heartbeats later than was agreed.", "connection.tune-ok",
+           lambda said, _: said.but(heartbeat=30 * said.method.heartbeat) if said.method.heartbeat else said),
+    Lie.of("heartbeat-forced", "A broker expects a heartbeat each second from a client that has agreed on none.",
+           "connection.tune-ok", lambda said, _: said if said.method.heartbeat else said.but(heartbeat=1)),
 )  # fmt: skip

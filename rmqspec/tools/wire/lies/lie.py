@@ -55,7 +55,6 @@ class Lie:
     """One promise that is broken.
 
     Attributes:
-        chapter: The number of the chapter that makes this promise: one of its specs must notice.
         name: In small letters with hyphens.
         sentence: What a broker does that tells it.
         methods: The methods that it wants to see.
@@ -64,7 +63,6 @@ class Lie:
             told on the wire. What is said over TLS can be falsified in this way alone.
     """
 
-    chapter: int
     name: str
     sentence: str
     methods: frozenset[str]
@@ -72,16 +70,14 @@ class Lie:
     configure: Callable[[Configuration], Configuration] | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, chapter: int, name: str, sentence: str, methods: str, tell: Tell) -> Lie:
+    def of(cls, name: str, sentence: str, methods: str, tell: Tell) -> Lie:
         """As a row of a table has it: the methods are one string."""
-        return cls(chapter, name, sentence, frozenset(methods.split()), tell)
+        return cls(name, sentence, frozenset(methods.split()), tell)
 
     @classmethod
-    def of_configuration(
-        cls, chapter: int, name: str, sentence: str, configure: Callable[[Configuration], Configuration]
-    ) -> Lie:
+    def of_configuration(cls, name: str, sentence: str, configure: Callable[[Configuration], Configuration]) -> Lie:
         """A lie that is told before the broker starts."""
-        return cls(chapter, name, sentence, frozenset(), lambda said, _: said, configure)
+        return cls(name, sentence, frozenset(), lambda said, _: said, configure)
 
 
 # What a broker answers to a method that it has done.

@@ -1,0 +1,110 @@
+"""Alarms: clients without the capability, several alarms, dead publishers, and pika's timeout.
+
+Spec: https://www.rabbitmq.com/docs/alarms, https://www.rabbitmq.com/docs/connection-blocked
+Reference: ALARM-03, ALARM-04, ALARM-05
+"""
+
+import pika
+import pytest
+from pika import exceptions
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+pytestmark = pytest.mark.timeout(180)  # a broker of its own is started; it takes half a second to raise an alarm
+
+
+@pytest.fixture
+def url(disposable_url):
+    return disposable_url
+
+
+@pytest.fixture
+def listener(connect, alarm_listener):
+    return alarm_listener(connect())
+
+
+@pytest.fixture
+def impatient_connection(url):
+    """A connection of pika that may be blocked for 50 ms."""
+    connection = pika.BlockingConnection(pika.URLParameters(f"{url}?blocked_connection_timeout=0.05"))
+    yield connection
+    if connection.is_open:
+        connection.close()
+
+
+@pytest.fixture(autouse=True)
+def work(channel):
+    """An empty queue."""
+    channel.queue_delete("work")
+    channel.queue_declare("work", durable=True)
+
+
+class TestAlarm:
+    """RabbitMQ: an alarm of memory or disk space."""
+
+    @behaviour("ALARM-03")
+    @lie("blocked-capability-assumed")
+    def test_sends_connection_blocked_only_with_the_capability(self, alarm, url, alarm_listener, listener):
+        """A library without it just stands still, and its user suspects the network."""
+        parameters = pika.URLParameters(url)
+        parameters.client_properties = {"capabilities": {}}  # instead of pika's own, "connection.blocked" among them
+
+        with pika.BlockingConnection(parameters) as connection:
+            without = alarm_listener(connection)
+            with alarm("memory"):
+                without.publish(b"late")
+                listener.publish(b"late")
+                listener.wait_for(1)
+
+            assert listener.wait_for(2) == ["low on memory", "unblocked"]
+            assert without.notifications_so_far() == []
+
+    @behaviour("ALARM-04")
+    @lie("unblock-swallowed")
+    def test_sends_connection_unblocked_only_when_all_alarms_have_cleared(
+        self, alarm, connect, alarm_listener, listener, drain
+    ):
+        """Disk space is free again and memory is still short: the broker must not accept messages yet."""
+        with alarm("memory"):
+            with alarm("disk"):
+                listener.publish(b"late")
+                listener.wait_for(1)
+            later = alarm_listener(connect())
+            later.publish(b"later")
+            first_notification = later.wait_for(1)[0]
+            arrived = drain("work")
+
+        assert first_notification == "low on memory"
+        assert arrived == []
+        assert listener.wait_for(2) == ["low on disk & memory", "unblocked"]
+
+    @behaviour("ALARM-05")
+    @lie("message-lost")
+    def test_accepts_messages_of_a_publisher_that_died_while_it_was_blocked(self, alarm, listener, cut, drain, receive):
+        """The message had left the publisher: a publisher that restarts and sends it again has it there twice."""
+        with alarm("memory"):
+            listener.publish(b"sent")
+            listener.wait_for(1)
+            cut(listener.connection)
+            arrived_during_the_alarm = drain("work")
+
+        assert arrived_during_the_alarm == []
+        assert [delivery.body for delivery in receive("work")] == [b"sent"]
+
+
+class TestPikaBlockedTimeout:
+    """pika: the parameter `blocked_connection_timeout`."""
+
+    @behaviour("ALARM-03")
+    @lie("block-swallowed")
+    def test_closes_a_connection_that_is_blocked_too_long(self, alarm, impatient_connection, alarm_listener):
+        """A thread that waits for the broker without end does not answer its own callers either."""
+        impatient = alarm_listener(impatient_connection)
+
+        with alarm("memory"):
+            impatient.publish(b"late")
+            with pytest.raises(exceptions.ConnectionBlockedTimeout):
+                impatient.wait_for(2)
+
+        assert impatient.notifications == ["low on memory"]
+        assert impatient_connection.is_closed

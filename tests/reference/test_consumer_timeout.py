@@ -1,0 +1,80 @@
+"""Consumer timeout (delivery acknowledgement timeout), as it was before RabbitMQ 4.3.
+
+A message may be unacked for `consumer_timeout`, 30 minutes by default. Before 4.3 the broker closes the channel of a
+consumer that exceeds it; the chapter on consumer cancellation shows what 4.3 does instead. The broker looks for such
+consumers once a minute, and here ten times a second.
+
+Spec: https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
+Reference: ACKTIMEOUT-02, ACKTIMEOUT-03, ACKTIMEOUT-04, ACKTIMEOUT-05, ACKTIMEOUT-08
+"""
+
+import pytest
+
+from rmqspec.tools.broker import Configuration
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
+pytestmark = pytest.mark.timeout(180)  # a broker of its own is started
+
+QUARTER_SECOND = Configuration(lines=("consumer_timeout = 250",))
+
+
+@pytest.fixture(scope="module")
+def disposable_broker(another_broker):
+    """A broker with a consumer timeout of 250 ms that checks it every 100 ms."""
+    broker = another_broker(QUARTER_SECOND)
+    broker.control("eval", "application:set_env(rabbit, channel_tick_interval, 100).")
+    return broker
+
+
+@pytest.fixture
+def url(disposable_url):
+    return disposable_url
+
+
+@pytest.fixture(params=["classic", "quorum"])
+def queue(request, channel):
+    """A queue with one message."""
+    name = f"work {request.param}"
+    channel.queue_declare(name, durable=True, arguments={"x-queue-type": request.param})
+    channel.basic_publish("", name, b"first")
+    return name
+
+
+class TestConsumerTimeout:
+    """RabbitMQ before 4.3: a message that is unacked for longer than the consumer timeout."""
+
+    @behaviour("ACKTIMEOUT-02", "ACKTIMEOUT-03", "ACKTIMEOUT-04", "ACKTIMEOUT-05")
+    @rabbitmq(before="4.3")
+    @lie("code-406-changed")
+    def test_timeout_closes_the_channel_with_406_and_requeues_the_message(
+        self, connection, queue, subscribe_without_ack, closed_channel, receive
+    ):
+        """Everything else on that channel ends with it: other consumers and unconfirmed publishes."""
+        hanging = connection.channel()
+        sibling = connection.channel()
+        subscribe_without_ack(hanging, queue).wait_for(1)
+
+        error = closed_channel(hanging)
+
+        assert error.reply_code == 406
+        assert "delivery acknowledgement on channel" in error.reply_text
+        assert "timed out" in error.reply_text
+        assert sibling.is_open
+        (delivery,) = receive(queue)
+        assert delivery.body == b"first"
+        assert delivery.redelivered is True
+
+    @behaviour("ACKTIMEOUT-08")
+    @rabbitmq(before="4.3")
+    @lie("code-406-changed")
+    def test_timeout_applies_to_basic_get_too(self, connection, queue, get_without_ack, closed_channel):
+        """A program that fetches a message and forgets to ack it loses its channel as well."""
+        forgetful = connection.channel()
+        get_without_ack(forgetful, queue)
+
+        error = closed_channel(forgetful)
+
+        assert error.reply_code == 406
+        assert "timed out" in error.reply_text

@@ -1,0 +1,87 @@
+"""Direct reply-to: its consumer, who is there, and reply queues that go with their caller.
+
+Spec: https://www.rabbitmq.com/docs/direct-reply-to
+Reference: REPLYTO-02, REPLYTO-05, EXCL-04
+"""
+
+import pytest
+from pika import BasicProperties
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+
+
+def ignore(*_delivery):
+    """A consumer's callback."""
+
+
+class TestReplyConsumer:
+    """RabbitMQ: the consumer of `amq.rabbitmq.reply-to`."""
+
+    @behaviour("REPLYTO-02", "CHAN-03")
+    @lie("code-406-changed", "mistake-costs-connection")
+    def test_with_manual_acks_closes_the_channel_with_406(self, refusal):
+        """Replies are in no queue, so there is nothing to ack or to requeue."""
+        said = refusal(lambda channel: channel.basic_consume(REPLY_TO, ignore, auto_ack=False))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "reply consumer cannot acknowledge" in said.text
+
+    @behaviour("REPLYTO-02", "CHAN-03")
+    @lie("code-406-changed", "mistake-costs-connection")
+    def test_beside_another_one_closes_the_channel_with_406(self, refusal):
+        """A channel has one reply consumer; the correlation id says which call a reply is for."""
+
+        def consume_twice(channel):
+            channel.basic_consume(REPLY_TO, ignore, auto_ack=True)
+            channel.basic_consume(REPLY_TO, ignore, auto_ack=True)
+
+        said = refusal(consume_twice)
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "reply consumer already set" in said.text
+
+
+class TestReplyAddress:
+    """RabbitMQ: the rewritten `reply_to` that a server receives."""
+
+    @behaviour("REPLYTO-05")
+    @lie("absence-hidden")
+    def test_exists_for_a_passive_declare_until_its_caller_has_gone(self, connect, channel, lookup, eventually):
+        """A server can ask whether the caller still waits before it does expensive work."""
+        channel.queue_declare("requests", durable=True)
+        calling = connect()
+        caller = calling.channel()
+        caller.confirm_delivery()
+        caller.basic_consume(REPLY_TO, ignore, auto_ack=True)
+        caller.basic_publish("", "requests", b"how many?", BasicProperties(reply_to=REPLY_TO))
+        _, request, _ = channel.basic_get("requests", auto_ack=True)
+
+        assert lookup("queue", request.reply_to) == "exists"
+        calling.close()
+
+        eventually(lambda: lookup("queue", request.reply_to), "missing")
+
+
+class TestExclusiveReplyQueue:
+    """RabbitMQ: an exclusive queue for replies."""
+
+    @behaviour("EXCL-04", "CHAN-03")
+    @lie("queue-exclusivity-lost")
+    def test_is_locked_for_others_and_deleted_with_the_connection_of_its_caller(self, connect, refusal, eventually):
+        """Replies to callers that have crashed do not pile up in queues that nobody reads."""
+        calling = connect()
+        declared = calling.channel().queue_declare("", exclusive=True)
+        reply_queue = declared.method.queue
+
+        def passive_declare_code():
+            return refusal(lambda channel: channel.queue_declare(reply_queue, passive=True)).code
+
+        assert passive_declare_code() == 405
+        calling.close()
+
+        eventually(passive_declare_code, 404)

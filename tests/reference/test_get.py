@@ -1,0 +1,34 @@
+"""`basic.get`: one message on request.
+
+Spec: https://www.rabbitmq.com/docs/consumers#polling
+Reference: GET-03, PREFETCH-06
+"""
+
+import pytest
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+
+
+class TestBasicGet:
+    """RabbitMQ: `basic.get` beside a consumer with a prefetch."""
+
+    @behaviour("GET-03", "PREFETCH-06")
+    @lie("look-at-empty", "ack-multiple-always")
+    def test_neither_obeys_the_prefetch_nor_makes_room_in_it_by_its_ack(
+        self, channel, get_without_ack, drain, subscribe_without_ack
+    ):
+        """A get is a request for one message. The prefetch limits deliveries to consumers only."""
+        channel.queue_declare("tasks", durable=True)
+        for body in (b"1", b"2", b"3", b"4"):
+            channel.basic_publish("", "tasks", body)
+        channel.basic_qos(prefetch_count=1)
+        consumer = subscribe_without_ack(channel, "tasks")
+        consumer.wait_for(1)
+
+        tag, body = get_without_ack(channel, "tasks")
+        channel.basic_ack(tag)
+
+        assert body == b"2"
+        assert drain("tasks") == [b"3", b"4"]
+        assert consumer.bodies == [b"1"]

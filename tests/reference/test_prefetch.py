@@ -1,0 +1,77 @@
+"""Prefetch: a new limit for consumers that are running already.
+
+A consumer keeps the prefetch that it was started with. A global prefetch could be changed at any time before 4.3.
+
+Spec: https://www.rabbitmq.com/docs/consumer-prefetch
+Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04
+"""
+
+import pytest
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
+
+
+@pytest.fixture
+def queue(channel):
+    """A queue with five messages, 1 to 5."""
+    channel.queue_declare("tasks", durable=True)
+    for body in (b"1", b"2", b"3", b"4", b"5"):
+        channel.basic_publish("", "tasks", body)
+    return "tasks"
+
+
+class TestBasicQosPrefetch:
+    """RabbitMQ: a new prefetch count while messages are unacked."""
+
+    @behaviour("PREFETCH-01")
+    @lie("prefetch-scope-changed")
+    def test_is_raised_by_cancelling_the_consumer_and_consuming_again(
+        self, channel, queue, drain, subscribe_without_ack
+    ):
+        """The unacked messages of the cancelled consumer stay unacked and do not count against the new prefetch."""
+        channel.basic_qos(prefetch_count=1)
+        cancelled = subscribe_without_ack(channel, queue)
+        cancelled.wait_for(1)
+
+        channel.basic_cancel(cancelled.consumer_tag)
+        channel.basic_qos(prefetch_count=3)
+        consumer = subscribe_without_ack(channel, queue)
+
+        assert consumer.wait_for(3) == [b"2", b"3", b"4"]
+        assert cancelled.bodies == [b"1"]
+        assert drain(queue) == [b"5"]
+
+
+class TestGlobalPrefetch:
+    """RabbitMQ: a new `basic.qos` with `global` while a consumer is running."""
+
+    @behaviour("GLOBALQOS-02")
+    @rabbitmq(before="4.3")
+    @lie("prefetch-scope-changed")
+    def test_applies_to_running_consumers_at_once_before_4_3(self, channel, queue, drain, subscribe_without_ack):
+        """It is one limit of the channel, so all its consumers obey it, those that are running already too."""
+        channel.basic_qos(prefetch_count=1, global_qos=True)
+        consumer = subscribe_without_ack(channel, queue)
+        consumer.wait_for(1)
+
+        channel.basic_qos(prefetch_count=3, global_qos=True)
+
+        assert consumer.wait_for(3) == [b"1", b"2", b"3"]
+        assert drain(queue) == [b"4", b"5"]
+
+    @behaviour("GLOBALQOS-04")
+    @rabbitmq(since="4.3")
+    @lie("prefetch-one")
+    def test_applies_only_to_consumers_started_afterwards_since_4_3(self, channel, queue, drain, subscribe_without_ack):
+        """Before, this made a running consumer faster. Now it does not, and the reply is the same."""
+        channel.basic_qos(prefetch_count=1, global_qos=True)
+        first = subscribe_without_ack(channel, queue)
+
+        channel.basic_qos(prefetch_count=3, global_qos=True)
+        second = subscribe_without_ack(channel, queue)
+
+        assert second.wait_for(3) == [b"2", b"3", b"4"]
+        assert first.wait_for(1) == [b"1"]
+        assert drain(queue) == [b"5"]

@@ -1,0 +1,59 @@
+"""Publishing: the flags `mandatory` and `immediate`.
+
+The chapter on unroutable messages shows what `mandatory` is for. Here is what it does to a message that is routed, and
+what became of `immediate`, the other flag of `basic.publish`.
+
+Spec: https://www.rabbitmq.com/docs/publishers#unroutable, https://www.rabbitmq.com/docs/specification#methods
+Reference: PUB-01, PUB-03
+"""
+
+import pytest
+from pika import BasicProperties, spec
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+
+
+@pytest.fixture(autouse=True)
+def orders_queue(channel):
+    """Bound for the routing key `order`, and for no other."""
+    channel.queue_declare("orders", durable=True)
+    channel.queue_bind("orders", "amq.direct", "order")
+
+
+class TestMandatoryPublish:
+    """RabbitMQ: a message that was published with `mandatory`."""
+
+    @behaviour("PUB-01")
+    @lie("routed-returned")
+    def test_is_not_returned_if_one_queue_is_bound(self, connection, confirm_log, drain):
+        """A match with one queue is enough, so the flag costs nothing as long as the topology is right."""
+        log = confirm_log(connection)
+
+        log.channel.basic_publish("amq.direct", "order", b"two mice", mandatory=True)
+        log.wait_for(1)
+
+        assert log.methods == ["Basic.Ack"]
+        assert drain("orders") == [b"two mice"]
+
+
+class TestImmediatePublish:
+    """RabbitMQ: a message that was published with `immediate`, which once meant: only to a consumer that is ready."""
+
+    @behaviour("PUB-03")
+    @lie("connection-code-changed")
+    def test_closes_the_connection_with_540(self, connect, send_method, closed_connection, channel, drain):
+        """RabbitMQ dropped the flag in version 3.0: an old client that still sets it loses all of its channels."""
+        connection = connect()
+        sibling = connection.channel()
+        publish = spec.Basic.Publish(exchange="amq.direct", routing_key="order", immediate=True)
+
+        said = closed_connection(
+            connection, lambda publisher: send_method(publisher, publish, BasicProperties(), b"lost")
+        )
+
+        assert said.reply_code == 540
+        assert said.reply_text == "NOT_IMPLEMENTED - immediate=true"
+        assert sibling.is_closed
+        channel.basic_publish("amq.direct", "order", b"kept, on another connection")
+        assert drain("orders") == [b"kept, on another connection"]

@@ -1,0 +1,93 @@
+"""The `x-death` header: a dead letter's history, and the headers beside it.
+
+RabbitMQ writes an entry for each queue and reason into `x-death`, and copies the first death (since 3.13 also the last
+one) into headers of their own. Since 4.0 it ignores an `x-death` that a client publishes.
+
+Spec: https://www.rabbitmq.com/docs/dlx#effects
+Reference: XDEATH-04…06, XDEATH-09
+"""
+
+import pytest
+from pika import BasicProperties
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
+
+
+class TestXDeathHeader:
+    """RabbitMQ: the entries of `x-death`."""
+
+    @behaviour("XDEATH-04")
+    @lie("delivered-expiration-wrong", "x-death-expiration-lost")
+    def test_records_the_removed_expiration_as_original_expiration(self, channel, dead_lettering_queue, receive):
+        """With its expiration the message would expire again among the dead letters, before anybody has read it."""
+        channel.basic_publish("", dead_lettering_queue, b"for today", BasicProperties(expiration="1"))
+
+        (dead,) = receive("failed")
+
+        (death,) = dead.headers.get("x-death", [])
+        assert dead.properties.expiration is None
+        assert death.get("original-expiration") == "1"
+
+    @behaviour("XDEATH-09")
+    @rabbitmq(before="4.0")
+    @lie("x-death-count-wrong")
+    def test_continues_the_count_of_a_republished_x_death_before_4_0(self, rejected):
+        """If a client publishes a dead letter again with its headers, the count goes on: a retry limit can use it."""
+        dead = rejected()
+
+        again = rejected(headers=dead.headers)
+
+        (death,) = again.headers.get("x-death", [])
+        assert death["count"] == 2
+
+    @behaviour("XDEATH-09")
+    @rabbitmq(since="4.0")
+    @lie("x-death-count-wrong")
+    def test_ignores_a_republished_x_death_and_counts_from_1_since_4_0(self, rejected):
+        """A retry limit that reads this count never ends since 4.0: count attempts in a header of your own."""
+        dead = rejected()
+
+        again = rejected(headers=dead.headers)
+
+        (death,) = again.headers.get("x-death", [])
+        assert death["count"] == 1
+
+
+class TestFirstDeathHeaders:
+    """RabbitMQ: `x-first-death-reason` and `x-first-death-queue`."""
+
+    @behaviour("XDEATH-05")
+    @lie("first-death-lost")
+    def test_name_reason_and_queue_of_the_first_death(self, rejected):
+        """A headers exchange can match them under all-with-x and any-with-x; it cannot match the table in x-death."""
+        dead = rejected()
+
+        assert dead.headers.get("x-first-death-reason") == "rejected"
+        assert dead.headers.get("x-first-death-queue") == "work"
+
+
+class TestLastDeathHeaders:
+    """RabbitMQ: `x-last-death-reason` and `x-last-death-queue`."""
+
+    @behaviour("XDEATH-06")
+    @rabbitmq(since="4.0")
+    @lie("last-death-lost")
+    def test_name_reason_and_queue_of_the_last_death_since_4_0(self, rejected):
+        """A message that died several times can be sorted by its latest death without a look into x-death."""
+        dead = rejected()
+
+        assert dead.headers.get("x-last-death-reason") == "rejected"
+        assert dead.headers.get("x-last-death-queue") == "work"
+
+    @behaviour("XDEATH-06")
+    @rabbitmq(before="4.0")
+    @lie("last-death-invented")
+    def test_are_absent_before_4_0(self, rejected):
+        """Code that reads `x-last-death-reason` finds nothing on an old broker. The first entry of x-death has it."""
+        dead = rejected()
+
+        assert "x-last-death-reason" not in dead.headers
+        assert "x-last-death-queue" not in dead.headers
+        assert dead.died_of == "rejected"

@@ -1,0 +1,177 @@
+"""What clients do in a simulated world, what befalls them meanwhile, and what must hold in the end."""
+
+from hypothesis import strategies as st
+
+from rmqspec.client import Consumer, Outcome, Publisher, RpcClient, Settings
+from rmqspec.client.errors import CallTimedOut, PublishFailed
+
+from .simulated_threads import World
+
+LIMIT = 60.0  # seconds of the world, after the last fault, until all must have come to rest
+
+worlds = st.builds(
+    World,
+    st.lists(st.tuples(st.integers(1, 120), st.integers(0, 5)), max_size=30),
+    st.lists(st.integers(0, 5), max_size=30),
+)
+pauses = st.one_of(st.integers(0, 40), st.sampled_from([0, 300, 600]))  # milliseconds; the latter meet
+kinds = st.sampled_from(["cut", "away", "back", "alarm", "channel", "cut at a wake-up", "away at a wake-up"])
+faults = st.lists(st.tuples(pauses, kinds), max_size=5)
+
+
+def suffer(world, broker, faults):
+    """Faults, each some milliseconds after the last; after the last one the broker is well again."""
+
+    def cut(away=False):
+        broker.accepts = broker.accepts and not away
+        broker.cut()
+
+    strike = {
+        "cut": cut,
+        "away": lambda: cut(away=True),
+        "back": lambda: setattr(broker, "accepts", True),
+        "alarm": lambda: broker.block("" if broker.blocked else "low on memory"),
+        "channel": lambda: broker.close_channel("calls"),
+        "cut at a wake-up": lambda: setattr(broker, "on_wake", cut),
+        "away at a wake-up": lambda: setattr(broker, "on_wake", lambda: cut(away=True)),
+    }
+    for milliseconds, fault in faults:
+        world.pause(milliseconds / 1000)
+        strike[fault]()
+    world.pause(0.02)
+    broker.accepts, broker.on_wake = True, None
+    if broker.blocked:
+        broker.block("")
+
+
+def thread(world, target, *arguments):
+    started = world.threading.Thread(target=target, args=arguments)
+    started.start()
+    return started
+
+
+def consume(simulate, world, faults, concurrency, work):
+    """Bursts of two messages: each ends with one after which nobody else wakes the link."""
+    handled, milliseconds = set(), iter(work)
+
+    def handler(delivery):
+        world.pause(next(milliseconds, 0) / 1000)
+        handled.add(delivery.body)
+        return Outcome.ACK
+
+    def main(broker):
+        queue = broker.new_queue("q")
+        consumer = Consumer(Settings(), "q", handler, prefetch=2, concurrency=concurrency)
+        running = thread(world, consumer.run)
+        assert world.wait(lambda: consumer.connected, LIMIT)
+        fate = thread(world, suffer, world, broker, faults)
+        for burst in range(6):
+            queue.extend(broker.message(b"%d-%d" % (burst, number)) for number in range(2))
+            broker.deliver()
+            assert world.wait(lambda: not queue and not broker.unacked(), LIMIT), f"stalled at {burst}"
+            assert len(handled) == 2 * (burst + 1)
+        fate.join()
+        consumer.stop()
+        running.join(LIMIT)
+        assert not running.is_alive()
+
+    simulate(world, main)
+
+
+def call(simulate, world, faults, pauses):
+    """Three callers, of a server that answers at once and of one that never does; one does not wait for its calls."""
+    timeout, ends = 0.5, []
+
+    def main(broker):
+        broker.new_queue("nobody answers")
+        client = RpcClient(Settings(), "calls", timeout, window=9)
+
+        def send(queue):
+            begin, question = world.now, b"%f" % world.now
+            future = client.send(queue, question)
+            future.add_done_callback(lambda _: ends.append(world.now - begin))
+            return future, question
+
+        def caller(pause, waits):
+            for queue in ("echo", "nobody answers", "echo"):
+                future, question = send(queue)
+                if waits:
+                    error = future.exception()
+                    assert error or future.result() == question
+                    # The server answers at once, or its reply is lost with the connection, and that is known at once.
+                    assert queue != "echo" or not isinstance(error, CallTimedOut)
+                world.pause(pause / 1000)
+
+        fate = thread(world, suffer, world, broker, faults)
+        callers = [thread(world, caller, pause, number) for number, pause in enumerate(pauses)]
+        for each in callers:
+            each.join(LIMIT)
+        world.pause(timeout)
+        assert len(ends) == 9
+        assert max(ends) <= timeout + 0.001
+        fate.join()
+        assert world.wait(lambda: client.connected, LIMIT)
+        assert client.call("echo", b"well again") == b"well again"
+        assert client.in_flight == 0
+        client.close()
+
+    simulate(world, main)
+
+
+def publish(simulate, world, faults, resend, window):
+    """Three publishers of pairs, each pair flushed."""
+    futures = []
+
+    def main(broker):
+        broker.new_queue("q")
+        publisher = Publisher(Settings(), window=window, patience=LIMIT, resend=resend)
+
+        def caller(name):
+            for number in range(3):
+                futures.extend(publisher.publish("", "q", b"%s-%d-%d" % (name, number, n)) for n in range(2))
+                assert publisher.flush(LIMIT)
+
+        fate, callers = (
+            thread(world, suffer, world, broker, faults),
+            [thread(world, caller, name) for name in (b"a", b"b")],
+        )
+        for each in [*callers, fate]:
+            each.join(LIMIT)
+        publisher.close()
+        assert len(futures) == 12
+        for future in futures:
+            assert future.done()
+            error = future.exception(0)
+            assert error is None or (isinstance(error, PublishFailed) and not resend)
+            if error is None:
+                assert broker.published[future.result(0).message.body] >= 1
+
+    simulate(world, main)
+
+
+def close(simulate, world, faults, away, moment):
+    """Closes a publisher in the middle of it all, or of an outage."""
+    futures = []
+
+    def main(broker):
+        broker.new_queue("q")
+        publisher = Publisher(Settings(), window=3, patience=LIMIT)
+        futures.extend(publisher.publish("", "q", b"%d" % number) for number in range(3))
+        fate = thread(world, suffer, world, broker, [(0, "away"), (away * 1000, "back")] if away else faults)
+        world.pause(moment / 1000 + away / 2)
+        begin = world.now
+        publisher.close(0.0)
+        assert world.now - begin <= 2.0
+        assert not publisher._link._thread.is_alive()
+        assert all(future.done() for future in futures)
+        fate.join()
+
+    simulate(world, main)
+
+
+CHECKS = {
+    consume: {"concurrency": st.integers(1, 3), "work": st.lists(st.integers(0, 20), max_size=8)},
+    call: {"pauses": st.lists(pauses, min_size=3, max_size=3)},
+    publish: {"resend": st.booleans(), "window": st.integers(1, 5)},
+    close: {"moment": pauses, "away": st.sampled_from([0, 0, 60])},
+}

@@ -1,0 +1,89 @@
+"""Addresses for replies: a request with one that is made up does not take the server's connection with it.
+
+Code: rmqspec/client/reply_to.py, rmqspec/client/rpc_server.py
+"""
+
+import threading
+from base64 import b64encode
+
+import pytest
+from pika import BasicProperties
+
+from rmqspec.client import RpcClient, RpcServer
+from rmqspec.client.reply_to import is_readable
+from rmqspec.client.rpc import DIRECT_REPLY_TO
+from rmqspec.tools.wire import Proxy
+
+
+def direct(process, key=b".k6X2mMTbA9bKkkaWTH6J4w=="):
+    return DIRECT_REPLY_TO.encode() + b"." + b64encode(process) + key
+
+
+PROCESS = b"\x83Xv\x00\x07reply@1" + bytes(12)
+MADE_UP = {
+    "words": b"amq.rabbitmq.reply-to.garbage",
+    "two_words": b"amq.rabbitmq.reply-to.some.garbage",
+    "no_term": direct(b"\x00\x00\x00"),
+    "no_text": b"amq.rabbitmq.reply-to.\xff\xfe",
+    "key_that_is_no_base64": direct(PROCESS, b".\xff\xff"),
+    "process_of_an_old_kind": direct(b"\x83gd\x00\x08rabbit@x" + bytes(9)),
+    "process_that_is_cut_off": direct(PROCESS[:-1]),
+    "process_with_more": direct(PROCESS + b"\x00"),
+    "node_of_another_length": direct(PROCESS.replace(b"\x07", b"\x06")),
+    "node_that_is_no_hash": direct(b"\x83Xv\x00\x09reply@abc" + bytes(12)),
+    "nothing": b"amq.rabbitmq.reply-to.",
+}
+
+
+class TestIsReadable:
+    """`is_readable`."""
+
+    @pytest.mark.parametrize("case", MADE_UP)
+    def test_refuses_a_direct_address_that_no_broker_made(self, case):
+        """RabbitMQ 3.10 and 4.0 end the connection that sends a reply to most of these."""
+        assert not is_readable(MADE_UP[case])
+
+    @pytest.mark.parametrize("address", ["replies", b"caf\xe9", "amq.rabbitmq.reply-to", "amq.gen-x.y"])
+    def test_knows_nothing_of_the_names_of_queues(self, address):
+        """A reply queue may have any name; one that is not there is the caller's loss alone."""
+        assert is_readable(address)
+
+    @pytest.mark.parametrize("key", [b"", b".", b".k6X2mMTbA9bKkkaWTH6J4w=="])
+    def test_accepts_an_address_with_or_without_a_key(self, key):
+        """Since 4.2 a caller with AMQP 1.0 has one without a key."""
+        assert is_readable(direct(PROCESS, key))
+
+    def test_accepts_the_address_that_the_broker_makes(self, channel):
+        """The form of it is documented nowhere: a broker that changes it must be noticed here."""
+        queue = channel.queue_declare("q").method.queue
+        channel.basic_consume(DIRECT_REPLY_TO, lambda *_: None, auto_ack=True)
+        channel.basic_publish("", queue, b"", BasicProperties(reply_to=DIRECT_REPLY_TO))
+
+        _, properties, _ = channel.basic_get(queue, auto_ack=True)
+
+        assert properties.reply_to.startswith(f"{DIRECT_REPLY_TO}.")
+        assert is_readable(properties.reply_to)
+
+
+class TestRpcServer:
+    """Our server."""
+
+    def test_rejects_requests_with_a_made_up_address(self, broker, url, channel, drain):
+        """The broker closed its connection at each, gave it the request again, and nobody else was answered."""
+        channel.queue_declare("dead")
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        channel.queue_declare("q", arguments=arguments)
+        for case, address in MADE_UP.items():
+            channel.basic_publish("", "q", case.encode(), BasicProperties(reply_to=address))
+        connections = set()
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy, RpcClient(url) as client:
+            proxy.taps = lambda number, _: connections.add(number)
+            server = RpcServer(proxy.url(url), "q", bytes.upper)
+            thread = threading.Thread(target=server.run)
+            thread.start()
+            answer = client.call("q", b"still there", timeout=10)
+            server.stop()
+            thread.join(10)
+
+        assert (answer, len(connections)) == (b"STILL THERE", 1)
+        assert drain("dead") == [case.encode() for case in MADE_UP]
