@@ -242,7 +242,7 @@ class Publisher:
             WrongProcess: The publisher was opened in another process.
         """
         self._check_waiting("flush()")
-        return self._window.empty(timeout)
+        return self._window.empty(None if timeout is None else min(timeout, LONGEST))
 
     def close(self, timeout: float = 10.0) -> None:
         """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``.
@@ -500,7 +500,8 @@ class Publisher:
             self._finish(sent, _ended(sent))
 
     def _end(self, until: float) -> None:
-        """The program ends, and nobody has called ``close``."""
+        """The program ends, and nobody has called ``close``. Threads that go on publishing must not keep it."""
+        self._closing = True
         if self._window.empty(max(0.0, until - time.monotonic())):
             self.close(0.0)
         else:

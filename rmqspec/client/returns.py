@@ -9,16 +9,16 @@ Source: https://www.rabbitmq.com/docs/publishers#unroutable
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 
 from pika import BasicProperties, spec
 
+from rmqspec.client.encoding import payloads
 from rmqspec.client.sent import Sent
 
 __all__ = ["properties_of", "returned_one"]
 
-FRAME_HEADER, CONTENT_HEADER = 7, 12  # bytes: type, channel, size of a frame; class, weight, body size of a content
+CONTENT_HEADER = 12  # bytes: class, weight, body size
 STRIPPED = "BCC"  # the one header that a broker takes out on its way
 
 
@@ -51,7 +51,7 @@ def returned_one(
 
 def _alike(candidates: list[Sent], came: bytes, properties: BasicProperties) -> Iterator[Sent]:
     """The best first: equal once both were decoded; with headers that a broker has added or taken out; any other."""
-    decoded = [(sent, properties_of(sent)) for sent in candidates]
+    decoded = [(sent, properties_of(sent, type(properties))) for sent in candidates]
     yield from (sent for sent, own in decoded if _encoded(own) == came)
     yield from (sent for sent, own in decoded if _within(own, properties))
     yield from candidates
@@ -59,18 +59,18 @@ def _alike(candidates: list[Sent], came: bytes, properties: BasicProperties) -> 
 
 def _on_the_wire(sent: Sent) -> bytes:
     """The properties in the frames, as they were when it was published: their object may have changed since."""
-    head = bytes(sent.frames[0])
-    method_size = struct.unpack_from(">I", head, 3)[0]
-    header = FRAME_HEADER + method_size + 1
-    size = struct.unpack_from(">I", head, header + 3)[0]
-    begin = header + FRAME_HEADER
-    return head[begin + CONTENT_HEADER : begin + size]
+    return payloads(sent.frames)[1][CONTENT_HEADER:]
 
 
-def properties_of(sent: Sent) -> BasicProperties:
-    """Those of a message as they were when it was published."""
+def properties_of(sent: Sent, kind: type[BasicProperties] = BasicProperties) -> BasicProperties:
+    """Those of a message as they were when it was published.
+
+    Args:
+        sent: The message.
+        kind: Which class reads them.
+    """
     try:
-        return BasicProperties().decode(_on_the_wire(sent))
+        return kind().decode(_on_the_wire(sent))
     except Exception:  # pika encodes some values that it cannot decode
         return sent.message.properties
 

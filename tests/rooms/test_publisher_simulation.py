@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rmqspec.client import Publisher, Settings, persistent
 from rmqspec.client.errors import ClientError, NotSent, OutcomeUnknown, PublishRefused, WindowFull
 
-from .test_link_simulation import LIMIT, faults, patch, simulate, suffer, thread, worlds
+from .simulated_clients import LIMIT, faults, suffer, thread, worlds
+from .test_link_simulation import patch, simulate
 
 __all__ = ["simulate"]  # the fixture
 
@@ -151,7 +152,7 @@ class TestSimulation:
     """The simulation itself: it finds what it is for."""
 
     @pytest.mark.parametrize(("module", "mended", "undone"), MENDS.values(), ids=MENDS)
-    def test_finds_an_undone_mend(self, simulate, monkeypatch, module, mended, undone):
+    def test_finds_each_undone_line(self, simulate, monkeypatch, module, mended, undone):
         """A simulation that passes whatever the code does would prove nothing."""
         patch(monkeypatch, sys.modules[f"rmqspec.client.{module}"], mended, undone)
         monkeypatch.setattr(sys.modules[__name__], "Publisher", sys.modules["rmqspec.client.publisher"].Publisher)
