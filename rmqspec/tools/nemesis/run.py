@@ -19,7 +19,7 @@ from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import random_login
 from rmqspec.tools.nemesis import order_traffic
 from rmqspec.tools.nemesis.account import Account, Ledger
-from rmqspec.tools.nemesis.faults import FAULTS, Arena, schedule
+from rmqspec.tools.nemesis.faults import FAULTS, VHOST, Arena, schedule
 from rmqspec.tools.nemesis.findings import Breach, Finding, Findings
 from rmqspec.tools.nemesis.invariants import AT_THE_END, PROMISES, State
 from rmqspec.tools.nemesis.kinds import PARTICIPANTS
@@ -32,7 +32,7 @@ __all__ = ["Plan", "Result", "Unfinished", "run"]
 
 Say = Callable[[float, str], None]  # seconds since the begin, and what happens
 
-VHOST, WORKER = "nemesis", "nemesis-worker"
+WORKER = "nemesis-worker"
 FIRST = ("lost", "unexpected", "stalled")  # invariants that the verdict names, broken or not
 BOUND = 15.0  # seconds: a few attempts to connect, and a machine that is busy with all of this
 # A silent network is noticed within a run, and nobody waits for an answer or before a new attempt longer than BOUND.
@@ -215,7 +215,9 @@ class _Run:
 
     def _settle(self, watch: Watch) -> None:
         seconds, slow = watch.settle()
-        self._slowest, self._slow = max(self._slowest, seconds), self._slow | set(slow)
+        if self._blows:  # before the first fault nobody moves again
+            self._slowest = max(self._slowest, seconds)
+        self._slow |= set(slow)
         found = self._findings.all()
         for finding in found[self._said :]:
             self._say(f"  {finding.invariant} (found at {finding.found:.1f} s): {finding}")
