@@ -150,7 +150,7 @@ class TestClientCertificate:
         [(None, "CERTIFICATE_REQUIRED"), ("strange", "UNKNOWN_CA")],
         ids=["no_certificate", "unknown_authority"],
     )
-    def test_is_required_and_must_be_signed_by_a_known_authority(
+    def test_is_required_and_is_refused_if_a_stranger_signed_it(
         self, tls_broker, tls_error, context, patience, client, alert
     ):
         """With `verify_peer` alone, clients without a certificate are accepted; `fail_if_no_peer_cert` refuses them."""

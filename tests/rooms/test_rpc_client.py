@@ -116,7 +116,7 @@ class TestDeadline:
                 other.result(0.2)
 
     @pytest.mark.parametrize("timeout", [5_000_000.0, float("inf"), float("nan")])
-    def test_must_be_seconds_that_the_broker_knows(self, url, silent, timeout):
+    def test_refuses_a_timeout_that_is_no_number_of_seconds_for_the_broker(self, url, silent, timeout):
         """An expiration of more than 32 bits is 406 too."""
         with RpcClient(url) as client:
             other = client.send(silent, b"?", 20)
@@ -212,7 +212,7 @@ class TestCallback:
         ids=["call", "result", "close"],
     )
     @pytest.mark.parametrize("queue", ["nowhere", "silent"], ids=["returned", "expired"])
-    def test_must_not_wait(self, url, silent, patience, wait, queue):
+    def test_refuses_to_wait(self, url, silent, patience, wait, queue):
         """It would wait for the very thread that runs it, for ever, and with it everybody else."""
         errors, called = [], threading.Event()
 

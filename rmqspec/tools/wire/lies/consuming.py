@@ -30,10 +30,6 @@ def _discarded(said: Said, _: Talk) -> Told:
     return _nacked(said, requeue=False)
 
 
-def _acknowledged(said: Said, _: Talk) -> Told:
-    return Said(said.channel, spec.Basic.Ack(said.method.delivery_tag, _multiple(said)))
-
-
 def _multiple(said: Said) -> bool:
     return bool(getattr(said.method, "multiple", False))  # basic.reject has none
 
@@ -157,8 +153,6 @@ CONSUMING = (
     Lie.of("stream-read-from-first", "Every reader of a stream begins at its first message.", CONSUME, _from_first),
     Lie.of("stream-filter-lost", "What a reader of a stream asks for is not noted.", CONSUME,
            argument_lost("x-stream-filter")),
-    Lie.of("consumer-tag-lost", "A consumer gets another tag than it asked for.", CONSUME,
-           changed(consumer_tag="")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
     Lie.of("cancel-ignored", "A consumer that was cancelled gets messages.", "basic.cancel", by_client(ignored)),
     Lie.of("cancel-requeues", "What a consumer has not acknowledged goes back when it cancels.", "basic.cancel",
@@ -173,9 +167,7 @@ CONSUMING = (
            by_client(lambda said, talk: said if said.method.requeue else _requeued(said, talk))),
     Lie.of("nack-swallowed", "What is rejected or nacked stays with its consumer.", NACKS, by_client(swallowed)),
     Lie.of("nack-as-reject", "A nack of one message counts as a reject.", "basic.nack", by_client(_as_reject)),
-    Lie.of("nack-acknowledges", "What is rejected is done.", NACKS, by_client(_acknowledged)),
     Lie.of("ack-swallowed", "What is acknowledged is kept.", "basic.ack", by_client(swallowed)),
-    Lie.of("ack-requeues", "What is acknowledged comes again.", "basic.ack", by_client(_requeued)),
     Lie.of("ack-rejects", "What is acknowledged is rejected.", "basic.ack", by_client(_discarded)),
     Lie.of("delivery-tags-counted-together", "A delivery tag means the same message on every channel.",
            "basic.deliver basic.get-ok basic.ack", _first_channel),

@@ -102,8 +102,6 @@ ERRORS = (
            _code(LOCKED, PRECONDITION)),
     Lie.of("code-406-changed", "What failed a precondition is somebody else's.", CLOSES, _code(PRECONDITION,
            LOCKED)),
-    Lie.of("channel-code-changed", "Every mistake on a channel is an internal error.", CHANNEL_CLOSE,
-           by_broker(changed(reply_code=INTERNAL))),
     Lie.of("connection-code-changed", "Every mistake on a connection is an internal error.", "connection.close",
            by_broker(changed(reply_code=INTERNAL))),
     Lie.of("error-text-lost", "A mistake is told without words.", CLOSES, by_broker(changed(reply_text=""))),
