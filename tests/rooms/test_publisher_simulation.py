@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rmqspec.client import Publisher, Settings, persistent
 from rmqspec.client.errors import ClientError, NotSent, OutcomeUnknown, PublishRefused, WindowFull
 
-from .test_link_simulation import LIMIT, faults, patch, simulate, suffer, thread, worlds
+from .simulated_clients import LIMIT, faults, suffer, thread, worlds
+from .test_link_simulation import patch, simulate
 
 __all__ = ["simulate"]  # the fixture
 
