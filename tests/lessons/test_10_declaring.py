@@ -85,7 +85,9 @@ class TestExchangeDeclare:
         ],
         ids=["type", "durable", "auto_delete", "internal", "alternate_exchange"],
     )
-    def test_closes_the_channel_with_406_if_a_property_differs(self, channel, refusal, other):
+    def test_closes_the_channel_with_406_if_type_durable_auto_delete_internal_or_argument_differs(
+        self, channel, refusal, other
+    ):
         """Two programs that disagree are stopped when they start, and not when the first message is lost."""
         properties = {"exchange_type": "direct", "durable": True}
         channel.exchange_declare("post", **properties)

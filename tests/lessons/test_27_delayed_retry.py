@@ -168,7 +168,7 @@ class TestWorker:
         assert orders.depth("orders.retry.60s") == 1
 
     @lie("delivered-headers-lost")
-    def test_dead_letters_an_order_with_attempts_and_reason_after_the_last_retry(self, url, orders, eventually):
+    def test_dead_letters_a_poison_order_with_attempts_and_reason_after_the_last_retry(self, url, orders, eventually):
         """It counts attempts in a header of its own, because `x-death` starts anew when a client republishes."""
         orders.producer.publish(*sample_orders(1))
 

@@ -1,4 +1,4 @@
-"""Consumer timeout (delivery acknowledgement timeout), as it was before RabbitMQ 4.3.
+"""Consumer timeout: the delivery acknowledgement timeout as it was before RabbitMQ 4.3.
 
 A message may be unacked for `consumer_timeout`, 30 minutes by default. Before 4.3 the broker closes the channel of a
 consumer that exceeds it; the chapter on consumer cancellation shows what 4.3 does instead. The broker looks for such

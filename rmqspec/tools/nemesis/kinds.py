@@ -29,7 +29,9 @@ PARTICIPANTS: Mapping[str, Kind] = {
     "notification": Kind(order_traffic.subscriber(Notification), 1, 4, ("worker",)),
     "analytics": Kind(order_traffic.subscriber(Analytics), 1, 4, ("worker",)),
     "logs": Kind(order_traffic.subscriber(LogConsumer), 1, 4, ("worker",)),
-    "events": Kind(order_traffic.events, 1, order_traffic.NOTING_PREFETCH + 2, ("worker",)),
-    "dead-letters": Kind(order_traffic.dead_letters, 1, order_traffic.NOTING_PREFETCH + 2, ("worker", "odd-producer")),
+    "events": Kind(order_traffic.events, 1, order_traffic.EVENTS_PREFETCH + 2, ("worker",)),
+    "dead-letters": Kind(
+        order_traffic.dead_letters, 1, order_traffic.DEAD_LETTERS_PREFETCH + 2, ("worker", "odd-producer")
+    ),
     "copies": Kind(order_traffic.copies, 1, 0),
 }

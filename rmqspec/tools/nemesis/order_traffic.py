@@ -22,8 +22,9 @@ from rmqspec.tools.nemesis.shared import CALLS, COPIES, EVENTS, LADDER, RAW, Sha
 from rmqspec.tools.nemesis.traffic import Publishing
 
 __all__ = [
+    "DEAD_LETTERS_PREFETCH",
     "ENDS",
-    "NOTING_PREFETCH",
+    "EVENTS_PREFETCH",
     "copies",
     "dead_letters",
     "declare",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 ORDERS_WAITING, ODD_WAITING = 100, 20  # of one producer
-NOTING_PREFETCH = 4
+EVENTS_PREFETCH, DEAD_LETTERS_PREFETCH = 4, 1  # of dead letters there are few
 ODD_PAUSE = 0.05  # seconds between two odd messages
 FAILURES = Failures(rate=0.3)
 
@@ -105,7 +106,9 @@ def subscriber(make: _Says) -> Callable[[Shared, Participant], Service]:
 
 def events(shared: Shared, who: Participant) -> Service:
     """Notes completed orders."""
-    return _noting(shared, who, EVENTS, lambda delivery: shared.ledger.receive(named(None, delivery.body)))
+    return _noting(
+        shared, who, EVENTS, EVENTS_PREFETCH, lambda delivery: shared.ledger.receive(named(None, delivery.body))
+    )
 
 
 def dead_letters(shared: Shared, who: Participant) -> Service:
@@ -121,7 +124,7 @@ def dead_letters(shared: Shared, who: Participant) -> Service:
             for name, check in OF_A_DEAD_LETTER.items():
                 shared.findings.add(name, *check(kind, published, delivery))
 
-    return _noting(shared, who, FAILED, note)
+    return _noting(shared, who, FAILED, DEAD_LETTERS_PREFETCH, note)
 
 
 def copies(shared: Shared, who: Participant) -> Service:
@@ -130,7 +133,7 @@ def copies(shared: Shared, who: Participant) -> Service:
     def note(_: Delivery) -> None:
         shared.findings.add("multiplied", Breach("worker", "copies to the queue that a CC header names"))
 
-    return _noting(shared, who, COPIES, note)
+    return _noting(shared, who, COPIES, 1, note)
 
 
 def declare(channel: Channel, queue_type: str) -> None:
@@ -156,13 +159,13 @@ def named(message_id: str | None, body: bytes) -> bytes:
         return message_id.encode() if message_id else body
 
 
-def _noting(shared: Shared, who: Participant, queue: str, note: Callable[[Delivery], None]) -> Service:
+def _noting(shared: Shared, who: Participant, queue: str, prefetch: int, note: Callable[[Delivery], None]) -> Service:
     def handler(delivery: Delivery) -> Outcome:
         note(delivery)
         who.step()
         return Outcome.ACK
 
-    return Consumer(shared.settings, queue, handler, prefetch=NOTING_PREFETCH, name=who.name)
+    return Consumer(shared.settings, queue, handler, prefetch=prefetch, name=who.name)
 
 
 def _order(order_id: str) -> Order:

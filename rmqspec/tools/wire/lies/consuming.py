@@ -5,6 +5,8 @@ Source: https://www.rabbitmq.com/docs/confirms#acknowledgement-modes, https://ww
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pika import spec
 
 from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, argument_lost, by_client, changed, ignored, swallowed
@@ -87,6 +89,15 @@ def _late_ack(said: Said, talk: Talk) -> Told:
     return said.but(delivery_tag=said.method.delivery_tag + 1000)
 
 
+def _first_channel(said: Said, talk: Talk) -> Told:
+    """An ack is for the delivery with that tag on the first channel that has any."""
+    if said.name in {"basic.deliver", "basic.get-ok"}:
+        talk.memory.setdefault("first", said.channel)
+        return said
+    first = talk.memory.get("first", said.channel)
+    return said if said.by_broker or said.channel == first else replace(said, channel=first, raw=None)
+
+
 def _unacked_settled(said: Said, talk: Talk) -> Told:
     """Deliveries of the connection are noted, and all acked by a purge; what their consumers say later is not told."""
     tags = talk.memory.setdefault("tags", {})
@@ -166,6 +177,8 @@ CONSUMING = (
     Lie.of("ack-swallowed", "What is acknowledged is kept.", "basic.ack", by_client(swallowed)),
     Lie.of("ack-requeues", "What is acknowledged comes again.", "basic.ack", by_client(_requeued)),
     Lie.of("ack-rejects", "What is acknowledged is rejected.", "basic.ack", by_client(_discarded)),
+    Lie.of("delivery-tags-counted-together", "A delivery tag means the same message on every channel.",
+           "basic.deliver basic.get-ok basic.ack", _first_channel),
     Lie.of("ack-multiple-lost", "An ack is for one message, never for all before it.", "basic.ack",
            by_client(changed(multiple=False))),
     Lie.of("ack-multiple-always", "An ack is for all messages before it.", "basic.ack",

@@ -109,6 +109,8 @@ ERRORS = (
     Lie.of("error-text-lost", "A mistake is told without words.", CLOSES, by_broker(changed(reply_text=""))),
     Lie.of("mistake-costs-connection", "A mistake on a channel closes the connection.", CHANNEL_CLOSE,
            _connection_closed),
+    Lie.of("offending-method-hidden", "A mistake does not name the method that was wrong.", CHANNEL_CLOSE,
+           by_broker(changed(class_id=0, method_id=0))),
     Lie.of("cancel-swallowed", "A consumer is not told that its queue is gone.", "basic.cancel",
            by_broker(swallowed)),
     Lie.of("cancel-capability-assumed", "A broker sends basic.cancel to clients that have not asked for it.",
