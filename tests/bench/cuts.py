@@ -3,7 +3,7 @@
 For concurrency 1 and 8: messages are published all the while, handlers take 0 to 20 ms, and the connection is cut at
 random moments. After each cut something must be handled within the bound, and in the end everything.
 
-usage: python tests/bench/cuts.py [--cuts N] [--seed N]
+usage: python tests/bench/cuts.py [--cuts N] [--concurrency N …] [--seed N]
 On the broker of RABBITMQ_URL, or on one that is found.
 """
 
@@ -46,6 +46,8 @@ class Cuts:
             threads = [threading.Thread(target=consumer.run), threading.Thread(target=self.feed)]
             for thread in threads:
                 thread.start()
+            while not consumer.connected:  # at the first connection a loss is final
+                time.sleep(0.01)
             longest = max(self.cut(proxy) for _ in range(cuts))
             self.stop.set()
             threads[1].join()
@@ -87,12 +89,13 @@ class Cuts:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cuts", type=int, default=500)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     broker = find(Choice.settle({}, os.environ), print)
     try:
-        for concurrency in (1, 8):
+        for concurrency in options.concurrency:
             cuts = Cuts(broker.endpoint.url(), concurrency, random.Random(options.seed))
             longest = cuts.run(options.cuts)
             print(

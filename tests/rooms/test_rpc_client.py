@@ -116,7 +116,7 @@ class TestDeadline:
                 other.result(0.2)
 
     @pytest.mark.parametrize("timeout", [5_000_000.0, float("inf"), float("nan")])
-    def test_must_be_seconds_that_the_broker_knows(self, url, silent, timeout):
+    def test_is_refused_if_the_broker_knows_no_such_time(self, url, silent, timeout):
         """An expiration of more than 32 bits is 406 too."""
         with RpcClient(url) as client:
             other = client.send(silent, b"?", 20)
@@ -212,7 +212,7 @@ class TestCallback:
         ids=["call", "result", "close"],
     )
     @pytest.mark.parametrize("queue", ["nowhere", "silent"], ids=["returned", "expired"])
-    def test_must_not_wait(self, url, silent, patience, wait, queue):
+    def test_raises_if_it_waits_for_its_own_thread(self, url, silent, patience, wait, queue):
         """It would wait for the very thread that runs it, for ever, and with it everybody else."""
         errors, called = [], threading.Event()
 
@@ -291,7 +291,7 @@ class TestFork:
             "from rmqspec.client import RpcClient\n"
             "from rmqspec.client.errors import WrongProcess\n"
             f"client = RpcClient({url!r})\n"
-            "client._outbox._guard.acquire(); client._window._changed.acquire()\n"
+            "client._outbox._guard.acquire()\n"
             "if os.fork() == 0:\n"
             "    try: client.send('silent', b'?')\n"
             "    except WrongProcess: os._exit(7)\n"
