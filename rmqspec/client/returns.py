@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from pika import BasicProperties, spec
 
+from rmqspec.client.decoding import Properties
 from rmqspec.client.encoding import payloads
 from rmqspec.client.sent import Sent
 
@@ -34,7 +35,7 @@ def returned_one(
         body: What came with it.
     """
     candidates: list[Sent] = []
-    came = _encoded(properties)
+    came = b"".join(Properties.encode(properties))
     for sent in unanswered:
         message = sent.message
         if (
@@ -46,40 +47,24 @@ def returned_one(
             if _on_the_wire(sent) == came:
                 return sent
             candidates.append(sent)
-    return next(_alike(candidates, came, properties), None)
+    return next(_alike(candidates, properties), None)
 
 
-def _alike(candidates: list[Sent], came: bytes, properties: BasicProperties) -> Iterator[Sent]:
-    """The best first: equal once both were decoded; with headers that a broker has added or taken out; any other."""
-    decoded = [(sent, properties_of(sent, type(properties))) for sent in candidates]
-    yield from (sent for sent, own in decoded if _encoded(own) == came)
-    yield from (sent for sent, own in decoded if _within(own, properties))
+def _alike(candidates: list[Sent], properties: BasicProperties) -> Iterator[Sent]:
+    """The best first: equal but for headers that a broker has added or taken out; then any other, the oldest first."""
+    yield from (sent for sent in candidates if _within(properties_of(sent), properties))
     yield from candidates
 
 
+def properties_of(sent: Sent) -> BasicProperties:
+    """Those of a message as they were when it was published."""
+    properties: BasicProperties = Properties().decode(_on_the_wire(sent))
+    return properties
+
+
 def _on_the_wire(sent: Sent) -> bytes:
-    """The properties in the frames, as they were when it was published: their object may have changed since."""
+    """The properties in the frames: their object may have changed since."""
     return payloads(sent.frames)[1][CONTENT_HEADER:]
-
-
-def properties_of(sent: Sent, kind: type[BasicProperties] = BasicProperties) -> BasicProperties:
-    """Those of a message as they were when it was published.
-
-    Args:
-        sent: The message.
-        kind: Which class reads them.
-    """
-    try:
-        return kind().decode(_on_the_wire(sent))
-    except Exception:  # pika encodes some values that it cannot decode
-        return sent.message.properties
-
-
-def _encoded(properties: BasicProperties) -> bytes:
-    try:
-        return b"".join(properties.encode())
-    except Exception:  # or decodes some that it cannot encode; equal they are not then, but alike
-        return b""
 
 
 def _within(own: BasicProperties, came: BasicProperties) -> bool:

@@ -143,7 +143,6 @@ MENDS = {
     "what is to be sent again is forgotten": ("publisher", "self._outbox.put_back(again)", "pass"),
     "a place is not given back": ("publisher", "self._window.leave(1, size, returned=True)", "pass"),
     "a deadline is not kept": ("publisher", "self._deadlines.add(deadline, sent)", "pass"),
-    "room is not given to who waits": ("window", "            if self._queue:\n                self._admit()", ""),
     "the large one waits for room for ever": ("window", "if not waiting.admitted:", "if False:"),
 }
 
