@@ -14,8 +14,7 @@ from rmqspec.client import Binding, Channel, Consumer, Delivery, Outcome, Publis
 from rmqspec.orders import Failures, Inbox, Item, Order, Producer, Worker, order_system
 from rmqspec.orders.service import Say
 from rmqspec.orders.topology import EVENTS_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE
-from rmqspec.tools.nemesis.findings import Breach
-from rmqspec.tools.nemesis.invariants import OF_A_DEAD_LETTER
+from rmqspec.tools.nemesis.invariants import OF_A_DEAD_LETTER, multiplied
 from rmqspec.tools.nemesis.odd import KINDS, REJECTED, odd_properties
 from rmqspec.tools.nemesis.participants import Participant, Service
 from rmqspec.tools.nemesis.shared import CALLS, COPIES, EVENTS, LADDER, RAW, Shared
@@ -130,8 +129,8 @@ def dead_letters(shared: Shared, who: Participant) -> Service:
 def copies(shared: Shared, who: Participant) -> Service:
     """Notes copies that went where no copy should."""
 
-    def note(_: Delivery) -> None:
-        shared.findings.add("multiplied", Breach("worker", "copies to the queue that a CC header names"))
+    def note(delivery: Delivery) -> None:
+        shared.findings.add("multiplied", *multiplied(delivery))
 
     return _noting(shared, who, COPIES, 1, note)
 
