@@ -20,8 +20,8 @@ from rmqspec.tools.broker.endpoint import random_login
 from rmqspec.tools.nemesis import order_traffic
 from rmqspec.tools.nemesis.account import Account, Ledger
 from rmqspec.tools.nemesis.faults import FAULTS, VHOST, Arena, schedule
-from rmqspec.tools.nemesis.findings import Breach, Finding, Findings
-from rmqspec.tools.nemesis.invariants import AT_THE_END, PROMISES, State
+from rmqspec.tools.nemesis.findings import Finding, Findings
+from rmqspec.tools.nemesis.invariants import AT_THE_END, PROMISES, State, unstopped
 from rmqspec.tools.nemesis.kinds import PARTICIPANTS
 from rmqspec.tools.nemesis.participants import Participant
 from rmqspec.tools.nemesis.shared import Shared
@@ -226,13 +226,9 @@ class _Run:
             self._say(f"  slow: {', '.join(slow)}")
 
     def _stop(self, participants: list[Participant]) -> None:
-        deadline = time.monotonic() + STOP_TIMEOUT
         for one in participants:
             one.stop()
-        for one in participants:
-            if not one.join(deadline - time.monotonic()):
-                words = f"did not end within {STOP_TIMEOUT:g} s of being stopped"
-                self._findings.add("unstopped", Breach(one.name, words))
+        self._findings.add("unstopped", *unstopped(participants, STOP_TIMEOUT))
 
     def _drain(self) -> None:
         """Waits until all that was confirmed has arrived, or nothing more arrives."""
