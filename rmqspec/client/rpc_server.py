@@ -106,9 +106,11 @@ class RpcServer:
         passed_on = {key: value for key, value in delivery.headers.items() if _is_foreign(key)}
         try:
             answer = self._answer(Content(delivery.body, delivery.headers))
+            if not isinstance(answer, bytes):
+                raise TypeError(f"the answer is of type {type(answer).__name__}, not bytes")
             headers = {**passed_on, **getattr(answer, "headers", {})}
             self._send(delivery.properties, answer, headers)
-        except Exception as error:  # also of an answer that is no bytes, or that AMQP cannot carry
+        except Exception as error:  # also of an answer that AMQP cannot carry
             refused = isinstance(error, ValueError)  # as the caller is told; all else is for the log alone
             level, trace = (logging.INFO, None) if refused else (logging.WARNING, error)
             _log.log(level, "%s: a call failed: %s", self._name, type(error).__name__, exc_info=trace)

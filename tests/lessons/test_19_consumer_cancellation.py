@@ -124,7 +124,7 @@ class TestBasicCancel:
         consumer_channel.basic_cancel(consumer.consumer_tag)
 
         consumer_channel.basic_ack(consumer.tags[0])
-        consumer_channel.close()
+        consumer_channel.basic_recover(requeue=True)  # without the ack the message would be ready again
 
         channel.basic_publish("", queue, b"second")
         assert [delivery.body for delivery in receive(queue)] == [b"second"]

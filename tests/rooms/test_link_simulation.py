@@ -18,11 +18,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from rmqspec.client.errors import ClientError
+from rmqspec.client import RpcClient, Settings
+from rmqspec.client.errors import CallTimedOut, ClientError
 
 from . import simulated_clients
 from .simulated_broker import Broker
 from .simulated_clients import CHECKS, call, close, consume, faults, publish, worlds
+from .simulated_threads import World
 
 
 @pytest.fixture
@@ -86,6 +88,27 @@ class TestPublisher:
     def test_ends_each_publish(self, simulate):
         """A future that never ends holds its message, its room in the window, and whoever waits for it."""
         look(publish, simulate, 150)
+
+
+class TestBlocked:
+    """An alarm of the broker's."""
+
+    def test_is_named_by_a_call_that_times_out(self, simulate):
+        """Asked whether its server runs, an operator looks in the wrong place; it is the broker that takes nothing."""
+        world, said = World(), []
+
+        def main(broker):
+            client = RpcClient(Settings(), "calls", 0.5, on_blocked=said.append)
+            broker.block("low on memory")
+            broker.new_queue("held up")
+            with pytest.raises(CallTimedOut, match=r"the broker blocks publishers \(low on memory\)"):
+                client.call("held up", b"?")
+            broker.block("")
+            assert world.wait(lambda: not client.blocked, 1)
+            client.close()
+
+        simulate(world, main)
+        assert said == ["low on memory", ""]
 
 
 class TestLink:

@@ -1,11 +1,26 @@
-"""The caller's side of remote calls, beyond what the lesson tells."""
+"""The caller's side of remote calls, beyond what the lesson tells.
 
+Code: rmqspec/client/rpc.py, rmqspec/client/deadlines.py
+"""
+
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 from rmqspec.client import RpcClient, RpcServer
-from rmqspec.client.errors import CallFailed, Unencodable
+from rmqspec.client.deadlines import Deadlines
+from rmqspec.client.errors import (
+    CallFailed,
+    CallTimedOut,
+    InvalidSetting,
+    Unencodable,
+    WrongProcess,
+    WrongThread,
+)
+from rmqspec.tools.wire import Proxy
 
 
 @pytest.fixture
@@ -76,3 +91,230 @@ class TestRpcClient:
             open_call.result(0)
         with pytest.raises(CallFailed, match="has been closed"):
             client.call("silent", b"?")
+
+
+@pytest.fixture
+def silent(channel):
+    """A queue whose requests nobody answers."""
+    channel.queue_declare("silent", durable=True)
+    return "silent"
+
+
+class TestDeadline:
+    """A call's time."""
+
+    @pytest.mark.parametrize("timeout", [-0.25, 0.0, -1e6])
+    def test_may_be_past_and_harms_nobody_else(self, url, silent, timeout):
+        """A negative expiration is 406: it closed the channel under all other calls."""
+        with RpcClient(url) as client:
+            other = client.send(silent, b"?", 20)
+
+            with pytest.raises(CallTimedOut, match="its deadline was past when it was made"):
+                client.call(silent, b"?", timeout)
+
+            with pytest.raises(TimeoutError):
+                other.result(0.2)
+
+    @pytest.mark.parametrize("timeout", [5_000_000.0, float("inf"), float("nan")])
+    def test_is_refused_if_the_broker_knows_no_such_time(self, url, silent, timeout):
+        """An expiration of more than 32 bits is 406 too."""
+        with RpcClient(url) as client:
+            other = client.send(silent, b"?", 20)
+
+            with pytest.raises(InvalidSetting, match="seconds up to 4,294,967 are wanted"):
+                client.call(silent, b"?", timeout)
+
+            with pytest.raises(TimeoutError):
+                other.result(0.2)
+
+    @pytest.mark.parametrize("waits", [True, False], ids=["call", "send"])
+    def test_is_kept_while_a_callback_blocks_the_connection(self, url, silent, echo, patience, waits):
+        """What one caller does in a callback must not hold up the others."""
+        ended, free = threading.Event(), threading.Event()
+        with RpcClient(url) as client:
+            client.send("echo", b"?").add_done_callback(lambda _: free.wait(patience))
+            begin = time.monotonic()
+            if waits:
+                with pytest.raises(CallTimedOut):
+                    client.call(silent, b"?", 0.3)
+            else:
+                client.send(silent, b"?", 0.3).add_done_callback(lambda _: ended.set())
+                assert ended.wait(patience)
+            seconds = time.monotonic() - begin
+            free.set()
+
+        assert 0.3 <= seconds < 1
+
+    def test_is_kept_while_the_connection_is_lost_again_and_again(self, broker, url, silent, patience):
+        """Calls that were handed to a loop which ended before it looked were open for ever, and all that followed."""
+        ends, stop = [], threading.Event()
+
+        def hammer():
+            while not stop.wait(0.001):
+                begin = time.monotonic()
+                future = client.send(silent, b"?", 0.3)
+                future.add_done_callback(lambda _, begin=begin: ends.append(time.monotonic() - begin))
+
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy, RpcClient(proxy.url(url)) as client:
+            callers = [threading.Thread(target=hammer) for _ in range(4)]
+            for caller in callers:
+                caller.start()
+            for _ in range(10):
+                threading.Event().wait(0.1)  # calls are being made meanwhile
+                proxy.cut()
+            stop.set()
+            for caller in callers:
+                caller.join(patience)
+            with pytest.raises(CallFailed):
+                client.call(silent, b"last", 0.5)
+            assert client.in_flight == 0
+
+        assert max(ends) < 1
+
+
+class TestWindow:
+    """How much may be open."""
+
+    def test_bounds_the_calls_that_are_open(self, url, silent):
+        """A caller that sends faster than anybody answers fills its memory."""
+        with RpcClient(url, window=2) as client:
+            calls = [client.send(silent, b"?", 0.5) for _ in range(2)]
+            with pytest.raises(CallFailed, match="was not sent: 2 calls are open"):
+                client.send(silent, b"?", 0.1)
+
+            assert all(isinstance(call.exception(2), CallTimedOut) for call in calls)
+            assert isinstance(client.send(silent, b"?", 0.1).exception(1), CallTimedOut)
+
+    def test_keeps_what_the_broker_does_not_read(self, broker, url, silent):
+        """Calls that have expired must not stay in the socket's buffer, 300 MB of them."""
+        with (
+            Proxy(broker.endpoint.host, broker.endpoint.port) as proxy,
+            RpcClient(proxy.url(url), window_bytes=20_000_000) as client,
+        ):
+            proxy.throttle(1)
+            calls = [client.send(silent, bytes(1_000_000), 0.2) for _ in range(40)]
+
+            assert all(isinstance(call.exception(5), CallFailed) for call in calls)
+            assert client._loop.unsent < 3_000_000
+            proxy.heal()
+
+
+class TestCallback:
+    """What runs in the client's own threads."""
+
+    @pytest.mark.parametrize(
+        "wait",
+        [
+            lambda client: client.call("silent", b"?", 1),
+            lambda client: client.send("silent", b"?", 1).result(),
+            lambda client: client.close(),
+        ],
+        ids=["call", "result", "close"],
+    )
+    @pytest.mark.parametrize("queue", ["nowhere", "silent"], ids=["returned", "expired"])
+    def test_raises_if_it_waits_for_its_own_thread(self, url, silent, patience, wait, queue):
+        """It would wait for the very thread that runs it, for ever, and with it everybody else."""
+        errors, called = [], threading.Event()
+
+        def callback(_):
+            try:
+                wait(client)
+            except WrongThread as error:
+                errors.append(str(error))
+            called.set()
+
+        with RpcClient(url) as client:
+            client.send(queue, b"?", 0.1).add_done_callback(callback)
+            assert called.wait(patience)
+
+        assert "in a callback" in errors[0]
+
+    def test_gets_an_error_of_its_own(self, url, silent):
+        """One object for all would collect the traces of all, and grow without bound."""
+        client = RpcClient(url)
+        calls = [client.send(silent, b"?", 20) for _ in range(2)]
+        client.close()
+
+        assert calls[0].exception(1) is not calls[1].exception(1)
+        late = []
+        for _ in range(2):
+            with pytest.raises(CallFailed, match="has been closed") as error:
+                client.send(silent, b"?")
+            late.append(error.value)
+        assert late[0] is not late[1]
+
+
+class TestReplies:
+    """Where replies come to."""
+
+    def test_come_to_a_new_queue_on_each_channel(self, broker, url, echo, eventually):
+        """A broker that has not noticed the loss keeps the old exclusive queue locked (405), for two heartbeats."""
+        with (
+            Proxy(broker.endpoint.host, broker.endpoint.port) as proxy,
+            RpcClient(proxy.url(url), exclusive_queue=True) as client,
+        ):
+            first = client.reply_to
+            proxy.half_open()
+            proxy.heal()
+            client._link._loop.ioloop.add_callback_threadsafe(client._link._loop.cut)
+            eventually(lambda: client.connected and client.reply_to != first, True)
+
+            assert client.call("echo", b"heard") == b"heard"
+
+    def test_bring_their_headers(self, url, echo):
+        """A trace that ends at the call says nothing of what the server did."""
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        with RpcClient(url) as client:
+            reply = client.call("echo", b"?", headers={"traceparent": trace, "tenant": 7})
+
+        assert (reply, reply.headers) == (b"?", {"traceparent": trace, "tenant": 7})
+
+
+class TestFork:
+    """A process that was forked from the client's."""
+
+    def test_is_told_at_the_first_use(self, url, silent, monkeypatch):
+        """The connection and its thread stayed behind; a call would wait for its deadline, a send for nothing."""
+        with RpcClient(url) as client:
+            with monkeypatch.context() as child:
+                child.setattr("os.getpid", lambda: -1)
+                with pytest.raises(WrongProcess, match="'rpc-client' was opened in process"):
+                    client.call(silent, b"?")
+                begin = time.monotonic()
+                client._link.close()
+            assert (client.connected, time.monotonic() - begin < 1) == (True, True)
+
+    def test_is_told_though_a_lock_was_held(self, url, silent):
+        """Whoever forks while another thread publishes has its locks, held by a thread that is not there."""
+        program = (
+            "import os, sys, threading, warnings; warnings.simplefilter('ignore')\n"
+            "from rmqspec.client import RpcClient\n"
+            "from rmqspec.client.errors import WrongProcess\n"
+            f"client = RpcClient({url!r})\n"
+            "client._outbox._guard.acquire()\n"
+            "if os.fork() == 0:\n"
+            "    try: client.send('silent', b'?')\n"
+            "    except WrongProcess: os._exit(7)\n"
+            "print(os.waitstatus_to_exitcode(os.wait()[1])); sys.stdout.flush(); os._exit(0)\n"
+        )
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+
+        assert ended.stdout == "7\n"
+
+
+class TestDeadlines:
+    """`Deadlines`."""
+
+    def test_forget_what_is_done(self):
+        """Calls end long before their deadlines, thousands a second; kept until then they would fill the memory."""
+
+        class Done:
+            def done(self):
+                return True
+
+        deadlines = Deadlines("deadlines", id)
+        for number in range(10_000):
+            deadlines.add(time.monotonic() + 1_000 + number, Done())
+
+        assert len(deadlines._heap) <= 1_024
+        deadlines.close()
