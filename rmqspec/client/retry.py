@@ -67,7 +67,8 @@ class RetryLadder:
             The seconds that it will wait, or None if it was parked.
 
         Raises:
-            Unrepublishable: Not even its count has room; the original is to be rejected.
+            Unrepublishable: Not even its count has room; the original is to be rejected. A consumer without an
+                ``on_error`` that says so ends by it: only the application knows whether its queue dead-letters.
             PublishFailed: It was not taken; the original must not be acknowledged.
         """
         attempts = self.attempts(delivery.properties)

@@ -183,7 +183,7 @@ class TestPrinting:
     @pytest.mark.parametrize(
         "error", [OSError("no space left"), UnicodeEncodeError("ascii", "ë", 0, 1, "")], ids=["full", "ascii"]
     )
-    def test_decides_no_outcome(self, orders, receive, error):
+    def test_decides_no_outcome(self, orders, receive, eventually, error):
         """A name that a terminal could not print left the order unacknowledged: it came again, and ended the next."""
 
         def fail(_):
@@ -194,6 +194,7 @@ class TestPrinting:
         orders.producer.publish(*sample_orders(1))
 
         receive("logs", 2)
+        eventually(lambda: notification.notified, ["00-0001"])
         orders.halt(worker)
         orders.halt(notification)
 
