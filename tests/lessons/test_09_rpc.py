@@ -257,7 +257,7 @@ class TestInventoryServer:
         assert stock_of(client, "mouse") == 17
 
     @lie("headers-lost")
-    def test_publishes_a_request_without_reply_to_to_orders_failed(self, channel, client, receive):
+    def test_publishes_requests_without_reply_to_into_orders_failed(self, channel, client, receive):
         """There is nobody to reply to. Among the dead letters somebody can see that a client forgets `reply_to`."""
         channel.basic_publish("", "rpc.inventory", b'{"sku": "mouse"}')
 

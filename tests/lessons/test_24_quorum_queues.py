@@ -168,7 +168,7 @@ class TestConsumer:
 
     @behaviour("POISON-04")
     @lie("delivery-limit-lost")
-    def test_crashes_on_a_poison_message_no_more_often_than_the_delivery_limit_allows(
+    def test_crashes_three_times_on_a_poison_message_before_a_delivery_limit_of_2_dead_letters_it(
         self, source, queue, receive, run_until_it_ends
     ):
         """A supervisor that restarts the consumer each time makes a loop that only the delivery limit ends."""

@@ -237,7 +237,7 @@ class TestSettings:
         assert tls_broker.endpoint.password not in str(error)
 
     @lie(None, because="It would take a broker that speaks TLS at its plain port, and no such broker starts here.")
-    def test_for_tls_at_the_plain_port_raise_an_error_that_says_so(self, settings, tls_broker, way):
+    def test_for_tls_at_the_plain_port_raise_tls_refused(self, settings, tls_broker, way):
         """The commonest mistake when TLS is switched on: `amqps` in the URL, and still port 5672."""
         error = error_of(way, settings(port="port"))
 
