@@ -188,8 +188,10 @@ class TestRpcClient:
     @lie("expiration-lost")
     def test_publishes_requests_that_expire_at_the_timeout_of_their_call(self, client, channel, drain, eventually):
         """A server that starts after an hour does not answer callers that gave up long ago."""
-        client.send("rpc.inventory", b"now or never?", timeout=0.0)
+        short = client.send("rpc.inventory", b"now or never?", timeout=0.05)
         client.send("rpc.inventory", b"how many?")
+        with pytest.raises(CallTimedOut):
+            short.result()
 
         eventually(lambda: channel.queue_declare("rpc.inventory", passive=True).method.message_count, 1)
 
