@@ -49,6 +49,7 @@ METHODS = {
     "channel.close": spec.Channel.Close(403, "ACCESS_REFUSED", 50, 10),
     "connection.close": spec.Connection.Close(320, "CONNECTION_FORCED", 0, 0),
     "connection.start": spec.Connection.Start(server_properties={"product": "RabbitMQ"}, mechanisms="PLAIN"),
+    "connection.start-ok": spec.Connection.StartOk(client_properties={}, response="\0user\0password"),
     "connection.blocked": spec.Connection.Blocked("memory"),
     "connection.open": spec.Connection.Open("vhost"),
     "basic.publish": ORDER.method,
