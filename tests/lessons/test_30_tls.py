@@ -150,7 +150,7 @@ class TestClientCertificate:
         [(None, "CERTIFICATE_REQUIRED"), ("strange", "UNKNOWN_CA")],
         ids=["no_certificate", "unknown_authority"],
     )
-    def test_is_required_and_must_be_signed_by_a_known_authority(
+    def test_that_is_missing_or_of_an_unknown_authority_ends_the_handshake_with_an_alert(
         self, tls_broker, tls_error, context, patience, client, alert
     ):
         """With `verify_peer` alone, clients without a certificate are accepted; `fail_if_no_peer_cert` refuses them."""

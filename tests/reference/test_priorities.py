@@ -242,7 +242,7 @@ class TestOverflow:
 
     @behaviour("PRIO-10")
     @lie("nack-confirmed")
-    def test_reject_publish_nacks_a_higher_priority_message(self, channel, queue, publish, drain):
+    def test_reject_publish_nacks_a_higher_priority_message_when_full(self, channel, queue, publish, drain):
         """The queue makes no room for an urgent message."""
         work = queue(**{"x-max-length": 1, "x-overflow": "reject-publish"})
         publish(work, low=0)

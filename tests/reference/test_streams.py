@@ -178,7 +178,7 @@ class TestStream:
     @behaviour("STREAM-15", "DLX-12")
     @rabbitmq(since="3.12")
     @lie("dead-letter-exchange-lost")
-    def test_keeps_dead_letters(self, channel, publish, read, get_without_ack):
+    def test_keeps_messages_that_a_dead_letter_exchange_routes_to_it(self, channel, publish, read, get_without_ack):
         """This makes a history of all failures, which no consumer can empty by accident."""
         channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "amq.fanout"})
         channel.queue_bind("log", "amq.fanout")

@@ -219,7 +219,7 @@ class TestTxCommit:
     @behaviour("TX-14")
     @rabbitmq(before="4.0")
     @lie("return-swallowed")
-    def test_returns_a_mandatory_message_whose_queue_was_deleted_before_4_0(
+    def test_returns_a_mandatory_message_if_its_queue_is_gone_before_4_0(
         self, tx, publish_and_delete_a_queue, returns, drain
     ):
         """The message was routed when it was published; at the commit the broker looks again for the queue."""
@@ -234,7 +234,7 @@ class TestTxCommit:
     @behaviour("TX-14")
     @rabbitmq(since="4.0", before="4.3")
     @lie("precondition-hidden")
-    def test_closes_the_channel_with_406_if_a_queue_was_deleted_before_4_3(self, commit_after_deletion, refusal, drain):
+    def test_closes_the_channel_with_406_if_a_queue_is_gone_before_4_3(self, commit_after_deletion, refusal, drain):
         """The commit fails, although all other messages are published."""
         said = refusal(commit_after_deletion)
 
@@ -246,7 +246,7 @@ class TestTxCommit:
     @behaviour("TX-14")
     @rabbitmq(since="4.3")
     @lie("connection-code-changed")
-    def test_closes_the_connection_with_506_and_loses_later_messages_if_a_queue_was_deleted_since_4_3(
+    def test_closes_the_connection_with_506_and_loses_later_messages_if_a_queue_is_gone_since_4_3(
         self, commit_after_deletion, refusal, connect
     ):
         """The messages of the transaction before the lost one are published, those after it are not."""
