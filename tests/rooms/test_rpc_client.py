@@ -224,7 +224,10 @@ class TestCallback:
             called.set()
 
         with RpcClient(url) as client:
-            client.send(queue, b"?", 0.1).add_done_callback(callback)
+            added = threading.Event()  # a callback that comes after the answer would run here
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: added.wait(patience))
+            client.send(queue, b"?", 0.5).add_done_callback(callback)
+            added.set()
             assert called.wait(patience)
 
         assert "in a callback" in errors[0]
@@ -277,7 +280,7 @@ class TestFork:
         """The connection and its thread stayed behind; a call would wait for its deadline, a send for nothing."""
         with RpcClient(url) as client:
             with monkeypatch.context() as child:
-                child.setattr("os.getpid", lambda: -1)
+                child.setattr("rmqspec.client.process._here", object())
                 with pytest.raises(WrongProcess, match="'rpc-client' was opened in process"):
                     client.call(silent, b"?")
                 begin = time.monotonic()
