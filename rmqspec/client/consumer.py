@@ -29,7 +29,6 @@ Source: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 from __future__ import annotations
 
 import logging
-import os
 import reprlib
 import threading
 import time
@@ -48,7 +47,6 @@ from rmqspec.client.errors import (
     Unanswered,
     Unreachable,
     WindowFull,
-    WrongProcess,
 )
 from rmqspec.client.message import Message
 from rmqspec.client.settings import Settings
@@ -149,7 +147,6 @@ class Consumer:
         # Not locked: a signal handler may call stop() at any point of run().
         self._stop_asked = False
         self._run: _Run | None = None
-        self._process = os.getpid()
 
     def run(self) -> None:
         """Consumes until ``stop`` is called, and returns when what is in hand is settled. It may be called again.
@@ -165,12 +162,8 @@ class Consumer:
             Exception: What ``on_error`` or a handler has raised.
         """
         if self._run is not None:
-            if os.getpid() != self._process:
-                raise WrongProcess(
-                    f"{self._wanted.name!r} runs in process {self._process}, which this one was forked from"
-                )
+            self._run.subscription.link.check_process()
             raise ClientError(f"the consumer of {self.queue!r} runs already")
-        self._process = os.getpid()
         self._run = run = _Run(self)
         try:
             if not self._stop_asked:
@@ -347,9 +340,10 @@ class _Run:
     def _handle(self, taken: Taken) -> None:
         # A delivery of a lost channel is on its way to somebody already; one of a stopping consumer goes back with the
         # channel: a requeue of ours would count as a failure in a quorum queue.
-        if self._stopping or not self.subscription.is_open(taken):
+        if self._stopping or taken.session is not self.subscription.session:
             return
         outcome = self._consumer.outcome_of(taken.delivery)
-        wake = self._consumer._ack_batch == 1 or self.subscription.waiting + 1 >= self._consumer._ack_batch
+        batch = self._consumer._ack_batch
+        wake = batch == 1 or self.subscription.waiting + 1 >= batch or self._deliveries.empty()
         # Where there is no connection the channel is lost, and with it whatever could be settled.
-        self.subscription.settle(taken, outcome, wake=wake or self._deliveries.empty())
+        self.subscription.settle(taken, outcome, wake=wake)

@@ -48,6 +48,7 @@ from typing import Protocol
 from pika.channel import Channel as LoopChannel
 from pika.exceptions import ChannelClosedByClient
 
+from rmqspec.client import process
 from rmqspec.client.connection import Loop, open_loop, refusal, translation
 from rmqspec.client.errors import ClientError, ConnectionLost, Unreachable, WrongProcess, WrongThread
 from rmqspec.client.quiet import quiet_pika
@@ -165,7 +166,7 @@ class Link:
     ) -> None:
         self._settings, self._name, self._tenant = settings, name, tenant
         self._on_reconnect, self._on_blocked_hook = on_reconnect, on_blocked
-        self._process = os.getpid()
+        self._process, self._born = os.getpid(), process.here()
         self.state, self.blocked = State.NEW, ""
         self._guard = threading.Lock()  # between whoever wakes and the change of the loop
         self._loop: Loop | None = None
@@ -226,7 +227,7 @@ class Link:
         Raises:
             WrongThread: It was called in the link's own thread.
         """
-        if os.getpid() != self._process:
+        if self._born is not process.here():
             return
         if wait:
             self.check_waiting("close()")
@@ -263,7 +264,7 @@ class Link:
         Raises:
             WrongProcess: This process was forked from the one that the link lives in.
         """
-        if os.getpid() != self._process:
+        if self._born is not process.here():
             raise WrongProcess(
                 f"{self._name!r} was opened in process {self._process}, before this one was forked from it: its "
                 "connection and its thread are there; open one of its own in each process"

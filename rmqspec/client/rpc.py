@@ -99,11 +99,15 @@ class _Call(Future[bytes]):
 
     def result(self, timeout: float | None = None) -> bytes:
         """The reply's body; raises what ``RpcClient.call`` raises, and ``TimeoutError`` after so many seconds."""
-        if (left := self._left(timeout)) is not None:
-            with contextlib.suppress(StillOpen):
-                return super().result(left)
+        return super().result(timeout) if self._left(timeout) is None else self.wait()
+
+    def wait(self) -> bytes:
+        """The reply's body; at the deadline it ends the call, if nobody else does."""
+        try:
+            return super().result(max(0.0, self.deadline - time.monotonic()))
+        except StillOpen:
             self.client._expire(self)
-        return super().result(timeout)
+            return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result`` raises, or None."""
@@ -163,11 +167,11 @@ class RpcClient:
         self._numbers, self._unique = itertools.count(1), uuid.uuid4().hex[:8]
         self._window = Window(window, window_bytes)
         self._open: dict[str, _Call] = {}
-        self._outbox = Outbox[_Call](lambda: self._link.wake())
         self._deadlines = Deadlines[_Call](f"{name} (deadlines)", self._expire)
         # From here on: touched by the link's thread alone; the session is read by all.
         self._channel: LoopChannel | None = None
         self._link = Link(Settings.of(source), name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
+        self._outbox = Outbox[_Call](self._link.wake)
         self._link.open()
 
     @property
@@ -214,7 +218,7 @@ class RpcClient:
         self._check_waiting("call()")
         call = self._begin(queue, request, timeout, headers)
         try:
-            return call.result()  # which keeps the deadline by itself
+            return call.wait()
         except BaseException:
             call.cancel()  # where an interrupt ends the wait; one that is done stays as it is
             raise

@@ -6,7 +6,7 @@ Which thread calls what, whether it may block, and under which lock:
 method                              thread       may block        lock
 ==================================  ===========  ===============  ========================
 ``start``                           any          no               none
-``settle``, ``send``, ``is_open``   handlers'    no               the outbox's, briefly
+``settle``, ``send``                handlers'    no               the outbox's, briefly
 ``quieten``                         any          no               the link's, briefly
 ``close``                           any but the  as ``Link.close``  none
                                     link's
@@ -103,6 +103,9 @@ class Subscription:
         fail: Called with what ends the subscription for good.
         on_reconnect: The link's hook.
         on_blocked: The link's hook.
+
+    Attributes:
+        session: The channel of now; a ``Taken`` of another is no longer this subscription's.
     """
 
     def __init__(
@@ -116,22 +119,18 @@ class Subscription:
     ) -> None:
         self._wanted, self._take, self._fail = wanted, take, fail
         self._quiet = False
-        self._outbox = Outbox[_Word](lambda: self.link.wake())
-        self._session: Session | None = None
+        self.session: Session | None = None
         self.link = Link(settings, wanted.name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
+        self._outbox = Outbox[_Word](self.link.wake)
 
     def start(self) -> None:
         """Connects and subscribes; ``fail`` is called if that cannot be done."""
         self.link.start()
 
-    def is_open(self, taken: Taken) -> bool:
-        """Whether the delivery is still this subscription's."""
-        return taken.session is self._session
-
     @property
     def in_hand(self) -> int:
         """How many deliveries came and are not settled."""
-        session = self._session
+        session = self.session
         return session.in_hand if session else 0
 
     @property
@@ -160,7 +159,7 @@ class Subscription:
             ClientError: The subscription is closed.
         """
         self.link.check_process()
-        session = self._session
+        session = self.session
         if session is not None:
             encoded = frames(message, session.number, session.loop.body_limit)
             self._outbox.put(_Word(session, frames=encoded), wake=False)
@@ -177,7 +176,7 @@ class Subscription:
 
     def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
         """The link has a channel: declares and consumes, all in one go; a refusal closes the channel."""
-        self._session = session = Session(channel, loop, channel.channel_number)
+        self.session = session = Session(channel, loop, channel.channel_number)
         wanted = self._wanted
         if self._quiet:
             return
@@ -186,8 +185,13 @@ class Subscription:
         channel.basic_qos(prefetch_count=wanted.prefetch)
         channel.add_on_cancel_callback(self._on_cancel)
 
+        queue, take = wanted.queue, self._take
+
         def on_delivery(_: LoopChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-            self._on_delivery(session, method, properties, body)
+            session.in_hand += 1
+            exchange, key, redelivered = method.exchange or "", method.routing_key or "", bool(method.redelivered)
+            delivery = Delivery(queue, exchange, key, redelivered, properties, body)
+            take(Taken(session, method.delivery_tag or 0, delivery))
 
         session.subscribed = True
         channel.basic_consume(
@@ -196,7 +200,7 @@ class Subscription:
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel. A refusal would come again, so it ends the subscription."""
-        self._session = None
+        self.session = None
         waits = self._wanted.wait_for_queue and reason.reply_code == NOT_FOUND
         if final or (isinstance(reason, ChannelClosed) and not waits):
             self._fail(reason)
@@ -206,7 +210,7 @@ class Subscription:
 
     def on_work(self) -> None:
         """Tells the broker what handlers have for it, all in one write; what is for a lost channel is dropped."""
-        words, session = self._outbox.take(), self._session
+        words, session = self._outbox.take(), self.session
         if session is None or not session.channel.is_open:
             return
         if self._quiet and session.subscribed:
@@ -240,14 +244,8 @@ class Subscription:
         session.loop.ioloop.call_later(self._wanted.requeue_pause, lambda: self._requeue(word))
 
     def _requeue(self, word: _Word) -> None:
-        if word.session is self._session and not self._outbox.ended:
+        if word.session is self.session and not self._outbox.ended:
             self._outbox.put(word)
-
-    def _on_delivery(self, session: Session, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        exchange, key, redelivered = method.exchange or "", method.routing_key or "", bool(method.redelivered)
-        session.in_hand += 1
-        delivery = Delivery(self._wanted.queue, exchange, key, redelivered, properties, body)
-        self._take(Taken(session, method.delivery_tag or 0, delivery))
 
     def _on_cancel(self, _: Method[Basic.Cancel]) -> None:
         words = f"the broker ended the subscription to {self._wanted.queue!r}: was the queue deleted?"

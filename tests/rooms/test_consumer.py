@@ -254,7 +254,7 @@ class TestRun:
         with running(consumer, patience):
             eventually(lambda: consumer.connected, True)
             with monkeypatch.context() as child:
-                child.setattr("os.getpid", lambda: -1)
+                child.setattr("rmqspec.client.process._here", object())
                 with pytest.raises(WrongProcess, match="forked"):
                     consumer.run()
                 with pytest.raises(WrongProcess, match="open one of its own in each process"):

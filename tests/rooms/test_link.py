@@ -94,7 +94,7 @@ class TestDefect:
 
         tenant = Tenant(lambda _, loop: loop.ioloop.call_later(0, leave))
 
-        Link(Settings.of(url), "left", tenant).open()
+        Link(Settings.of(url), "left", tenant).start()
 
         assert tenant.ended.wait(patience)
         assert error.__name__ in str(tenant.lost[-1][0])
@@ -182,7 +182,7 @@ class TestReconnection:
         monkeypatch.setattr("rmqspec.client.link.SHORT_SPAN", 0.5)
         tenant = Tenant(lambda _, loop: loop.ioloop.call_later(0.01, loop.cut))
 
-        Link(Settings.of(url), "dies young", tenant).open()
+        Link(Settings.of(url), "dies young", tenant).start()
 
         assert tenant.ended.wait(patience)
         assert str(tenant.lost[-1][0]).startswith("6 connections in ")
@@ -272,7 +272,7 @@ class TestLog:
         monkeypatch.setattr("rmqspec.client.link.SHORT_LIVES", 1)
         monkeypatch.setattr("rmqspec.client.link.SHORT_SPAN", 0.0)
         tenant = Tenant(lambda _, loop: loop.ioloop.call_later(0.01, loop.cut))
-        Link(Settings.of(url), "short", tenant).open()
+        Link(Settings.of(url), "short", tenant).start()
 
         assert tenant.ended.wait(patience)
         assert isinstance(tenant.lost[-1][0], ConnectionLost)

@@ -277,7 +277,7 @@ class TestFork:
         """The connection and its thread stayed behind; a call would wait for its deadline, a send for nothing."""
         with RpcClient(url) as client:
             with monkeypatch.context() as child:
-                child.setattr("os.getpid", lambda: -1)
+                child.setattr("rmqspec.client.process._here", object())
                 with pytest.raises(WrongProcess, match="'rpc-client' was opened in process"):
                     client.call(silent, b"?")
                 begin = time.monotonic()
