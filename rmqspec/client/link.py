@@ -57,6 +57,7 @@ from rmqspec.client.settings import Settings
 __all__ = ["Link", "LoopChannel", "State", "Tenant"]
 
 GOODBYE = 1.5  # seconds at most that the end of a connection may take
+UNREAD_GOODBYE = 0.2  # the same to a broker that blocks this connection: it reads nothing from it, a goodbye neither
 FIRST_BACKOFF = 0.05  # seconds at most before the second attempt to connect again; twice as long before the third
 SHORT_LIFE = 1.0  # seconds: a connection that has lived no longer and brought nothing did not help
 SHORT_LIVES = 10  # so many of them in a row, over at least SHORT_SPAN, and the next would not help either
@@ -544,7 +545,8 @@ class Link:
             return
         if self.state is not State.CLOSING:
             self._step(Event.CLOSE)
-            limit = min(GOODBYE, self._settings.answer_timeout or GOODBYE)
+            patience = UNREAD_GOODBYE if self.blocked else GOODBYE
+            limit = min(patience, self._settings.answer_timeout or patience)
             loop.ioloop.call_later(limit, lambda: self._leave(loop))
         if self._let_in and loop.is_open:  # pika does not bear to be closed while it is connecting
             loop.close()
