@@ -134,7 +134,7 @@ class TestNotification:
     """Our notification service: it consumes `notifications`."""
 
     @lie("binding-takes-over")
-    def test_receives_events_that_were_published_while_it_was_stopped(self, orders, eventually):
+    def test_receives_events_that_were_published_before_it_started(self, orders, eventually):
         """Its durable queue collects them. What is bound to the exchange is the queue, not the service."""
         orders.start(faultless)
         for order in sample_orders(2):

@@ -156,7 +156,9 @@ class TestWorker:
         assert reports[0] == "took order 00-0001 (redelivered)"
 
     @lie("ack-rejects")
-    def test_shares_200_orders_with_nine_other_workers_each_completed_exactly_once(self, orders, receive, eventually):
+    def test_each_of_ten_completes_some_of_200_orders_and_every_order_is_completed_exactly_once(
+        self, orders, receive, eventually
+    ):
         """No order is lost or done twice, although nobody tells the ten workers who does what."""
         workers = [orders.start(faultless(f"worker-{number}")) for number in range(10)]
         eventually(lambda: orders.channel.queue_declare("orders", passive=True).method.consumer_count, 10)

@@ -78,7 +78,9 @@ class TestPermissions:
 
     @behaviour("PERM-01")
     @lie("refusal-hidden")
-    def test_are_regular_expressions_that_match_anywhere_in_a_name(self, connect_with, refusal):
+    def test_are_regular_expressions_that_match_anywhere_in_a_name_unless_they_are_anchored(
+        self, connect_with, refusal
+    ):
         """Without ^ and $ the permission `ours` also allows the name `yours`."""
         loose = connect_with(configure="ours")
         strict = connect_with(configure="^ours$")

@@ -112,7 +112,9 @@ class TestWorker:
     """Our worker: it uses confirms and no transaction."""
 
     @lie("ack-swallowed")
-    def test_publishes_its_event_before_it_acks_the_order(self, source, orders, receive, drain, run_until_it_ends):
+    def test_acks_an_order_only_after_its_event_is_in_notifications(
+        self, source, orders, receive, drain, run_until_it_ends
+    ):
         """Others see the event at once. After a crash between the two it is published twice, but never not at all."""
         orders.producer.publish(*sample_orders(1))
         outcomes_so_far = []
