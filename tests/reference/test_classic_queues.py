@@ -162,7 +162,7 @@ STORED = {
 @pytest.fixture(scope="module")
 def in_memory(disposable_broker, disposable_vhost, connect_to_disposable, list_queues):
     """How many of the ten messages of each queue are in memory: `in_memory["lazy"]`."""
-    disposable_broker.management.set_policy(disposable_vhost, "lazy", "policy$", {"queue-mode": "lazy"})
+    disposable_broker.control("set_policy", "-p", disposable_vhost, "lazy", "policy$", '{"queue-mode": "lazy"}')
     with connect_to_disposable() as channel:
         for queue, arguments in STORED.items():
             mode = DeliveryMode.Transient if "transient" in queue else DeliveryMode.Persistent
