@@ -290,6 +290,28 @@ def new_consumer(connection, subscribe_without_ack):
 
 
 @pytest.fixture
+def send_frames():
+    """Writes frames as they are; pika itself writes whole messages: `send_frames(channel, frame.Method(…))`."""
+
+    def send(channel, *frames):
+        channel.connection._impl._output_marshaled_frames([each.marshal() for each in frames])
+
+    return send
+
+
+@pytest.fixture
+def methods_from_broker():
+    """Collects methods of one kind that come on a channel: `methods_from_broker(channel, spec.Channel.Close)`."""
+
+    def collect(channel, kind):
+        methods = []
+        channel._impl.add_callback(lambda answer: methods.append(answer.method), [kind], one_shot=False)
+        return methods
+
+    return collect
+
+
+@pytest.fixture
 def get_without_ack():
     """`basic.get` of a message that must be there: `get_without_ack(channel, "orders")` is its tag and its body."""
 

@@ -12,31 +12,38 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["on_signals"]
 
 ENDS = (signal.SIGINT, signal.SIGTERM)
+DOUBLED = 0.05  # seconds within which two signals are one that was sent twice
 
 
 @contextmanager
 def on_signals(action: Callable[[], None], again: Callable[[], None]) -> Iterator[None]:
-    """Calls one of these at each Ctrl-C and SIGTERM, in a thread of its own; to be used in the main thread.
+    """Calls one of these at Ctrl-C and SIGTERM, in a thread of its own; to be used in the main thread.
 
     Args:
         action: At the first signal.
-        again: At each further one.
+        again: At a further Ctrl-C. A further SIGTERM changes nothing, nor does what a person cannot have pressed twice:
+            ``timeout``, for one, sends its signal to the process and then to the whole group.
     """
     hears, tells = socket.socketpair()
     tells.setblocking(False)
 
     def listen() -> None:
-        what = action
+        last: float | None = None  # when the last signal came
         while number := hears.recv(1):
-            if number[0] in ENDS:
-                what()
-                what = again
+            if number[0] not in ENDS:
+                continue
+            before, last = last, time.monotonic()
+            if before is None:
+                action()
+            elif number[0] == signal.SIGINT and last - before > DOUBLED:
+                again()
 
     listener = threading.Thread(target=listen, name="signals", daemon=True)
     listener.start()

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
@@ -87,7 +89,9 @@ def notice(words: str) -> None:
 def progress(words: str) -> None:
     """Tells how far a longer step is, in place where a terminal can."""
     if errors.is_terminal:
-        errors.print(Text(f"\r\x1b[2K{words}", "dim"), end="")
+        # As controls: rich takes a carriage return out of what is printed; the next line would begin where this ends.
+        errors.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+        errors.print(Text(shown(words)[: errors.width - 1], "dim"), end="")
     elif words and ":" not in words:  # "downloading …: 54 %" would be a line for each percent
         notice(words)
 

@@ -17,7 +17,7 @@ from rmqspec.client.errors import Unencodable
 from rmqspec.client.message import Message
 from rmqspec.client.tables import Unrepresentable
 
-__all__ = ["OVERHEAD", "frames", "method_frame"]
+__all__ = ["OVERHEAD", "frames", "method_frame", "payloads", "reframed"]
 
 FRAME_END = bytes([spec.FRAME_END])
 OVERHEAD = 8  # bytes of a frame besides its payload: type, channel, size, end
@@ -45,6 +45,42 @@ def frames(message: Message, channel: int, body_limit: int) -> list[bytes | memo
         head = _method(channel, message.exchange, message.routing_key, message.mandatory) + header
     except (AssertionError, AttributeError, TypeError, ValueError, exceptions.AMQPError, struct.error) as error:
         raise Unencodable(f"AMQP 0-9-1 cannot carry {_culprit(error)}: not sent", message) from error
+    return _with_body(head, body, channel, body_limit)
+
+
+def reframed(pieces: list[bytes | memoryview], body: bytes, channel: int, body_limit: int) -> list[bytes | memoryview]:
+    """What ``frames`` has made, for another channel: the message as it was, whatever its properties object is now.
+
+    Args:
+        pieces: What ``frames`` has made.
+        body: The message's.
+        channel: The channel's number.
+        body_limit: Bytes of body that fit into one frame.
+
+    Raises:
+        ValueError: The headers need more than one frame there.
+    """
+    method, header = payloads(pieces)
+    if len(header) > body_limit:
+        raise ValueError("its headers need more than one frame")
+    head = b"".join(
+        struct.pack(">BHI", kind, channel, len(payload)) + payload + FRAME_END
+        for kind, payload in ((spec.FRAME_METHOD, method), (spec.FRAME_HEADER, header))
+    )
+    return _with_body(head, body, channel, body_limit)
+
+
+def payloads(pieces: list[bytes | memoryview]) -> tuple[bytes, bytes]:
+    """Those of the method and of the header in what ``frames`` has made."""
+    head, found, start = bytes(pieces[0]), [], 0
+    for _ in range(2):
+        size = struct.unpack_from(">I", head, start + 3)[0]
+        found.append(head[start + OVERHEAD - 1 : start + OVERHEAD - 1 + size])
+        start += size + OVERHEAD
+    return found[0], found[1]
+
+
+def _with_body(head: bytes, body: bytes, channel: int, body_limit: int) -> list[bytes | memoryview]:
     if not body:
         return [head]
     if len(body) <= body_limit:

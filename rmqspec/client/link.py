@@ -57,6 +57,7 @@ from rmqspec.client.settings import Settings
 __all__ = ["Link", "LoopChannel", "State", "Tenant"]
 
 GOODBYE = 1.5  # seconds at most that the end of a connection may take
+UNREAD_GOODBYE = 0.2  # the same to a broker that blocks this connection: it reads nothing from it, a goodbye neither
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -466,7 +467,8 @@ class Link:
             return
         if self.state is not State.CLOSING:
             self._step(Event.CLOSE)
-            limit = min(GOODBYE, self._settings.answer_timeout or GOODBYE)
+            patience = UNREAD_GOODBYE if self.blocked else GOODBYE
+            limit = min(patience, self._settings.answer_timeout or patience)
             loop.ioloop.call_later(limit, lambda: self._leave(loop))
         if self._let_in and loop.is_open:  # pika does not bear to be closed while it is connecting
             loop.close()

@@ -9,28 +9,28 @@ it); the others are sent one at a time until each has its answer, so that anothe
 
 Which thread calls what, whether it may block, and under which lock. No lock is held while a callback runs.
 
-==============================  ================  ====================================  ==============================
-method                          thread            may block                             lock
-==============================  ================  ====================================  ==============================
-``publish``                     any               for room: ``patience``; in a          the window's, then the
-                                                  callback no                           outbox's, each briefly
-``flush``, ``close``            any but the       as long as their ``timeout``;         the window's, briefly
-                                link's            ``close`` and the link's goodbye
-``in_flight``, ``blocked``,     any               no                                    none: others write
+===========================  =======================  ===============================  ===================
+method                       thread                   may block                        lock, held briefly
+===========================  =======================  ===============================  ===================
+``publish``                  any                      for room, up to ``patience``;    window, then outbox
+                                                      in a callback it does not
+``flush``                    any but the two below    up to its ``timeout``            window
+``close``                    any but the two below    as ``flush``, and for the        window, outbox
+                                                      link's goodbye
+``in_flight``, ``blocked``,  any                      no                               none: they read
 ``connected``
-``on_…``, ``_on_…``, ``_send…`` the link's        no                                    the window's, the outbox's
-``_expire``                     the link's        no                                    the window's
-``_at_deadline``                the deadlines'    no                                    the window's, the outbox's
-``_give_up``                    the link's, or    no                                    the window's, the outbox's
-                                who closes, when
-                                the link ended
-callbacks of futures            the link's or     they must not: nothing is sent or     none
-                                the deadlines'    received meanwhile
-==============================  ================  ====================================  ==============================
+``on_…``, ``_on_…``          the link's               no                               window, outbox
+``_expire``                  the link's               no                               window
+``_at_deadline``             the deadlines'           no                               outbox, then window
+``_give_up``                 the link's; when it has  no                               outbox, window
+                             ended, who closes
+callbacks of futures         the one that ends them:  they must not: nothing is sent   none
+                             the link's, deadlines'   or received meanwhile
+===========================  =======================  ===============================  ===================
 
-A message has its place in the window until it is certain that the broker has it no longer before it: until its answer,
-its return to the caller, or the loss of its channel. A deadline ends the future earlier, not the place, unless the
-message was still here.
+A message keeps its place in the window until the broker has answered for it, or its channel is lost and it is not sent
+again, or it could not be sent. A deadline ends the future, and gives the place back only of what is still in the
+outbox: what was written may fill the buffers of the connection.
 
 Source: https://www.rabbitmq.com/docs/confirms#publisher-confirms
 """
@@ -242,7 +242,7 @@ class Publisher:
             WrongProcess: The publisher was opened in another process.
         """
         self._check_waiting("flush()")
-        return self._window.empty(timeout)
+        return self._window.empty(None if timeout is None else min(timeout, LONGEST))
 
     def close(self, timeout: float = 10.0) -> None:
         """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``.
@@ -500,7 +500,8 @@ class Publisher:
             self._finish(sent, _ended(sent))
 
     def _end(self, until: float) -> None:
-        """The program ends, and nobody has called ``close``."""
+        """The program ends, and nobody has called ``close``. Threads that go on publishing must not keep it."""
+        self._closing = True
         if self._window.empty(max(0.0, until - time.monotonic())):
             self.close(0.0)
         else:

@@ -9,16 +9,17 @@ Source: https://www.rabbitmq.com/docs/publishers#unroutable
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 
 from pika import BasicProperties, spec
 
+from rmqspec.client.decoding import Properties
+from rmqspec.client.encoding import payloads
 from rmqspec.client.sent import Sent
 
 __all__ = ["properties_of", "returned_one"]
 
-FRAME_HEADER, CONTENT_HEADER = 7, 12  # bytes: type, channel, size of a frame; class, weight, body size of a content
+CONTENT_HEADER = 12  # bytes: class, weight, body size
 STRIPPED = "BCC"  # the one header that a broker takes out on its way
 
 
@@ -34,7 +35,7 @@ def returned_one(
         body: What came with it.
     """
     candidates: list[Sent] = []
-    came = _encoded(properties)
+    came = b"".join(Properties.encode(properties))
     for sent in unanswered:
         message = sent.message
         if (
@@ -46,40 +47,24 @@ def returned_one(
             if _on_the_wire(sent) == came:
                 return sent
             candidates.append(sent)
-    return next(_alike(candidates, came, properties), None)
+    return next(_alike(candidates, properties), None)
 
 
-def _alike(candidates: list[Sent], came: bytes, properties: BasicProperties) -> Iterator[Sent]:
-    """The best first: equal once both were decoded; with headers that a broker has added or taken out; any other."""
-    decoded = [(sent, properties_of(sent)) for sent in candidates]
-    yield from (sent for sent, own in decoded if _encoded(own) == came)
-    yield from (sent for sent, own in decoded if _within(own, properties))
+def _alike(candidates: list[Sent], properties: BasicProperties) -> Iterator[Sent]:
+    """The best first: equal but for headers that a broker has added or taken out; then any other, the oldest first."""
+    yield from (sent for sent in candidates if _within(properties_of(sent), properties))
     yield from candidates
-
-
-def _on_the_wire(sent: Sent) -> bytes:
-    """The properties in the frames, as they were when it was published: their object may have changed since."""
-    head = bytes(sent.frames[0])
-    method_size = struct.unpack_from(">I", head, 3)[0]
-    header = FRAME_HEADER + method_size + 1
-    size = struct.unpack_from(">I", head, header + 3)[0]
-    begin = header + FRAME_HEADER
-    return head[begin + CONTENT_HEADER : begin + size]
 
 
 def properties_of(sent: Sent) -> BasicProperties:
     """Those of a message as they were when it was published."""
-    try:
-        return BasicProperties().decode(_on_the_wire(sent))
-    except Exception:  # pika encodes some values that it cannot decode
-        return sent.message.properties
+    properties: BasicProperties = Properties().decode(_on_the_wire(sent))
+    return properties
 
 
-def _encoded(properties: BasicProperties) -> bytes:
-    try:
-        return b"".join(properties.encode())
-    except Exception:  # or decodes some that it cannot encode; equal they are not then, but alike
-        return b""
+def _on_the_wire(sent: Sent) -> bytes:
+    """The properties in the frames: their object may have changed since."""
+    return payloads(sent.frames)[1][CONTENT_HEADER:]
 
 
 def _within(own: BasicProperties, came: BasicProperties) -> bool:

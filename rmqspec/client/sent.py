@@ -15,8 +15,8 @@ from typing import Any
 from pika import spec
 
 from rmqspec.client import process
-from rmqspec.client.encoding import frames
-from rmqspec.client.errors import PublishFailed
+from rmqspec.client.encoding import frames, reframed
+from rmqspec.client.errors import PublishFailed, Unencodable
 from rmqspec.client.message import Confirmed, Message
 from rmqspec.client.unseen import Unseen
 
@@ -61,13 +61,16 @@ class Sent(Future[Confirmed]):
         self.frames = frames(message, *shape)
 
     def reshape(self, shape: tuple[int, int]) -> None:
-        """Encodes it anew where it leaves on another channel than was thought: the connection was lost meanwhile.
+        """Makes other frames where it leaves on another channel than was thought: the connection was lost meanwhile.
 
         Raises:
             Unencodable: Its headers need more than one frame there.
         """
         if shape != self.shape:
-            self.frames = frames(self.message, *shape)
+            try:
+                self.frames = reframed(self.frames, self.message.body, *shape)
+            except ValueError as error:
+                raise Unencodable(f"AMQP 0-9-1 cannot carry it ({error}): not sent", self.message) from error
         self.shape = shape
 
     def cancel(self) -> bool:

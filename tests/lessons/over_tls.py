@@ -1,4 +1,4 @@
-"""What chapter 30 asks of both ends of TLS, one step at a time."""
+"""Both ends of a TLS connection, one step at a time: for the specs of TLS."""
 
 import ssl
 
@@ -10,7 +10,7 @@ from rmqspec.client.errors import ClientError
 WAYS = {"connect": lambda source: connect(source, "spec"), "publisher": Publisher}
 
 
-def attempt(step):
+def try_step(step):
     """What a step of TLS returns, or None while it waits for the other side."""
     try:
         return step() or True
@@ -20,8 +20,8 @@ def attempt(step):
         pytest.fail(f"there is no TLS here: {error}")
 
 
-def what_it_hears(link):
-    """Who is refused hears an alert, where a guest has to speak first."""
+def first_words(link):
+    """What the broker sends first: a refused client gets an alert; to others it is silent, as they have to begin."""
     try:
         return str(link.recv(1))
     except TimeoutError:
@@ -30,8 +30,8 @@ def what_it_hears(link):
         return str(error)
 
 
-def refused(way, settings):
-    """Why this way does not lead to the broker; None if it does."""
+def error_of(way, settings):
+    """The error with which our client does not connect in this way; None if it connects."""
     try:
         WAYS[way](settings).close()
     except ClientError as error:

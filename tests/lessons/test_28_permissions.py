@@ -108,7 +108,9 @@ class TestPermissions:
 
     @behaviour("PERM-03")
     @lie("code-403-changed")
-    def test_call_the_default_exchange_amq_default(self, connect_with, refusal):
+    def test_require_write_on_amq_default_instead_of_the_queue_to_publish_to_the_default_exchange(
+        self, connect_with, refusal
+    ):
         """To publish directly to a queue is to write to this exchange; a write permission on the queue is no help."""
         to_the_queue = publish("", "ours")
 
@@ -125,7 +127,7 @@ class TestTopicPermission:
 
     @behaviour("TOPICPERM-01", "TOPICPERM-04", "CHAN-03")
     @lie("topic-as-fanout")
-    def test_restricts_routing_keys_by_topic_permission_at_one_topic_exchange_only(
+    def test_restricts_the_routing_keys_published_to_one_topic_exchange_and_to_no_other(
         self, broker, vhost, user, connect_as, refusal
     ):
         """Several teams can share an exchange, each with its own routing keys."""

@@ -1,12 +1,15 @@
-"""TLS: how a connection is kept private, and how each side knows the other.
+"""TLS: encrypted connections, and certificates by which each side knows the other.
 
-Without TLS whoever sits between a program and its broker reads every order, and the password with which it was sent.
-With TLS the broker shows a certificate, and the client checks two things: that an authority which it trusts has signed
-it, and that it names the host that was meant. The broker may ask the client for a certificate as well, and then nobody
-gets as far as the login who has none. Here both certificates come from a private authority, as within a company.
+Without TLS everybody on the network between a program and its broker can read the messages and the password. With TLS
+the broker shows a certificate, and the client checks that an authority which it trusts has signed it, and that it
+names the host that was meant. The broker may require a certificate of the client too; by default the client still
+needs a user and a password. (With the plugin rabbitmq_auth_mechanism_ssl and the mechanism EXTERNAL it needs none.)
+
+Here a private authority signs all certificates, as within a company.
 
 Spec: https://www.rabbitmq.com/docs/ssl
 Code: rmqspec/client/settings.py, rmqspec/client/refusal.py, rmqspec/cli/settings.py
+Reference: TLS-01…05
 """
 
 import socket
@@ -22,7 +25,7 @@ from rmqspec.client import Settings
 from rmqspec.client.errors import TlsRefused, Unreachable
 from rmqspec.tools.broker import Configuration
 
-from .over_tls import WAYS, attempt, refused, what_it_hears
+from .over_tls import WAYS, error_of, first_words, try_step
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -39,14 +42,15 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def authority():
+    """Signs the broker's certificate and our clients'."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
-def papers(authority, tmp_path_factory):
-    """A directory of certificates: our authority's and our client's, and those of strangers."""
-    directory, strangers = tmp_path_factory.mktemp("papers"), trustme.CA()
-    for name, issuer in (("our", authority), ("strange", strangers)):
+def certificates(authority, tmp_path_factory):
+    """A directory: `our-ca.pem` and `our-client.pem`, and `strange-….pem` of an authority that nobody knows."""
+    directory = tmp_path_factory.mktemp("certificates")
+    for name, issuer in (("our", authority), ("strange", trustme.CA())):
         issuer.cert_pem.write_to_path(directory / f"{name}-ca.pem")
         client = issuer.issue_cert("client.example")
         client.private_key_and_cert_chain_pem.write_to_path(directory / f"{name}-client.pem")
@@ -54,8 +58,8 @@ def papers(authority, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def guarded(another_broker, authority):
-    """A broker that listens for TLS too, and asks every client there for a certificate."""
+def tls_broker(another_broker, authority):
+    """A broker with a port for TLS, where every client must show a certificate, and a plain one."""
     server = authority.issue_cert("localhost", "127.0.0.1", "::1")
     files = {
         "ca.pem": authority.cert_pem.bytes(),
@@ -65,195 +69,228 @@ def guarded(another_broker, authority):
     return another_broker(Configuration(lines=LINES, files=files, tls=True))
 
 
-class TestRabbitMQ:
-    """What the broker promises. Only pika and ssl are used here."""
+@pytest.fixture
+def context(certificates):
+    """What a client trusts and shows: `context(ca="strange", client=None)`."""
 
-    @pytest.fixture
-    def context(self, papers):
-        """What a client knows and shows: `context(ca="strange", client=None)`."""
+    def make(ca="our", client="our"):
+        made = ssl.create_default_context(cafile=certificates / f"{ca}-ca.pem")
+        if client:
+            made.load_cert_chain(certificates / f"{client}-client.pem")
+        return made
 
-        def make(ca="our", client="our"):
-            made = ssl.create_default_context(cafile=papers / f"{ca}-ca.pem")
-            if client:
-                made.load_cert_chain(papers / f"{client}-client.pem")
-            return made
+    return make
 
-        return make
 
-    @pytest.fixture
-    def refusal(self, guarded, context):
-        """Why a client is not served, in the words of TLS or of the broker; empty if it is."""
+@pytest.fixture
+def tls_error(tls_broker, context):
+    """Why pika cannot declare a queue over TLS, in the words of TLS or of the broker; empty if it can."""
 
-        def words(name="localhost", password=guarded.endpoint.password, **papers):
-            parameters = pika.URLParameters(replace(guarded.endpoint, password=password).tls_url())
-            parameters.ssl_options = pika.SSLOptions(context(**papers), name)
-            try:
-                with pika.BlockingConnection(parameters) as connection:
-                    connection.channel().queue_declare("q", durable=True)
-            except (ssl.SSLError, exceptions.AMQPError) as error:
-                return str(error)
-            return ""
+    def of(name="localhost", password=tls_broker.endpoint.password, **certificates):
+        parameters = pika.URLParameters(replace(tls_broker.endpoint, password=password).tls_url())
+        parameters.ssl_options = pika.SSLOptions(context(**certificates), name)
+        try:
+            with pika.BlockingConnection(parameters) as connection:
+                connection.channel().queue_declare("q", durable=True)
+        except (ssl.SSLError, exceptions.AMQPError) as error:
+            return str(error)
+        return ""
 
-        return words
+    return of
+
+
+class TestTlsConnection:
+    """RabbitMQ: a connection to its port for TLS."""
 
     @behaviour("TLS-01")
-    @lie("authority-unknown")
-    def test_hides_its_words_from_the_wire(self, guarded, context):
-        """Who listens in between sees that there is a conversation, and neither its words nor the password."""
-        at, incoming, outgoing, overheard = guarded.endpoint, ssl.MemoryBIO(), ssl.MemoryBIO(), b""
+    @lie("tls-plain")
+    def test_encrypts_what_is_sent_over_the_network(self, tls_broker, context):
+        """Somebody on the network between the two sees that they talk, but neither messages nor passwords."""
+        at = tls_broker.endpoint
+        incoming = ssl.MemoryBIO()
+        outgoing = ssl.MemoryBIO()
         link = context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        overheard = b""
 
-        with socket.create_connection((at.host, at.tls_port), timeout=10) as wire:
+        with socket.create_connection((at.host, at.tls_port), timeout=10) as network:
             for step in (link.do_handshake, lambda: link.write(b"AMQP\0\0\x09\x01"), lambda: link.read(4096)):
-                while (said := attempt(step)) is None:
-                    wire.sendall(outgoing.read())
-                    overheard += (heard := wire.recv(65536))
-                    incoming.write(heard)
+                while (received := try_step(step)) is None:
+                    network.sendall(outgoing.read())
+                    encrypted = network.recv(65536)
+                    overheard += encrypted
+                    incoming.write(encrypted)
 
-        assert (b"RabbitMQ" in said, b"RabbitMQ" in overheard) == (True, False)
+        assert b"RabbitMQ" in received
+        assert b"RabbitMQ" not in overheard
+
+
+class TestServerCertificate:
+    """RabbitMQ: the certificate that the broker shows, as a client checks it."""
 
     @behaviour("TLS-02")
-    @pytest.mark.parametrize(
-        "wrong", [{"ca": "strange"}, {"name": "example.com"}], ids=["unknown_authority", "another_name"]
-    )
     @lie("authority-unknown")
-    def test_shows_a_certificate_that_can_be_checked(self, refusal, wrong):
-        """A client that checks neither authority nor name talks in private to it knows not whom."""
-        assert "certificate verify failed" in refusal(**wrong)
+    @pytest.mark.parametrize(
+        "wrong", [{"ca": "strange"}, {"name": "example.com"}], ids=["unknown_authority", "another_host_name"]
+    )
+    def test_fails_verification_if_its_authority_is_unknown_or_it_names_another_host(self, tls_error, wrong):
+        """A client that checks neither has an encrypted connection to somebody it does not know."""
+        assert "certificate verify failed" in tls_error(**wrong)
 
-        assert not refusal()
+        assert tls_error() == ""
+
+
+class TestClientCertificate:
+    """RabbitMQ: the certificate of a client, with `verify_peer` and `fail_if_no_peer_cert`."""
 
     @behaviour("TLS-03")
+    @lie("certificate-optional", cases="no_certificate")
+    @lie("certificate-not-checked", cases="unknown_authority")
     @pytest.mark.parametrize(
         ("client", "alert"),
         [(None, "CERTIFICATE_REQUIRED"), ("strange", "UNKNOWN_CA")],
         ids=["no_certificate", "unknown_authority"],
     )
-    @lie("certificate-not-checked")
-    def test_turns_clients_away_by_their_certificate(self, guarded, refusal, context, patience, client, alert):
-        """With verify_peer alone those who show none get in: fail_if_no_peer_cert is what shuts the door to them."""
-        at = guarded.endpoint
+    def test_that_is_missing_or_of_an_unknown_authority_ends_the_handshake_with_an_alert(
+        self, tls_broker, tls_error, context, patience, client, alert
+    ):
+        """With `verify_peer` alone, clients without a certificate are accepted; `fail_if_no_peer_cert` refuses them."""
+        at = tls_broker.endpoint
         with socket.create_connection((at.host, at.tls_port), timeout=patience) as plain:
-            # To the client all seems well until it reads.
+            # The client's handshake succeeds: it learns of the refusal only when it reads.
             link = context(client=client).wrap_socket(plain, server_hostname="localhost")
             with link:
-                assert f"ALERT_{alert}" in what_it_hears(link)
+                assert f"ALERT_{alert}" in first_words(link)
 
-        assert not refusal()
+        assert tls_error() == ""
 
     @behaviour("TLS-04", "AUTH-01")
-    @lie("authority-unknown")
-    def test_takes_no_certificate_for_a_login(self, refusal):
-        """It says which program knocks; who that is to be, and what it may do, is still a matter of its user."""
-        assert "(403) 'ACCESS_REFUSED" in refusal(password="sesame")
+    @lie(None, because="No configuration accepts a wrong password, and words in TLS cannot be falsified on their way.")
+    def test_does_not_replace_the_password_by_default(self, tls_error):
+        """It shows which program connects; what the program may do is decided by its user."""
+        assert "(403) 'ACCESS_REFUSED" in tls_error(password="sesame")
 
-        assert not refusal()
+        assert tls_error() == ""
+
+
+class TestPlainPort:
+    """RabbitMQ: the port without TLS."""
 
     @behaviour("TLS-05")
     @lie("tls-plain")
-    def test_keeps_its_plain_port_beside_the_other(self, guarded):
-        """A port for TLS shuts none: who wants all to be private has to set listeners.tcp to none."""
-        with pika.BlockingConnection(pika.URLParameters(guarded.endpoint.url())) as plain:
+    def test_stays_open_beside_the_port_for_tls(self, tls_broker):
+        """If every connection has to be encrypted, set `listeners.tcp = none`."""
+        plain_url = tls_broker.endpoint.url()
+        with pika.BlockingConnection(pika.URLParameters(plain_url)) as plain:
             assert plain.channel().is_open
 
+        plain_at_the_port_for_tls = tls_broker.endpoint.tls_url().replace("amqps:", "amqp:")
         with pytest.raises(exceptions.IncompatibleProtocolError):
-            pika.BlockingConnection(pika.URLParameters(guarded.endpoint.tls_url().replace("amqps:", "amqp:")))
+            pika.BlockingConnection(pika.URLParameters(plain_at_the_port_for_tls))
 
 
-NOT_TRUSTED = "check the authority (RABBITMQ_CA or --ca) and the server name (RABBITMQ_SERVER_NAME or --server-name)"
-NOT_TAKEN = "check RABBITMQ_CERTIFICATE and RABBITMQ_KEY, or --certificate and --key"
-REFUSALS = {
-    "unknown_authority": ({"ca": "strange-ca.pem"}, TlsRefused, NOT_TRUSTED),
-    "systems_authorities": ({"ca": None}, TlsRefused, NOT_TRUSTED),
-    "another_name": ({"server_name": "example.com"}, TlsRefused, NOT_TRUSTED),
-    "no_certificate": ({"certificate": None}, TlsRefused, NOT_TAKEN),
-    "certificate_of_a_stranger": ({"certificate": "strange-client.pem"}, TlsRefused, NOT_TAKEN),
-    "tls_at_the_plain_port": ({"port": "port"}, TlsRefused, "does not speak TLS: the URL begins with amqp://, or"),
-    "plain_at_the_port_for_tls": ({"scheme": "amqp"}, Unreachable, "if that is its port for TLS, the URL begins with"),
+CHECK_SERVER = "check the authority (RABBITMQ_CA or --ca) and the server name (RABBITMQ_SERVER_NAME or --server-name)"
+CHECK_CLIENT = "check RABBITMQ_CERTIFICATE and RABBITMQ_KEY, or --certificate and --key"
+TLS_ERRORS = {
+    "unknown_authority": ({"ca": "strange-ca.pem"}, TlsRefused, CHECK_SERVER),
+    "system_authorities": ({"ca": None}, TlsRefused, CHECK_SERVER),
+    "another_host_name": ({"server_name": "example.com"}, TlsRefused, CHECK_SERVER),
+    "no_certificate": ({"certificate": None}, TlsRefused, CHECK_CLIENT),
+    "strange_certificate": ({"certificate": "strange-client.pem"}, TlsRefused, CHECK_CLIENT),
+    "plain_at_the_tls_port": ({"scheme": "amqp"}, Unreachable, "if that is its port for TLS, the URL begins with"),
 }
 
 
+@pytest.mark.parametrize("way", WAYS)
 class TestSettings:
-    """What our client adds: certificates are files that settings name, and each refusal says which to look at."""
+    """Our client's settings: files of certificates, and what its errors say about them."""
 
     @pytest.fixture
-    def settings(self, guarded, papers):
+    def settings(self, tls_broker, certificates):
+        """Settings that are right, apart from what is given: `settings(ca="strange-ca.pem")`."""
+
         def make(scheme="amqps", port="tls_port", ca="our-ca.pem", certificate="our-client.pem", **more):
-            url = replace(guarded.endpoint, scheme=scheme, port=getattr(guarded.endpoint, port)).url()
-            ca, certificate = (name and str(papers / name) for name in (ca, certificate))
-            return Settings(urls=(url,), ca=ca, certificate=certificate, **more)
+            url = replace(tls_broker.endpoint, scheme=scheme, port=getattr(tls_broker.endpoint, port)).url()
+            ca_file = ca and str(certificates / ca)
+            certificate_file = certificate and str(certificates / certificate)
+            return Settings(urls=(url,), ca=ca_file, certificate=certificate_file, **more)
 
         return make
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("name", [None, "localhost"], ids=["by_host", "by_name"])
     @lie("authority-unknown")
+    @pytest.mark.parametrize("name", [None, "localhost"], ids=["by_host", "by_server_name"])
     def test_open_a_connection_with_certificates(self, settings, way, name):
-        """Where one connects by an address that no certificate names, the server's name says who is meant."""
-        assert refused(way, settings(server_name=name)) is None
+        """If the certificate does not name the address to which one connects, `server_name` says who is meant."""
+        assert error_of(way, settings(server_name=name)) is None
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("wrong", REFUSALS)
-    @lie("tls-plain")
-    @lie(
-        None,
-        because="Only a broker that speaks TLS at its plain port would change this, and no such broker starts here.",
-    )
-    @lie(
-        None,
-        because="Only a broker that speaks TLS at its plain port would change this, and no such broker starts here.",
-    )
-    def test_tell_one_trouble_with_tls_from_another(self, settings, guarded, way, wrong):
-        """OpenSSL says alert number 48, pika that the protocol is not supported: neither says whose file it is."""
-        change, kind, remedy = REFUSALS[wrong]
+    @lie("tls-plain", cases=("unknown_authority", "system_authorities", "another_host_name", "plain_at_the_tls_port"))
+    @lie("certificate-optional", cases="no_certificate")
+    @lie("certificate-not-checked", cases="strange_certificate")
+    @pytest.mark.parametrize("wrong", TLS_ERRORS)
+    def test_that_are_wrong_raise_an_error_that_says_which_of_them_to_check(self, settings, tls_broker, way, wrong):
+        """OpenSSL reports alert number 48, and pika an unsupported protocol: neither says which file is wrong."""
+        change, kind, remedy = TLS_ERRORS[wrong]
 
-        error = refused(way, settings(**change))
+        error = error_of(way, settings(**change))
 
         assert type(error) is kind
         assert remedy in str(error)
-        assert guarded.endpoint.password not in str(error)
+        assert tls_broker.endpoint.password not in str(error)
+
+    @lie(None, because="It would take a broker that speaks TLS at its plain port, and no such broker starts here.")
+    def test_for_tls_at_the_plain_port_raise_tls_refused(self, settings, tls_broker, way):
+        """The commonest mistake when TLS is switched on: `amqps` in the URL, and still port 5672."""
+        error = error_of(way, settings(port="port"))
+
+        assert type(error) is TlsRefused
+        assert "does not speak TLS: the URL begins with amqp://, or" in str(error)
+        assert tls_broker.endpoint.password not in str(error)
 
 
 class TestCommand:
-    """What `rmqspec` adds: the same files by option, or by the environment."""
+    """Our command `rmqspec`: the same files by option, or by the environment."""
 
     @pytest.fixture
-    def options(self, papers):
-        return "--ca", str(papers / "our-ca.pem"), "--certificate", str(papers / "our-client.pem")
+    def options(self, certificates):
+        """The options that name our authority and certificate."""
+        return "--ca", str(certificates / "our-ca.pem"), "--certificate", str(certificates / "our-client.pem")
 
     @pytest.fixture
-    def url(self, guarded):
-        guarded.management.create_vhost("shop")
-        yield guarded.endpoint.tls_url("shop")
-        guarded.management.delete_vhost("shop")
+    def url(self, tls_broker):
+        """The URL that `run` puts into the environment."""
+        tls_broker.management.create_vhost("shop")
+        yield tls_broker.endpoint.tls_url("shop")
+        tls_broker.management.delete_vhost("shop")
 
     @lie("authority-unknown")
-    def test_serves_orders_over_tls(self, run, options, papers):
-        """From the producer to whoever looks after what failed: one part that cannot do it, and nobody can use it."""
-        produce = run("demo", "produce", "--orders", "2", *options)
-        assert produce.ends() == 0, produce.output
+    def test_runs_producer_worker_and_dead_letter_tools_over_tls(self, run, options):
+        """If one of these parts could not use TLS, none could be used with such a broker."""
+        _, ca, _, certificate = options
+        by_environment = {"RABBITMQ_CA": ca, "RABBITMQ_CERTIFICATE": certificate}
 
+        run("demo", "produce", "--orders", "2", *options).waits_for("2 orders published and confirmed")
         run("demo", "worker", "--failure-rate", "1", "--work-time", "0", *options).waits_for("failed order", 2)
-
-        by_environment = {"RABBITMQ_CA": options[1], "RABBITMQ_CERTIFICATE": options[3]}
-        assert run("dead-letters", "list", **by_environment).waits_for("2 dead letters")
-        assert run("dead-letters", "purge", "--yes", *options).waits_for("2 deleted")
+        run("dead-letters", "list", **by_environment).waits_for("2 dead letters")
+        run("dead-letters", "purge", "--yes", *options).waits_for("2 deleted")
 
     @lie("authority-unknown")
-    def test_shows_the_whole_demo_over_tls(self, run, options):
-        """What a person tries first with the broker of the company, whose authority no system knows."""
+    def test_runs_the_whole_demo_over_tls(self, run, options):
+        """It is what a person tries first with the broker of a company, whose authority no system knows."""
         demo = run("demo", "--orders", "2", "--work-time", "0", *options)
 
-        assert demo.ends() == 0, demo.output
+        assert demo.ends(within=60) == 0, demo.output
         assert "All orders are settled" in demo.output
-        assert run("dead-letters", "purge", "--yes", *options).waits_for("1 deleted")  # what was no order
+        run("dead-letters", "purge", "--yes", *options).waits_for("1 deleted")  # the demo's invalid order
 
     @lie("authority-unknown")
-    def test_prefers_its_options_to_the_environment(self, run, options, papers):
-        """What is typed is what is meant; what stands in the environment is often forgotten."""
-        strange = {"RABBITMQ_CA": str(papers / "strange-ca.pem")}
+    def test_prefers_options_to_the_environment(self, run, options, certificates):
+        """An option is typed on purpose; a variable in the environment is often forgotten."""
+        wrong = {"RABBITMQ_CA": str(certificates / "strange-ca.pem")}
 
-        refused, taken = (run("demo", "produce", "--orders", "1", *given, **strange) for given in ((), options))
+        by_option = run("demo", "produce", "--orders", "1", *options, **wrong)
+        by_option.waits_for("1 orders published and confirmed")
+        assert by_option.ends() == 0
 
-        assert (refused.ends(), taken.ends()) == (1, 0)
-        assert (NOT_TRUSTED in refused.output, len(refused.lines)) == (True, 1)
+        by_environment = run("demo", "produce", "--orders", "1", **wrong)
+        by_environment.waits_for(CHECK_SERVER)
+        assert by_environment.ends() == 1
+        assert len(by_environment.lines) == 1

@@ -64,7 +64,9 @@ class TestGlobalPrefetch:
     @behaviour("GLOBALQOS-04")
     @rabbitmq(since="4.3")
     @lie("prefetch-one")
-    def test_applies_only_to_consumers_started_afterwards_since_4_3(self, channel, queue, drain, subscribe_without_ack):
+    def test_applies_to_new_consumers_and_not_to_running_ones_since_4_3(
+        self, channel, queue, drain, subscribe_without_ack
+    ):
         """Before, this made a running consumer faster. Now it does not, and the reply is the same."""
         channel.basic_qos(prefetch_count=1, global_qos=True)
         first = subscribe_without_ack(channel, queue)

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from rmqspec.cli import signals
 from rmqspec.cli.signals import on_signals
 
 
@@ -27,14 +28,38 @@ class TestOnSignals:
             assert inbox.get(timeout=5) == "stop"
         sender.join()
 
-    def test_tells_the_first_from_those_after_it(self):
+    def test_ends_at_a_second_ctrl_c(self, monkeypatch):
         """Somebody who presses Ctrl-C again does not want to wait for what the first one waits for."""
+        monkeypatch.setattr(signals, "DOUBLED", 0.0)
         inbox = SimpleQueue()
 
         with on_signals(lambda: inbox.put("stop"), lambda: inbox.put("end")):
             for expected in ("stop", "end", "end"):
                 signal.raise_signal(signal.SIGINT)
                 assert inbox.get(timeout=5) == expected
+
+    def test_takes_a_doubled_signal_for_one(self, monkeypatch):
+        """`timeout` signals the process and then its group: the second one would end the work in hand at once."""
+        monkeypatch.setattr(signals, "DOUBLED", 60.0)
+        inbox = SimpleQueue()
+
+        with on_signals(lambda: inbox.put("stop"), lambda: inbox.put("end")):
+            signal.raise_signal(signal.SIGINT)
+            assert inbox.get(timeout=5) == "stop"
+            signal.raise_signal(signal.SIGINT)
+
+        assert inbox.empty()
+
+    def test_stops_once_however_often_it_is_sent_sigterm(self, monkeypatch):
+        """A supervisor that repeats itself is not in a hurry; it has SIGKILL for that."""
+        monkeypatch.setattr(signals, "DOUBLED", 0.0)
+        inbox = SimpleQueue()
+
+        with on_signals(lambda: inbox.put("stop"), lambda: inbox.put("end")):
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            assert [inbox.get(timeout=5), inbox.get(timeout=5)] == ["stop", "end"]
 
     def test_leaves_all_as_it_was(self):
         """Who uses it for a while is interrupted afterwards as before."""

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from pika import BasicProperties
 
+from rmqspec.client.tables import Undecoded
 from rmqspec.orders import REASON_HEADER, Failures, Worker, sample_orders
 from rmqspec.orders.dead_letters import look, purge, replay
+from rmqspec.tools.broker.endpoint import Endpoint
+from rmqspec.tools.wire import Proxy
 
 
 @pytest.fixture
@@ -85,6 +89,93 @@ class TestReplay:
 
         assert command.ends() == 0
         assert "3 sent again" in command.output
+
+
+class TestOddDeadLetter:
+    """A dead letter as a foreign program may have written it, and an ordinary one behind it."""
+
+    @pytest.fixture(
+        params=[
+            {"headers": {"x-death": "twice", "replays": "two", "attempts": "many", "attempt-reasons": [1, 2]}},
+            {"headers": {"x-death": ["once", {"queue": "orders", "time": "yesterday", "reason": 7}]}},
+            {"headers": {"rejection-reason": ["a", {"list": None}], "weight": 1.5, b"caf\xe9": b"\xff"}},
+            {"message_id": b"caf\xe9"},
+            {"headers": {"sent": Undecoded((1_700_000_000_000).to_bytes(8, "big"), b"T")}},
+            {"headers": {"trace": "x" * 131_000}},
+        ],
+        ids=["texts", "entries", "other_types", "id_in_latin_1", "milliseconds", "full_headers"],
+    )
+    def odd(self, request, orders, channel):
+        for body, properties in ((b"odd", request.param), (b"ordinary", {})):
+            channel.basic_publish("orders.dlx", "", body, BasicProperties(**properties))
+
+    def test_is_listed_and_shown_with_the_others(self, run, orders, odd, eventually):
+        """One such message ended list, show and replay with a traceback, and nobody could look at any other."""
+        listed = run("dead-letters", "list")
+        assert listed.ends() == 0
+        eventually(lambda: orders.depth("orders.failed"), 2)
+        shown = run("dead-letters", "show", "1")
+
+        assert shown.ends() == 0
+        assert "2 dead letters" in listed.output
+        assert json.loads(shown.output)["body"] == "odd"
+
+    def test_holds_up_no_replay(self, run, url, odd, receive):
+        """What cannot be published again stays among the dead letters, and is told with its number."""
+        replayed = run("dead-letters", "replay")
+
+        code = replayed.ends()
+
+        assert [delivery.body for delivery in receive("orders", 1 if code else 2)][-1] == b"ordinary"
+        left = len(look(url))
+        assert (code, left) in ((0, 0), (1, 1)), replayed.output
+        assert ("number 1 stays where it is" in replayed.output) == bool(left)
+
+
+class TestPrintedText:
+    """What somebody else has written, in a terminal."""
+
+    def test_is_no_markup(self, run, channel, orders):
+        """An order named `[/A1]` was a traceback, and one named `[red]A2` was shown as A2."""
+        for order_id in ("[/A1]", "[red]A2", "A3\x1b[2J\u202e"):
+            order = next(sample_orders(1)).model_copy(update={"order_id": order_id})
+            channel.basic_publish("orders.dlx", "", order.to_json())
+
+        listed = run("dead-letters", "list")
+
+        assert listed.ends() == 0
+        shown = [line.split("│")[2].strip() for line in listed.lines if line.startswith("│")]
+        assert shown == ["[/A1]", "[red]A2", "A3\\x1b[2J\\u202e"]
+
+    def test_moves_no_cursor_in_json(self, run, channel, orders):
+        """JSON escapes the first 32 characters only: C1 controls and those that turn the text round it leaves."""
+        headers = {"\x9bname": "Zoë\x9b31m\u202e", "list": [b"\x1b[2J"]}
+        channel.basic_publish("orders.dlx", "", b"\xc2\x9b", BasicProperties(headers=headers))
+
+        shown = run("dead-letters", "show", "1")
+
+        assert shown.ends() == 0
+        assert json.loads(shown.output)["headers"] == {"\\x9bname": "Zoë\\x9b31m\\u202e", "list": ["\\x1b[2J"]}
+        assert json.loads(shown.output)["body"] == "\\x9b"
+
+
+class TestLostConnection:
+    """The broker goes while dead letters are read."""
+
+    def test_is_one_sentence(self, url, orders, channel, run):
+        """A traceback about closing what is closed already hid what had happened."""
+        for _ in range(100):
+            channel.basic_publish("orders.dlx", "", b"x" * 100)
+        at = Endpoint.parse(url)
+        with Proxy(at.host, at.port) as proxy:
+            proxy.drop_after(5000)
+            listed = run("dead-letters", "list", RABBITMQ_URL=proxy.url(url))
+
+            assert listed.ends() == 1
+
+        assert listed.lines == [
+            "rmqspec: reading 'orders.failed': the connection to the broker was lost; is it still running?"
+        ]
 
 
 class TestPurge:

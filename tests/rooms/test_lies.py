@@ -15,7 +15,7 @@ from rmqspec.tools.wire import Proxy
 from rmqspec.tools.wire.fields import name_of
 from rmqspec.tools.wire.liar import Liar
 from rmqspec.tools.wire.lies import LIES
-from rmqspec.tools.wire.lies.lie import Lie, Talk
+from rmqspec.tools.wire.lies.lie import Lie, Talk, ignored
 from rmqspec.tools.wire.said import Said
 
 ORDER = Said(
@@ -141,10 +141,10 @@ class TestLies:
     def test_answer_for_the_broker(self):
         """Else every ignored request would be noticed by its silence."""
         answers = []
-        purge = Said(1, spec.Queue.Purge(queue="q"))
+        unbind = Said(1, spec.Queue.Unbind(queue="q", exchange="x", routing_key="k"))
 
-        assert told("purge-ignored", purge, Talk(answers.append, [].append)) == []
-        assert [answer.name for answer in answers] == ["queue.purge-ok"]
+        assert told("unbind-ignored", unbind, Talk(answers.append, [].append)) == []
+        assert [answer.name for answer in answers] == ["queue.unbind-ok"]
 
     def test_swap_two_messages_and_keep_the_tags_in_order(self):
         """Tags out of order would be an error of the protocol, noticed by any client."""
@@ -200,12 +200,12 @@ class TestLiar:
             channel = connection.channel()
             channel.queue_declare("q", auto_delete=True)
 
-        assert {"queue-auto-delete-lost", "queue-name-changed", "vhost-ignored"} <= liar.told
-        assert "queue-durability-lost" not in liar.told
+        assert {"queue-auto-delete-lost", "vhost-ignored"} <= liar.told
+        assert "length-limit-lost" not in liar.told
 
     def test_speaks_for_the_broker(self, liar, url):
         """The client is answered, and the broker has never heard of it."""
-        liar.lie = LIES["queue-not-made"]
+        liar.lie = Lie.of("queue-not-made", "A queue is not made.", "queue.declare", ignored)
         with open_connection(liar.port.url(url), "ignored") as connection:
             channel = connection.channel()
 

@@ -564,7 +564,7 @@ class TestCommand:
 
         assert answer.exit_code == 2
         assert (
-            "there is no fault 'cutt'; there are kill, restart, cut, flicker, half-open, delay, refuse, block"
+            "there is no fault 'cutt'; there are kill, restart, cut, flicker, close, half-open, delay, refuse, block"
             in answer.output
         )
 

@@ -1,13 +1,9 @@
-"""The end of a publisher, of its program, and of a fork of it: nothing vanishes without a word.
+"""The end of a publisher, and of a program that forgets it: nothing vanishes without a word.
 
 Code: rmqspec/client/publisher.py, rmqspec/client/process.py
 """
 
-import os
-import subprocess
-import sys
 import threading
-from textwrap import dedent
 
 import pytest
 
@@ -18,25 +14,9 @@ from rmqspec.tools.wire.liar import Liar
 from rmqspec.tools.wire.lies import LIES
 
 from .holding import held
+from .programs import ready, run_program
 
-
-@pytest.fixture
-def program(channel):
-    """Runs a program that has a `url`; returns its exit code and what it wrote to stderr."""
-    channel.queue_declare("q", durable=True)
-
-    def run(url, code):
-        done = subprocess.run(
-            [sys.executable, "-c", dedent(code)],
-            env={**os.environ, "URL": url},
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-        return done.returncode, done.stderr
-
-    return run
+__all__ = ["run_program"]
 
 
 PUBLISH = """
@@ -51,16 +31,16 @@ PUBLISH = """
 class TestProgramWithoutClose:
     """A program that ends without `close()`, as every script does that somebody wrote in a hurry."""
 
-    def test_loses_nothing(self, program, url, channel):
+    def test_loses_nothing(self, run_program, url, channel):
         """Three thousand of five thousand messages were still on their way, and the exit code was 0."""
-        code, words = program(url, PUBLISH)
+        code, words = run_program(url, PUBLISH)
 
         assert (code, words) == (0, "")
         assert ready(channel) == 5_000
 
-    def test_loses_nothing_in_a_worker_that_was_forked(self, program, url, channel):
+    def test_loses_nothing_in_a_worker_that_was_forked(self, run_program, url, channel):
         """Children of `multiprocessing` end without what the standard library does at the end of a program."""
-        code, words = program(
+        code, words = run_program(
             url,
             """
             import multiprocessing, os
@@ -80,13 +60,35 @@ class TestProgramWithoutClose:
         assert (code, words) == (0, "")
         assert ready(channel) == 2_000
 
-    def test_is_warned_of_what_the_broker_does_not_confirm(self, program, broker, url):
+    def test_is_not_kept_from_its_end_by_threads_that_go_on(self, run_program, url):
+        """A daemon thread publishes until the interpreter is gone; there is always one more without an answer."""
+        code, words = run_program(
+            url,
+            """
+            import os, threading
+            from rmqspec.client import Publisher
+            publisher = Publisher(os.environ["URL"])
+
+            def go_on():
+                while True:
+                    publisher.publish("", "q", b"x")
+
+            threading.Thread(target=go_on, daemon=True).start()
+            publisher.publish("", "q", b"x").result(10)
+            """,
+        )
+
+        assert code == 0
+        assert "the publisher has been closed" in words  # what the thread is told
+        assert "the program ends without close()" not in words
+
+    def test_is_warned_of_what_the_broker_does_not_confirm(self, run_program, broker, url):
         """A broker that is away must not keep a program from its end; but what it lost stands in the log."""
         with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
             liar = Liar()
             liar.stand_in(proxy)
             liar.lie = LIES["confirm-swallowed"]
-            code, words = program(
+            code, words = run_program(
                 proxy.url(url),
                 """
                 import os, rmqspec.client.publisher as module
@@ -100,9 +102,9 @@ class TestProgramWithoutClose:
         assert code == 0
         assert "forgotten: the program ends without close(), and 3 messages have no answer" in words
 
-    def test_is_told_of_failures_that_nobody_looked_at(self, program, url):
+    def test_is_told_of_failures_that_nobody_looked_at(self, run_program, url):
         """Also of those whose futures are still in a list when the program ends."""
-        code, words = program(
+        code, words = run_program(
             url,
             """
             import os
@@ -115,134 +117,6 @@ class TestProgramWithoutClose:
         assert code == 0
         assert "nobody has looked at its future: Returned: no queue is bound for it" in words
         assert "(and 2 more)" in words
-
-
-class TestFork:
-    """A process that was forked after the publisher was opened: neither its thread nor its locks are there."""
-
-    def test_raises_at_the_first_use(self, program, url, channel):
-        """Messages of the child vanished without a word, as in a web server that forks its workers."""
-        code, words = program(
-            url,
-            """
-            import os
-            from rmqspec.client import Publisher
-            from rmqspec.client.errors import WrongProcess
-            publisher = Publisher(os.environ["URL"])
-            sent = publisher.publish("", "q", b"parent")
-            sent.result(10)
-            child = os.fork()
-            if child == 0:
-                uses = [lambda: publisher.publish("", "q", b"child"), lambda: publisher.flush(5)]
-                wrong = 0
-                for use in uses:
-                    try:
-                        use()
-                    except WrongProcess:
-                        wrong += 1
-                publisher.close()
-                os._exit(10 * wrong + (sent.result(1).message.body == b"parent"))
-            raised = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            publisher.publish("", "q", b"parent").result(10)
-            publisher.close()
-            raise SystemExit(raised)
-            """,
-        )
-
-        assert (code, words) == (21, "")
-        assert ready(channel) == 2
-
-    def test_raises_while_other_threads_publish(self, program, url):
-        """The lock of a window or a future may be held by one of them at that moment, and stays so in the child."""
-        code, words = program(
-            url,
-            """
-            import os, signal, sys, threading, time
-            from rmqspec.client import Publisher
-            from rmqspec.client.errors import WrongProcess
-            publisher = Publisher(os.environ["URL"], patience=5)
-            stop = threading.Event()
-
-            def publish():
-                while not stop.is_set():
-                    publisher.publish("", "q", b"x")
-
-            for _ in range(4):
-                threading.Thread(target=publish, daemon=True).start()
-            hung = 0
-            for _ in range(20):
-                child = os.fork()
-                if child == 0:
-                    try:
-                        publisher.publish("", "q", b"x")
-                    except WrongProcess:
-                        with Publisher(os.environ["URL"]) as own:
-                            own.publish("", "q", b"x").result(10)
-                        os._exit(0)
-                    os._exit(1)
-                until = time.monotonic() + 20
-                while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < until:
-                    time.sleep(0.005)
-                if ended[0] == 0:
-                    os.kill(child, signal.SIGKILL)
-                    os.waitpid(child, 0)
-                hung += ended[0] == 0 or ended[1] != 0
-            stop.set()
-            publisher.close()
-            sys.exit(hung)
-            """,
-        )
-
-        assert code == 0, words
-
-    def test_finds_no_lock_of_the_parent_s_threads_in_its_futures(self, program, url):
-        """All futures share one lock, and at the moment of the fork some thread may hold it."""
-        code, words = program(
-            url,
-            """
-            import os, signal, sys, threading
-            from rmqspec.client import Publisher, sent
-            holding = threading.Event()
-
-            def hold():
-                with sent._shared:
-                    holding.set()
-                    threading.Event().wait()
-
-            threading.Thread(target=hold, daemon=True).start()
-            holding.wait()
-            child = os.fork()
-            if child == 0:
-                signal.alarm(20)
-                with Publisher(os.environ["URL"]) as publisher:
-                    publisher.publish("", "q", b"x").result(10)
-                os._exit(0)
-            os._exit(os.waitpid(child, 0)[1])
-            """,
-        )
-
-        assert (code, words) == (0, "")
-
-    def test_leaves_the_publisher_of_the_parent_alone(self, program, url):
-        """The child's end must neither flush nor close what is not its own."""
-        code, words = program(
-            url,
-            """
-            import os, sys, threading
-            from rmqspec.client import Publisher
-            publisher, release = Publisher(os.environ["URL"]), threading.Event()
-            publisher._loop.ioloop.add_callback_threadsafe(release.wait)
-            unanswered = publisher.publish("", "q", b"x")
-            child = os.fork()
-            if child == 0:
-                sys.exit(0)  # with all that is done at the end of a program
-            os.waitpid(child, 0)
-            release.set()
-            unanswered.result(10)
-            """,
-        )
-
-        assert (code, words) == (0, "")
 
 
 class TestClose:
@@ -317,7 +191,3 @@ class TestClose:
         waiting.join(20)
 
         assert len(errors) == 1
-
-
-def ready(channel):
-    return channel.queue_declare("q", passive=True).method.message_count

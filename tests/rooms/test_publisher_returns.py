@@ -12,6 +12,8 @@ from rmqspec.client.message import Message
 from rmqspec.client.returns import returned_one
 from rmqspec.client.sent import Sent
 
+from .holding import held
+
 SHAPE = (1, 131_064)
 
 
@@ -36,6 +38,27 @@ class TestReturn:
         outcomes = [isinstance(future.exception(0), Returned) for future in futures]
         assert outcomes == [kind == "unknown" for kind in kinds]
         assert len(drain("q")) == 50
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [(0.25, 0.5), (1, 1.0), (b"\xff", b"\xfe"), ({"a": [1]}, {"a": [2]}), (None, False)],
+        ids=["floats", "types", "bytes", "nested", "nothing"],
+    )
+    def test_belongs_to_the_message_with_that_very_value(self, url, one, other):
+        """Of two values that a client's decoder makes equal, the broker has compared the bytes."""
+        with Publisher(url) as publisher:
+            with held(publisher):
+                futures = [
+                    publisher.publish("amq.headers", "", b"ping", persistent(headers={"kind": "wanted", "v": value}))
+                    if value is one
+                    else publisher.publish("amq.headers", "", b"ping", persistent(headers={"v": value}))
+                    for value in (one, other)
+                ]
+            assert [type(future.exception(10)) for future in futures] == [type(None), Returned]
+
+        sent = [Sent(Message("", "q", b"", persistent(headers={"v": value})), SHAPE) for value in (one, other)]
+        answer = spec.Basic.Return(312, "NO_ROUTE", "", "q")
+        assert returned_one(sent, answer, persistent(headers={"v": other}), b"") is sent[1]
 
     def test_never_belongs_to_a_message_that_was_not_mandatory(self, url):
         """The broker drops those in silence, and only the mandatory one comes back."""

@@ -6,7 +6,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 import pytest
 from pika import BasicProperties
 
-from rmqspec.client.errors import Nacked
+from rmqspec.client.encoding import frames
+from rmqspec.client.errors import Nacked, Unencodable
 from rmqspec.client.message import Confirmed, Message
 from rmqspec.client.sent import Sent
 
@@ -16,6 +17,39 @@ MESSAGE = Message("", "work", b"an order", BasicProperties())
 @pytest.fixture
 def sent():
     return Sent(MESSAGE, (1, 4096))
+
+
+class TestReshape:
+    """`Sent.reshape`: the same message for another channel."""
+
+    @pytest.mark.parametrize("size", [0, 1, 20_000])
+    def test_makes_the_frames_of_that_channel(self, size):
+        """A frame for the last channel is 504, and costs the connection of all others."""
+        properties = BasicProperties(content_type="text/plain", headers={"a": 1})
+        message = Message("x", "key", b"b" * size, properties)
+        sent = Sent(message, (1, 4096))
+
+        sent.reshape((7, 8192))
+
+        assert b"".join(sent.frames) == b"".join(frames(message, 7, 8192))
+
+    def test_keeps_what_was_published(self):
+        """A caller who uses one properties object for all messages changes it before the connection is back."""
+        properties = BasicProperties(headers={"number": 1})
+        first = Message("x", "key", b"1", properties)
+        sent, expected = Sent(first, (1, 4096)), b"".join(frames(first, 2, 4096))
+        properties.headers = {"number": 2}
+
+        sent.reshape((2, 4096))
+
+        assert b"".join(sent.frames) == expected
+
+    def test_raises_where_the_headers_do_not_fit(self):
+        """Another broker of the cluster may allow smaller frames."""
+        sent = Sent(Message("", "q", b"", BasicProperties(headers={"a": "x" * 5_000})), (1, 131_064))
+
+        with pytest.raises(Unencodable, match="its headers need more than one frame"):
+            sent.reshape((1, 4_088))
 
 
 class TestSent:

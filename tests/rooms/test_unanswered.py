@@ -133,10 +133,13 @@ class TestLink:
 class TestConsumer:
     """`Consumer.stop`."""
 
-    def test_goes_without_a_goodbye(self, silent, channel, eventually):
+    def test_goes_without_a_goodbye(self, silent, channel, eventually, monkeypatch):
         """Who is to be restarted is not to wait for a broker that does not answer."""
+        goodbyes = "basic.cancel-ok channel.close-ok connection.close-ok"
+        lie = Lie.of("no-goodbye", "No goodbye is answered.", goodbyes, lambda *_: None)
+        monkeypatch.setitem(LIES, "no-goodbye", lie)
         channel.queue_declare("q", durable=True)
-        consumer = Consumer(silent("consumer-tag-lost"), "q", lambda _: Outcome.ACK, name="nobody knows this tag")
+        consumer = Consumer(silent("no-goodbye"), "q", lambda _: Outcome.ACK, name="nobody knows this tag")
         thread = threading.Thread(target=consumer.run)
         thread.start()
         eventually(lambda: channel.queue_declare("q", passive=True).method.consumer_count, 1)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from rmqspec.tools.broker import Broker
 from rmqspec.tools.wire import Proxy
 
-__all__ = ["FAULTS", "Arena", "Blow", "Fault", "schedule"]
+__all__ = ["FAULTS", "VHOST", "Arena", "Blow", "Fault", "schedule"]
 
+VHOST = "nemesis"
 PAUSE = (0.5, 4.0)  # seconds between two faults in which all is well
 FLICKER = (0.3, 0.7, 0.5, 0.9, 0.4, 0.6, 0.8) * 2  # seconds before each cut: enough to connect and be at work again
+CLOSED = (3, 10, 5)  # connections that are closed at once, of some thirty
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,12 @@ def _unblock(arena: Arena) -> None:
     arena.broker.control("set_vm_memory_high_watermark", "0.6")
 
 
+def _close_some(arena: Arena) -> None:
+    # A service has several connections, and must go on where one of them alone is gone.
+    for limit in CLOSED:
+        arena.broker.control("close_all_connections", "--vhost", VHOST, "--limit", str(limit), "nemesis closes some")
+
+
 FAULTS: Mapping[str, Fault] = {
     "kill": Fault(
         "the broker is killed (kill -9), and started again",
@@ -90,6 +98,7 @@ FAULTS: Mapping[str, Fault] = {
     "flicker": Fault(
         f"all connections are cut {len(FLICKER)} times, each time when handlers are at work again", _flicker
     ),
+    "close": Fault("an operator closes some of the connections, and then some others", _close_some),
     "half-open": Fault(
         "the network goes silent, and comes back without memory of its connections",
         lambda arena: arena.proxy.half_open(), _come_back_without_memory, (1.0, 8.0),

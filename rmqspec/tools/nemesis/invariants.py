@@ -17,7 +17,19 @@ from rmqspec.tools.nemesis.findings import Breach
 from rmqspec.tools.nemesis.odd import NAMES_QUEUES
 from rmqspec.tools.nemesis.participants import Participant
 
-__all__ = ["AFTER_A_FAULT", "ALWAYS", "AT_THE_END", "OF_A_DEAD_LETTER", "PROMISES", "State", "behind"]
+__all__ = [
+    "AFTER_A_FAULT",
+    "ALWAYS",
+    "AT_THE_END",
+    "OF_A_DEAD_LETTER",
+    "PROMISES",
+    "State",
+    "behind",
+    "multiplied",
+    "stalled",
+    "unsettled",
+    "unstopped",
+]
 
 # Each invariant by its name, as a sentence.
 PROMISES: Mapping[str, str] = {
@@ -141,6 +153,18 @@ def changed(kind: str, published: BasicProperties, delivery: Delivery) -> list[B
     others = [name for name, value in before.items() if name != NAMES_QUEUES and after.get(name) != value]
     words = "; ".join(f"{name} was {before[name]!r:.40} and is {after.get(name)!r:.40}" for name in others)
     return [Breach("worker", f"other values, of messages with {kind}", words)] if others else []
+
+
+def multiplied(delivery: Delivery) -> list[Breach]:
+    """A copy in a queue that nobody publishes to, and no exchange is bound to: a CC header was followed once more."""
+    return [Breach("worker", f"copies to {delivery.queue!r}, which a CC header names")]
+
+
+def unstopped(participants: Sequence[Participant], seconds: float) -> list[Breach]:
+    """Who has not ended so many seconds after being stopped."""
+    deadline = time.monotonic() + seconds
+    left = [one for one in participants if not one.join(deadline - time.monotonic())]
+    return [Breach(one.name, f"did not end within {seconds:g} s of being stopped") for one in left]
 
 
 ALWAYS: Mapping[str, Callable[[State], list[Breach]]] = {"ended": ended, "overdue": overdue}

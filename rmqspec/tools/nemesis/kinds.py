@@ -24,12 +24,15 @@ PARTICIPANTS: Mapping[str, Kind] = {
     # all the same.
     "rpc-server": Kind(calls.server, 2, RPC_PREFETCH + 2),
     "order-producer": Kind(order_traffic.order_producer, 1, 1, feeds=True),
+    "unreadable-producer": Kind(order_traffic.unreadable_producer, 1, 1, feeds=True),
     "odd-producer": Kind(order_traffic.odd_producer, 1, 1, feeds=True),
     "worker": Kind(order_traffic.worker, 3, SOME_ORDERS, ("order-producer",)),
     "notification": Kind(order_traffic.subscriber(Notification), 1, 4, ("worker",)),
     "analytics": Kind(order_traffic.subscriber(Analytics), 1, 4, ("worker",)),
     "logs": Kind(order_traffic.subscriber(LogConsumer), 1, 4, ("worker",)),
     "events": Kind(order_traffic.events, 1, order_traffic.NOTING_PREFETCH + 2, ("worker",)),
-    "dead-letters": Kind(order_traffic.dead_letters, 1, order_traffic.NOTING_PREFETCH + 2, ("worker", "odd-producer")),
+    "dead-letters": Kind(
+        order_traffic.dead_letters, 1, order_traffic.NOTING_PREFETCH + 2, ("worker", "unreadable-producer")
+    ),
     "copies": Kind(order_traffic.copies, 1, 0),
 }

@@ -10,12 +10,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from rmqspec.client import Binding, Channel, Consumer, Delivery, Outcome, Publisher, Queue, Settings, Topology
+from pika import BasicProperties
+
+from rmqspec.client import (
+    Binding,
+    Channel,
+    Consumer,
+    Delivery,
+    Outcome,
+    Publisher,
+    Queue,
+    Settings,
+    Topology,
+    persistent,
+)
 from rmqspec.orders import Failures, Inbox, Item, Order, Producer, Worker, order_system
 from rmqspec.orders.service import Say
 from rmqspec.orders.topology import EVENTS_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE
-from rmqspec.tools.nemesis.findings import Breach
-from rmqspec.tools.nemesis.invariants import OF_A_DEAD_LETTER
+from rmqspec.tools.nemesis.invariants import OF_A_DEAD_LETTER, multiplied
 from rmqspec.tools.nemesis.odd import KINDS, REJECTED, odd_properties
 from rmqspec.tools.nemesis.participants import Participant, Service
 from rmqspec.tools.nemesis.shared import CALLS, COPIES, EVENTS, LADDER, RAW, Shared
@@ -33,12 +45,14 @@ __all__ = [
     "odd_producer",
     "order_producer",
     "subscriber",
+    "unreadable_producer",
     "worker",
 ]
 
 ORDERS_WAITING, ODD_WAITING = 100, 20  # of one producer
 NOTING_PREFETCH = 4
 ODD_PAUSE = 0.05  # seconds between two odd messages
+UNREADABLE = b"no order"
 FAILURES = Failures(rate=0.3)
 
 # Where orders may still be when a run ends.
@@ -61,27 +75,45 @@ class _OrderProducer(Publishing):
             producer.close()
 
 
-class _OddProducer(Publishing):
-    """Sends odd messages into the queue of orders, half of them no orders at all."""
+class _UnreadableProducer(Publishing):
+    """Sends messages into the queue of orders that are none, and have nothing odd besides."""
 
     def run(self) -> None:
         publisher = Publisher(self.shared.settings, self.who.name, patience=0.5)
         try:
-            while self.shared.findings.now() < self.shared.odd_from and not self.ending.wait(ODD_PAUSE):
-                self.who.step()  # it is early
             while (number := self.orders()) is not None:
-                order_id = f"{self.account}:{number}"
-                _, properties = odd_properties(number, self.shared.user, order_id)
-                body = b"no order" if number // len(KINDS) % 2 else _order(order_id).to_json()
+                body, properties = self.message(number, f"{self.account}:{number}")
                 self.note(number, partial(publisher.publish, ORDERS_EXCHANGE, ORDER_KEY, body, properties))
                 self.ending.wait(ODD_PAUSE)
         finally:
             publisher.close()
 
+    def message(self, _: int, order_id: str) -> tuple[bytes, BasicProperties]:
+        """What is published."""
+        return UNREADABLE, persistent(message_id=order_id)
+
+
+class _OddProducer(_UnreadableProducer):
+    """Sends odd messages into the queue of orders, half of them no orders at all."""
+
+    def run(self) -> None:
+        while self.shared.findings.now() < self.shared.odd_from and not self.ending.wait(ODD_PAUSE):
+            self.who.step()  # it is early
+        super().run()
+
+    def message(self, number: int, order_id: str) -> tuple[bytes, BasicProperties]:
+        _, properties = odd_properties(number, self.shared.user, order_id)
+        return UNREADABLE if number // len(KINDS) % 2 else _order(order_id).to_json(), properties
+
 
 def order_producer(shared: Shared, who: Participant) -> Service:
     """Publishes orders."""
     return _OrderProducer(shared, who, ORDERS_WAITING)
+
+
+def unreadable_producer(shared: Shared, who: Participant) -> Service:
+    """Publishes what is no order: without it there were too few dead letters to tell a stall by."""
+    return _UnreadableProducer(shared, who, ODD_WAITING)
 
 
 def odd_producer(shared: Shared, who: Participant) -> Service:
@@ -127,8 +159,8 @@ def dead_letters(shared: Shared, who: Participant) -> Service:
 def copies(shared: Shared, who: Participant) -> Service:
     """Notes copies that went where no copy should."""
 
-    def note(_: Delivery) -> None:
-        shared.findings.add("multiplied", Breach("worker", "copies to the queue that a CC header names"))
+    def note(delivery: Delivery) -> None:
+        shared.findings.add("multiplied", *multiplied(delivery))
 
     return _noting(shared, who, COPIES, note)
 
@@ -145,7 +177,7 @@ def may_be_dead_lettered(name: str, account: int, number: int) -> bool:
     """Whether the way of a participant's order may lead through a dead-letter exchange of the broker's: by a retry."""
     if name.startswith("odd-") and KINDS[number % len(KINDS)] in REJECTED:
         return True
-    return "-producer" in name and FAILURES.hits(f"{account}:{number}")
+    return name.startswith(("order-", "odd-")) and FAILURES.hits(f"{account}:{number}")
 
 
 def named(message_id: str | None, body: bytes) -> bytes:

@@ -19,9 +19,9 @@ from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import random_login
 from rmqspec.tools.nemesis import order_traffic
 from rmqspec.tools.nemesis.account import Account, Ledger
-from rmqspec.tools.nemesis.faults import FAULTS, Arena, schedule
-from rmqspec.tools.nemesis.findings import Breach, Finding, Findings
-from rmqspec.tools.nemesis.invariants import AT_THE_END, PROMISES, State
+from rmqspec.tools.nemesis.faults import FAULTS, VHOST, Arena, schedule
+from rmqspec.tools.nemesis.findings import Finding, Findings
+from rmqspec.tools.nemesis.invariants import AT_THE_END, PROMISES, State, unstopped
 from rmqspec.tools.nemesis.kinds import PARTICIPANTS
 from rmqspec.tools.nemesis.participants import Participant
 from rmqspec.tools.nemesis.shared import Shared
@@ -32,7 +32,7 @@ __all__ = ["Plan", "Result", "Unfinished", "run"]
 
 Say = Callable[[float, str], None]  # seconds since the begin, and what happens
 
-VHOST, WORKER = "nemesis", "nemesis-worker"
+WORKER = "nemesis-worker"
 FIRST = ("lost", "unexpected", "stalled")  # invariants that the verdict names, broken or not
 BOUND = 15.0  # seconds: a few attempts to connect, and a machine that is busy with all of this
 # A silent network is noticed within a run, and nobody waits for an answer or before a new attempt longer than BOUND.
@@ -86,6 +86,7 @@ class Result:
         blows: How often each fault came.
         seconds: How long it all took, the last orders included.
         slowest: Seconds that the slowest return to life took.
+        slow: Who was not stalled, and made too few steps within the bound to prove it.
     """
 
     account: Account
@@ -93,6 +94,7 @@ class Result:
     blows: Counter[str]
     seconds: float
     slowest: float
+    slow: list[str]
 
     @property
     def holds(self) -> bool:
@@ -107,7 +109,8 @@ class Result:
         others = "".join(f", {name} {len(found)}" for name, found in broken.items() if found and name not in FIRST)
         faults = f"{self.blows.total()} faults in {self.seconds:.0f} s, {self.account.attempted:,} orders"
         if self.holds:
-            return f"held: {faults}: {first}; everybody moved again within {self.slowest:.1f} s"
+            slow = f", but slow were {', '.join(self.slow)}" if self.slow else ""
+            return f"held: {faults}: {first}; everybody moved again within {self.slowest:.1f} s{slow}"
         return f"FAILED: {faults}: {first}{others}; first: {self.findings[0]}"
 
 
@@ -149,6 +152,7 @@ class _Run:
         self._findings, self._ledger = shared.findings, shared.ledger
         self._tell = say
         self._blows, self._slowest, self._said = Counter[str](), 0.0, 0
+        self._slow = set[str]()
         self._participants = [
             Participant(shared, kind, PARTICIPANTS[kind], number)
             for kind, count in plan.participants.items()
@@ -173,7 +177,14 @@ class _Run:
         _take_the_rest(self._broker, self._ledger)
         for name, check in AT_THE_END.items():
             self._findings.add(name, *check(state))
-        return Result(self._ledger.account(), self._findings.all(), self._blows, self._findings.now(), self._slowest)
+        return Result(
+            self._ledger.account(),
+            self._findings.all(),
+            self._blows,
+            self._findings.now(),
+            self._slowest,
+            sorted(self._slow),
+        )
 
     def _say(self, words: str) -> None:
         self._tell(self._findings.now(), words)
@@ -203,20 +214,21 @@ class _Run:
             self._ledger.forget(account, partial(order_traffic.may_be_dead_lettered, name, account))
 
     def _settle(self, watch: Watch) -> None:
-        self._slowest = max(self._slowest, watch.settle())
+        seconds, slow = watch.settle()
+        if self._blows:  # before the first fault nobody moves again
+            self._slowest = max(self._slowest, seconds)
+        self._slow |= set(slow)
         found = self._findings.all()
         for finding in found[self._said :]:
             self._say(f"  {finding.invariant} (found at {finding.found:.1f} s): {finding}")
         self._said = len(found)
+        if slow:
+            self._say(f"  slow: {', '.join(slow)}")
 
     def _stop(self, participants: list[Participant]) -> None:
-        deadline = time.monotonic() + STOP_TIMEOUT
         for one in participants:
             one.stop()
-        for one in participants:
-            if not one.join(deadline - time.monotonic()):
-                words = f"did not end within {STOP_TIMEOUT:g} s of being stopped"
-                self._findings.add("unstopped", Breach(one.name, words))
+        self._findings.add("unstopped", *unstopped(participants, STOP_TIMEOUT))
 
     def _drain(self) -> None:
         """Waits until all that was confirmed has arrived, or nothing more arrives."""

@@ -36,22 +36,28 @@ class Watch:
         self._ending.set()
         self._thread.join()
 
-    def settle(self) -> float:
+    def settle(self) -> tuple[float, list[str]]:
         """A fault is over: waits until everybody moves again, and notes who does not within the bound.
 
         Returns:
-            How many seconds that took.
+            How many seconds that took, and who moves, but so slowly, or with so little work, that it proves nothing.
         """
         state = self._state
         state.mark()
         while behind(state) or unsettled(state):
             if time.monotonic() - state.calm > state.bound:
-                for name, check in AFTER_A_FAULT.items():
-                    self._findings.add(name, *check(state))
-                state.write_off()
-                break
+                return state.bound, self._note(state)
             time.sleep(LOOK)
-        return time.monotonic() - state.calm
+        return time.monotonic() - state.calm, []
+
+    def _note(self, state: State) -> list[str]:
+        late, found = {one.name for one in behind(state)}, set()
+        for name, check in AFTER_A_FAULT.items():
+            breaches = check(state)
+            found |= {breach.who for breach in breaches}
+            self._findings.add(name, *breaches)
+        state.write_off()
+        return sorted(late - found)
 
     def _look(self) -> None:
         while True:

@@ -88,12 +88,6 @@ def _values_lost(said: Said, _: Talk) -> Told:
     return said.but(arguments=arguments | values) if set(values.values()) != {*map(arguments.get, values)} else said
 
 
-def _twice(said: Said, _: Talk) -> Told:
-    """Bound by one more key: that of nobody's message but one that has none."""
-    method = said.method
-    return [said.but(routing_key="", nowait=True), said] if method.routing_key else said
-
-
 def _replaces(same: Callable[[Any], object]) -> Tell:
     """A binding removes the one before it that is the same in this: its queue, or its exchange and key."""
 
@@ -123,18 +117,10 @@ BINDINGS = (
            _replaces(lambda method: method.queue)),
     Lie.of("binding-lost", "A queue is not bound.", "queue.bind", ignored),
     Lie.of("binding-key-lost", "A queue is bound with an empty key.", "queue.bind", changed(routing_key="")),
-    Lie.of("binding-doubled", "A queue is bound with an empty key too.", "queue.bind", _twice),
-    Lie.of("binding-arguments-lost", "The arguments of a binding are not noted.", BIND,
-           lambda said, _: said.but(arguments={}) if said.method.arguments else said),
     Lie.of("unbind-ignored", "An unbound queue still gets messages.", "queue.unbind exchange.unbind", ignored),
     Lie.of("exchange-binding-lost", "An exchange is not bound.", "exchange.bind", ignored),
-    Lie.of("exchange-binding-key-lost", "An exchange is bound with an empty key.", "exchange.bind",
-           changed(routing_key="")),
-    Lie.of("exchange-binding-reversed", "Messages go from destination to source.", "exchange.bind",
-           lambda said, _: said.but(source=said.method.destination, destination=said.method.source)),
     Lie.of("star-as-hash", "In a pattern * stands for any number of words.", BIND, _words("*", "#")),
     Lie.of("hash-as-star", "In a pattern # stands for one word.", BIND, _words("#", "*")),
-    Lie.of("star-as-word", "In a pattern * stands for itself.", BIND, _words("*", "star")),
     Lie.of("star-in-a-word-matches", "In a pattern a word with a * at its end stands for any word.", BIND, _glob),
     Lie.of("key-wildcards-match", "A routing key with wildcards reaches queues that are bound with plain words.",
            "queue.bind basic.publish",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pika import BasicProperties, spec
 
-from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, by_broker, changed, ignored, swallowed
+from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, by_broker, changed, swallowed
 from rmqspec.tools.wire.said import Said
 
 __all__ = ["CONFIRMS"]
@@ -89,7 +89,6 @@ CONFIRMS = (
            by_broker(_counted_together)),
     Lie.of("confirm-multiple-lost", "A confirm is for one message, never for all before it.", ACK,
            by_broker(changed(multiple=False))),
-    Lie.of("confirm-mode-ignored", "Who asks for confirms gets none.", "confirm.select", ignored),
     Lie.of("routed-returned", "A mandatory message is returned though a queue has it.", "basic.publish", _returned),
     Lie.of("return-swallowed", "What cannot be routed does not come back.", "basic.return", swallowed),
     Lie.of("return-late", "What cannot be routed comes back behind its confirm.",
@@ -97,8 +96,6 @@ CONFIRMS = (
            _return_late),
     Lie.of("return-code-changed", "What cannot be routed comes back with another code.", "basic.return",
            lambda said, _: said.but(reply_code=NO_CONSUMERS if said.method.reply_code == NO_ROUTE else NO_ROUTE)),
-    Lie.of("return-text-lost", "What cannot be routed comes back without words.", "basic.return",
-           changed(reply_text="")),
     Lie.of("return-address-lost", "What cannot be routed does not say where it was to go.", "basic.return",
            changed(exchange="", routing_key="")),
     Lie.of("returned-body-lost", "What cannot be routed comes back empty.", "basic.return",

@@ -5,6 +5,8 @@ Source: https://www.rabbitmq.com/docs/confirms#acknowledgement-modes, https://ww
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pika import spec
 
 from rmqspec.tools.wire.lies.lie import Lie, Talk, Told, argument_lost, by_client, changed, ignored, swallowed
@@ -26,10 +28,6 @@ def _requeued(said: Said, _: Talk) -> Told:
 
 def _discarded(said: Said, _: Talk) -> Told:
     return _nacked(said, requeue=False)
-
-
-def _acknowledged(said: Said, _: Talk) -> Told:
-    return Said(said.channel, spec.Basic.Ack(said.method.delivery_tag, _multiple(said)))
 
 
 def _multiple(said: Said) -> bool:
@@ -85,6 +83,15 @@ def _late_ack(said: Said, talk: Talk) -> Told:
     if said.name == "basic.cancel" or said.channel not in talk.memory:
         return said
     return said.but(delivery_tag=said.method.delivery_tag + 1000)
+
+
+def _first_channel(said: Said, talk: Talk) -> Told:
+    """An ack is for the delivery with that tag on the first channel that has any."""
+    if said.name in {"basic.deliver", "basic.get-ok"}:
+        talk.memory.setdefault("first", said.channel)
+        return said
+    first = talk.memory.get("first", said.channel)
+    return said if said.by_broker or said.channel == first else replace(said, channel=first, raw=None)
 
 
 def _unacked_settled(said: Said, talk: Talk) -> Told:
@@ -146,8 +153,6 @@ CONSUMING = (
     Lie.of("stream-read-from-first", "Every reader of a stream begins at its first message.", CONSUME, _from_first),
     Lie.of("stream-filter-lost", "What a reader of a stream asks for is not noted.", CONSUME,
            argument_lost("x-stream-filter")),
-    Lie.of("consumer-tag-lost", "A consumer gets another tag than it asked for.", CONSUME,
-           changed(consumer_tag="")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
     Lie.of("cancel-ignored", "A consumer that was cancelled gets messages.", "basic.cancel", by_client(ignored)),
     Lie.of("cancel-requeues", "What a consumer has not acknowledged goes back when it cancels.", "basic.cancel",
@@ -162,10 +167,10 @@ CONSUMING = (
            by_client(lambda said, talk: said if said.method.requeue else _requeued(said, talk))),
     Lie.of("nack-swallowed", "What is rejected or nacked stays with its consumer.", NACKS, by_client(swallowed)),
     Lie.of("nack-as-reject", "A nack of one message counts as a reject.", "basic.nack", by_client(_as_reject)),
-    Lie.of("nack-acknowledges", "What is rejected is done.", NACKS, by_client(_acknowledged)),
     Lie.of("ack-swallowed", "What is acknowledged is kept.", "basic.ack", by_client(swallowed)),
-    Lie.of("ack-requeues", "What is acknowledged comes again.", "basic.ack", by_client(_requeued)),
     Lie.of("ack-rejects", "What is acknowledged is rejected.", "basic.ack", by_client(_discarded)),
+    Lie.of("delivery-tags-counted-together", "A delivery tag means the same message on every channel.",
+           "basic.deliver basic.get-ok basic.ack", _first_channel),
     Lie.of("ack-multiple-lost", "An ack is for one message, never for all before it.", "basic.ack",
            by_client(changed(multiple=False))),
     Lie.of("ack-multiple-always", "An ack is for all messages before it.", "basic.ack",

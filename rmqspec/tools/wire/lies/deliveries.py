@@ -79,11 +79,6 @@ def _to_the_first(said: Said, talk: Talk) -> Told:
     return replace(said.but(consumer_tag=tag), channel=channel)
 
 
-def _second_lost(said: Said, talk: Talk) -> Told:
-    talk.memory["count"] = talk.memory.get("count", 0) + 1
-    return said if talk.memory["count"] % 2 else None
-
-
 def _first_consumer_alone(said: Said, talk: Talk) -> Told:
     tag = said.method.consumer_tag
     return said if talk.memory.setdefault("first", tag) == tag else None
@@ -144,8 +139,6 @@ DELIVERIES = (
     Lie.of("deliveries-swapped", "Messages come in another order.", "basic.deliver", _swapped),
     Lie.of("delivery-lost", "A message does not reach its consumer.", "basic.deliver", lambda *_: None),
     Lie.of("one-consumer-gets-all", "One consumer gets the messages of all others.", "basic.deliver", _to_the_first),
-    Lie.of("second-delivery-lost", "Every second message does not reach its consumer.", "basic.deliver",
-           _second_lost),
     Lie.of("standby-never-served", "Only the first consumer of a connection that got a message gets any.",
            "basic.deliver", _first_consumer_alone),
     Lie.of("body-repeated", "Every message has the body of the first.", DELIVER, _body_of_last),
@@ -155,10 +148,7 @@ DELIVERIES = (
            changed(exchange="")),
     Lie.of("delivery-tag-changed", "A message comes under the next tag.", DELIVER,
            lambda said, _: said.but(delivery_tag=said.method.delivery_tag + 1)),
-    Lie.of("delivered-to-nobody", "A message comes under the tag of another consumer.", "basic.deliver",
-           changed(consumer_tag="nobody")),
     Lie.of("delivered-headers-lost", "A message comes without its headers.", DELIVER, property_lost("headers")),
-    Lie.of("x-death-lost", "A dead letter does not say what happened to it.", DELIVER, header_lost("x-death")),
     Lie.of("x-death-count-wrong", "A dead letter has died once more than it has.", DELIVER,
            _deaths(lambda death: {"count": death.get("count", 0) + 1})),
     Lie.of("x-death-reason-wrong", "A dead letter died of something else.", DELIVER,
@@ -189,7 +179,6 @@ DELIVERIES = (
     Lie.of("correlation-id-of-last-request", "Every reply has the correlation id of the caller's last request.",
            "basic.publish basic.deliver",
            _claimed),
-    Lie.of("delivered-reply-to-lost", "A request has no return address.", DELIVER, property_lost("reply_to")),
     Lie.of("reply-invented", "A request is answered though nobody serves it.", "basic.consume basic.publish",
            _reply_invented),
     Lie.of("delivered-message-id-lost", "A message comes without its id.", DELIVER, property_lost("message_id")),
@@ -197,7 +186,6 @@ DELIVERIES = (
            lambda said, _: said if said.properties and said.properties.expiration else said.having(expiration="60000")),
     Lie.of("delivery-mode-wrong", "A message comes with the other delivery mode.", DELIVER,
            _property("delivery_mode", lambda mode: 3 - mode)),
-    Lie.of("delivered-user-id-lost", "A message does not say whose it is.", DELIVER, property_lost("user_id")),
     Lie.of("left-count-wrong", "A queue says that it holds one message more.", "basic.get-ok", _one_more),
     Lie.of("message-count-wrong", "A queue says that it holds one message more than it does.", "queue.declare-ok",
            _one_more),

@@ -5,8 +5,6 @@ Source: https://www.rabbitmq.com/docs/publishers#message-properties
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pika import DeliveryMode, spec
 
 from rmqspec.tools.wire.lies.lie import Lie, Talk, Tell, Told, changed, header_lost, ignored, property_lost
@@ -52,10 +50,6 @@ def _second_lost(said: Said, talk: Talk) -> Told:
     """Every second one goes nowhere."""
     talk.memory["count"] = talk.memory.get("count", 0) + 1
     return said if talk.memory["count"] % 2 else _sent_astray(said, talk)
-
-
-def _to_queue(said: Said, _: Talk) -> Told:
-    return said.but(exchange="") if said.method.exchange else said
 
 
 def _key_counts(said: Said, talk: Talk) -> Told:
@@ -125,16 +119,6 @@ def _expiration_short(said: Said, _: Talk) -> Told:
     return said if expiration in {None, "1"} else said.having(expiration="1")
 
 
-def _committed(said: Said, talk: Talk) -> Told:
-    """The client hears that it was rolled back."""
-    if said.name == "tx.rollback":
-        talk.memory[said.channel] = True
-        return replace(said, method=spec.Tx.Commit(), raw=None)
-    if talk.memory.pop(said.channel, False):
-        return replace(said, method=spec.Tx.RollbackOk(), raw=None)
-    return said
-
-
 def _no_empty_words(said: Said, _: Talk) -> Told:
     key = said.method.routing_key
     words = ".".join(word for word in key.split(".") if word)
@@ -187,7 +171,6 @@ PUBLISHING = (
            else said.but(routing_key=said.method.routing_key.lower())),
     Lie.of("message-lost", "A message goes nowhere, and is confirmed.", PUBLISH, _sent_astray),
     Lie.of("second-message-lost", "Every second message goes nowhere, and is confirmed.", PUBLISH, _second_lost),
-    Lie.of("exchange-ignored", "A message goes to the queue that has its key as name.", PUBLISH, _to_queue),
     Lie.of("key-counts-in-headers", "A headers exchange routes only messages with an empty routing key.",
            "exchange.declare basic.publish", _key_counts),
     Lie.of("alternate-gets-all", "Every message goes to the alternate exchange, also if a binding matches.",
@@ -212,15 +195,10 @@ PUBLISHING = (
     Lie.of("expiration-shorter", "A message expires after a millisecond, whatever its expiration.", PUBLISH,
            _expiration_short),
     Lie.of("body-falsified", "A bit of the body is another.", PUBLISH, flipped),
-    Lie.of("body-cut", "The last byte of the body is missing.", PUBLISH,
-           lambda said, _: said.having(body=said.body[:-1]) if said.body else said),
     Lie.of("headers-lost", "The headers of a message are not there.", PUBLISH, property_lost("headers")),
-    Lie.of("correlation-id-lost", "The correlation id is not there.", PUBLISH, property_lost("correlation_id")),
     Lie.of("reply-to-lost", "The return address is not there.", PUBLISH, property_lost("reply_to")),
     Lie.of("message-id-lost", "The message id is not there.", PUBLISH, property_lost("message_id")),
     Lie.of("content-type-lost", "The content type is not there.", PUBLISH, property_lost("content_type")),
-    Lie.of("type-lost", "The type of a message is not there.", PUBLISH, property_lost("type")),
-    Lie.of("timestamp-lost", "The time of a message is not there.", PUBLISH, property_lost("timestamp")),
     Lie.of("user-id-unchecked", "Whose a message is, is not looked at.", PUBLISH, property_lost("user_id")),
     Lie.of("cc-lost", "CC is not seen.", PUBLISH, header_lost("CC")),
     Lie.of("bcc-lost", "BCC is not seen.", PUBLISH, header_lost("BCC")),
@@ -232,5 +210,4 @@ PUBLISHING = (
            "channel.open tx.select tx.commit tx.rollback basic.publish", _routed_at_commit),
     Lie.of("rollback-requeues", "A rollback gives unacked messages back to their queue.", "tx.rollback",
            _rollback_requeues),
-    Lie.of("rollback-commits", "A rollback commits.", "tx.rollback tx.commit-ok", _committed),
 )  # fmt: skip
