@@ -14,12 +14,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["on_signals"]
 
 ENDS = (signal.SIGINT, signal.SIGTERM)
-DOUBLED = 0.05  # seconds within which two signals are one that was sent twice
+DOUBLED = 0.05  # seconds after the first signal within which others are the same one, sent twice
 
 
 @contextmanager
@@ -35,14 +35,16 @@ def on_signals(action: Callable[[], None], again: Callable[[], None]) -> Iterato
     tells.setblocking(False)
 
     def listen() -> None:
-        last: float | None = None  # when the last signal came
+        stopping = False
         while number := hears.recv(1):
             if number[0] not in ENDS:
                 continue
-            before, last = last, time.monotonic()
-            if before is None:
+            if not stopping:
+                stopping = True
+                time.sleep(DOUBLED)
+                _drain(hears)
                 action()
-            elif number[0] == signal.SIGINT and last - before > DOUBLED:
+            elif number[0] == signal.SIGINT:
                 again()
 
     listener = threading.Thread(target=listen, name="signals", daemon=True)
@@ -58,3 +60,10 @@ def on_signals(action: Callable[[], None], again: Callable[[], None]) -> Iterato
         tells.close()
         listener.join()
         hears.close()
+
+
+def _drain(hears: socket.socket) -> None:
+    hears.setblocking(False)
+    with suppress(BlockingIOError):
+        hears.recv(4096)
+    hears.setblocking(True)
