@@ -122,7 +122,7 @@ class Link:
         self._reason: ClientError | None = None
         self._channel: LoopChannel | None = None
         self._lost_at: float | None = None
-        self._lives, self._said = Lives(settings.max_backoff), ""
+        self._lives, self._said = Lives(settings.max_backoff), set[str]()  # what was logged of this outage
         self._thread = threading.Thread(target=self._run, name=f"{name} (link)", daemon=True)
 
     def open(self) -> None:
@@ -269,8 +269,8 @@ class Link:
             if not isinstance(error, Unreachable) and self._settings.refusal_is_final:
                 raise
             self._lives.attempt_failed()
-            level = logging.INFO if str(error) == self._said else logging.WARNING  # an outage is not to fill a disk
-            self._said = str(error)
+            level = logging.INFO if str(error) in self._said else logging.WARNING  # an outage is not to fill a disk
+            self._said.add(str(error))
             _log.log(level, "%s: cannot connect again, and goes on trying: %s", self._name, error)
 
     def _serve(self) -> None:
@@ -405,7 +405,7 @@ class Link:
 
     def _say_back(self) -> None:
         if self._lost_at is not None:
-            away, self._lost_at, self._said = time.monotonic() - self._lost_at, None, ""
+            away, self._lost_at, self._said = time.monotonic() - self._lost_at, None, set()
             _log.warning("%s: back after %.1f s", self._name, away)
             self._call_hook(self._on_reconnect, away)
 
