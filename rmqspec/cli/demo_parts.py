@@ -77,7 +77,8 @@ inbox_option = click.option(
 @click.option(
     "--retry", "delays", callback=seconds, metavar="SECONDS,…",
     help="Tries an order that fails again, after each of these pauses, as in 1,10,60; then it goes to orders.failed. "
-    "Default: it goes there at its first failure.",
+    "A broker that is killed may lose an order on its way back from a pause. Default: it goes there at its first "
+    "failure.",
 )  # fmt: skip
 @connection_options()
 def worker(

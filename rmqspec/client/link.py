@@ -38,11 +38,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from enum import Enum, auto
+from collections.abc import Callable
 from typing import Protocol
 
 from pika.channel import Channel as LoopChannel
@@ -51,6 +49,8 @@ from pika.exceptions import ChannelClosedByClient
 from rmqspec.client import process
 from rmqspec.client.connection import Loop, open_loop, refusal, translation
 from rmqspec.client.errors import ClientError, ConnectionLost, Unreachable, WrongProcess, WrongThread
+from rmqspec.client.link_states import TRANSITIONS, Event, State
+from rmqspec.client.lives import Lives
 from rmqspec.client.quiet import quiet_pika
 from rmqspec.client.settings import Settings
 
@@ -58,66 +58,8 @@ __all__ = ["Link", "LoopChannel", "State", "Tenant"]
 
 GOODBYE = 1.5  # seconds at most that the end of a connection may take
 UNREAD_GOODBYE = 0.2  # the same to a broker that blocks this connection: it reads nothing from it, a goodbye neither
-FIRST_BACKOFF = 0.05  # seconds at most before the second attempt to connect again; twice as long before the third
-SHORT_LIFE = 1.0  # seconds: a connection that has lived no longer and brought nothing did not help
-SHORT_LIVES = 10  # so many of them in a row, over at least SHORT_SPAN, and the next would not help either
-SHORT_SPAN = 10.0  # seconds
 
 _log = logging.getLogger("rmqspec.client")
-
-
-class State(Enum):
-    """Where a link is."""
-
-    NEW = "not opened yet"
-    CONNECTING = "a loop runs, and the broker has not let it in yet"
-    OPENING = "connected; the channel is not open, or not open again"
-    UP = "the tenant has a channel"
-    PAUSING = "no loop: before the next attempt, or before the end"
-    CLOSING = "on its way out; the broker's answer to the goodbye is waited for"
-    ENDED = "the thread is over"
-
-
-class Event(Enum):
-    """What happens to a link."""
-
-    CONNECT = auto()  # an attempt begins
-    CONNECTED = auto()
-    CHANNEL_OPENED = auto()
-    CHANNEL_LOST = auto()  # alone, or with its connection
-    LOOP_ENDED = auto()
-    CLOSE = auto()  # somebody has called close()
-    END = auto()
-
-
-TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
-    State.NEW: {Event.CONNECT: State.CONNECTING, Event.END: State.ENDED},
-    State.CONNECTING: {
-        Event.CONNECTED: State.OPENING,
-        Event.CLOSE: State.CLOSING,
-        Event.LOOP_ENDED: State.PAUSING,
-    },
-    State.OPENING: {
-        Event.CHANNEL_OPENED: State.UP,
-        Event.CHANNEL_LOST: State.OPENING,
-        Event.CLOSE: State.CLOSING,
-        Event.LOOP_ENDED: State.PAUSING,
-    },
-    State.UP: {
-        Event.CHANNEL_LOST: State.OPENING,
-        Event.CLOSE: State.CLOSING,
-        Event.LOOP_ENDED: State.PAUSING,
-    },
-    State.PAUSING: {Event.CONNECT: State.CONNECTING, Event.CLOSE: State.PAUSING, Event.END: State.ENDED},
-    State.CLOSING: {
-        Event.CONNECTED: State.CLOSING,
-        Event.CHANNEL_OPENED: State.CLOSING,
-        Event.CHANNEL_LOST: State.CLOSING,
-        Event.CLOSE: State.CLOSING,
-        Event.LOOP_ENDED: State.PAUSING,
-    },
-    State.ENDED: {},
-}
 
 
 class Tenant(Protocol):
@@ -180,9 +122,7 @@ class Link:
         self._reason: ClientError | None = None
         self._channel: LoopChannel | None = None
         self._lost_at: float | None = None
-        self._progress, self._up_at = False, 0.0
-        self._failures = self._channel_failures = self._short_lives = 0
-        self._first_short, self._said = 0.0, ""
+        self._lives, self._said = Lives(settings.max_backoff), set[str]()  # what was logged of this outage
         self._thread = threading.Thread(target=self._run, name=f"{name} (link)", daemon=True)
 
     def open(self) -> None:
@@ -276,9 +216,7 @@ class Link:
 
         Connections and channels that end before that are opened again after growing pauses.
         """
-        if not self._progress:
-            self._progress = True
-            self._failures = self._channel_failures = self._short_lives = 0
+        self._lives.was_useful()
 
     def reopen_channel(self, reason: ClientError) -> None:
         """Has the channel closed and another opened, after a pause if the last ones brought nothing either."""
@@ -301,7 +239,7 @@ class Link:
             self._connect_first()
             while not self._closing.is_set():
                 self._judge_life()
-                self._pause(self._backoff(self._failures))
+                self._pause(self._lives.pause)
                 self._connect_again()
         except BaseException as error:  # also a defect, or a SystemExit in a callback: whoever waits is told
             if not self._closing.is_set():
@@ -330,9 +268,9 @@ class Link:
         except ClientError as error:
             if not isinstance(error, Unreachable) and self._settings.refusal_is_final:
                 raise
-            self._failures += 1
-            level = logging.INFO if str(error) == self._said else logging.WARNING  # an outage is not to fill a disk
-            self._said = str(error)
+            self._lives.attempt_failed()
+            level = logging.INFO if str(error) in self._said else logging.WARNING  # an outage is not to fill a disk
+            self._said.add(str(error))
             _log.log(level, "%s: cannot connect again, and goes on trying: %s", self._name, error)
 
     def _serve(self) -> None:
@@ -342,7 +280,8 @@ class Link:
         self._attempt += 1
         self._parameters = self._settings.parameters(self._attempt, self._name)
         self._refused = self._reason = None
-        self._let_in, self._up_at, self._progress = False, 0.0, False
+        self._let_in = False
+        self._lives.attempt_begins()
         loop = open_loop(self._parameters, self._name, self._opened, self._on_refused, self._on_closed)
         self._step(Event.CONNECT)
         try:
@@ -394,33 +333,19 @@ class Link:
                 self._bell.clear()
                 self._work()
 
-    def _backoff(self, failures: int) -> float:
-        """Seconds to pause after so many failures in a row: none after the first loss, then growing, and random."""
-        if not failures:
-            return 0.0
-        most = min(self._settings.max_backoff, FIRST_BACKOFF * 2.0 ** min(failures - 1, 32))
-        return most * random.uniform(0.5, 1.0)  # noqa: S311 - nobody gains by guessing it
-
     def _judge_life(self) -> None:
-        """Counts connections that died right after they were opened; after many the next would die too.
+        """After a connection that died: whether the next would die too.
 
         Raises:
-            ConnectionLost: So many did.
+            ConnectionLost: So many died right after they were opened.
         """
-        now = time.monotonic()
-        if self._closing.is_set() or not self._reason:
-            return
         reason, self._reason = self._reason, None
-        if self._progress or (self._up_at and now - self._up_at >= SHORT_LIFE):
-            self._failures = self._short_lives = 0
+        if self._closing.is_set() or reason is None:
             return
-        self._failures += 1
-        self._first_short = self._first_short if self._short_lives else now
-        self._short_lives += 1
-        span = now - self._first_short
-        if self._short_lives >= SHORT_LIVES and span >= SHORT_SPAN:
+        span = self._lives.connection_ends()
+        if span is not None:
             raise ConnectionLost(
-                f"{self._short_lives} connections in {span:.0f} s ended right after they were opened: look into the "
+                f"{self._lives.short} connections in {span:.0f} s ended right after they were opened: look into the "
                 f"broker's log, and at the first messages of the queue; the last: {reason}",
                 reason.reply_code,
                 reason.reply_text,
@@ -467,7 +392,7 @@ class Link:
         self._step(Event.CHANNEL_OPENED)
         if self.state is not State.UP:
             return
-        self._up_at = time.monotonic()
+        self._lives.channel_opens()
         try:
             self._tenant.on_channel(channel, loop)
             self._work()
@@ -480,7 +405,7 @@ class Link:
 
     def _say_back(self) -> None:
         if self._lost_at is not None:
-            away, self._lost_at, self._said = time.monotonic() - self._lost_at, None, ""
+            away, self._lost_at, self._said = time.monotonic() - self._lost_at, None, set()
             _log.warning("%s: back after %.1f s", self._name, away)
             self._call_hook(self._on_reconnect, away)
 
@@ -490,12 +415,9 @@ class Link:
 
     def _channel_lost(self, loop: Loop, reason: ClientError) -> None:
         """The channel is gone: tells the tenant, and opens another if the connection stands."""
-        lived = time.monotonic() - self._up_at
         self._lost(reason)
         if loop.is_open and not self._closing.is_set():  # the channel alone was closed
-            self._channel_failures = 0 if self._progress or lived >= SHORT_LIFE else self._channel_failures + 1
-            self._progress = False
-            pause = self._backoff(self._channel_failures)
+            pause = self._lives.channel_ends()
             loop.ioloop.call_later(pause, lambda: self._open_channel(loop))
 
     def _lost(self, reason: ClientError) -> None:

@@ -4,6 +4,9 @@ A message that is requeued comes back at once, and a consumer that cannot handle
 to a queue that nobody consumes; there it outlives its time to live, and its dead-letter exchange brings it back to
 where it came from. After the last step somebody has to look at it.
 
+What comes back is dead-lettered, and by default RabbitMQ does that at most once: a broker that is killed at that moment
+may lose the message. A quorum queue with ``x-dead-letter-strategy: at-least-once`` does not.
+
 Source: https://www.rabbitmq.com/docs/ttl, https://www.rabbitmq.com/docs/dlx
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from typing import Any
 
 from pika import spec
@@ -25,6 +25,7 @@ __all__ = ["Sent"]
 # A future makes itself a lock to wait with, which takes as long as all the rest of a publish. Hardly any is waited for
 # singly: they share one, and whoever does wait brings an event along.
 _shared = threading.Condition()
+PENDING, FINISHED = "PENDING", "FINISHED"  # the states of the standard library's that there are here
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -53,7 +54,7 @@ class Sent(Future[Confirmed]):
 
     def __init__(self, message: Message, shape: tuple[int, int], check: Callable[[str], None] | None = None) -> None:
         # What Future.__init__ does, but for the lock.
-        self._condition, self._state = _shared, "PENDING"
+        self._condition, self._state = _shared, PENDING
         self._result, self._exception = None, None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
@@ -102,26 +103,31 @@ class Sent(Future[Confirmed]):
             self._unseen.seen()
         return error
 
+    # As the standard library's two, without waking those who wait at the lock: nobody does.
+
     def set_result(self, result: Confirmed) -> None:
-        """As the standard library's, but nothing if a deadline was first."""
-        try:
-            super().set_result(result)
-        except InvalidStateError:
-            return
+        """Ends it well, unless a deadline was first."""
+        with self._condition:
+            if self._state != PENDING:
+                return
+            self._result, self._state = result, FINISHED
+            for waiter in self._waiters:
+                waiter.add_result(self)
+        if self._done_callbacks:
+            self._invoke_callbacks()
 
     def set_exception(self, exception: BaseException | None) -> None:
-        """As the standard library's, but nothing if a deadline was first."""
-        if isinstance(exception, PublishFailed):
-            unseen = Unseen(exception)
-            with _shared:
-                if self._state == "PENDING":
-                    self._unseen = unseen
-                else:
-                    unseen.seen()
-        try:
-            super().set_exception(exception)
-        except InvalidStateError:
-            return
+        """Ends it ill, unless a deadline or an answer was first."""
+        with self._condition:
+            if self._state != PENDING:
+                return
+            self._exception, self._state = exception, FINISHED
+            if isinstance(exception, PublishFailed):
+                self._unseen = Unseen(exception)
+            for waiter in self._waiters:
+                waiter.add_exception(self)
+        if self._done_callbacks:
+            self._invoke_callbacks()
 
     def _wait(self, timeout: float | None) -> None:
         if self.done():

@@ -122,7 +122,7 @@ class TestProducer:
         assert orders.depth("orders.failed") == 0
 
     @lie("message-lost")
-    def test_returns_when_its_order_is_confirmed_and_in_the_queue(self, orders):
+    def test_publish_returns_once_the_order_is_confirmed_and_in_the_queue(self, orders):
         """After the confirm nothing has to be waited for or hoped for."""
         orders.producer.publish(*sample_orders(1))
 

@@ -101,7 +101,7 @@ class TestWorker:
     """Our worker: it publishes an event for each completed order to `events.fanout`."""
 
     @lie("binding-takes-over")
-    def test_publishes_one_event_per_completed_order_to_both_queues(self, orders, receive, drain):
+    def test_publishes_one_event_per_completed_order_to_notifications_and_to_analytics(self, orders, receive, drain):
         """A customer who gets two notifications of one order asks whether it will be billed twice."""
         worker = orders.start(faultless)
         for order in sample_orders(3):
@@ -134,7 +134,7 @@ class TestNotification:
     """Our notification service: it consumes `notifications`."""
 
     @lie("binding-takes-over")
-    def test_receives_events_that_were_published_while_it_was_stopped(self, orders, eventually):
+    def test_receives_events_that_were_published_before_it_started(self, orders, eventually):
         """Its durable queue collects them. What is bound to the exchange is the queue, not the service."""
         orders.start(faultless)
         for order in sample_orders(2):

@@ -44,7 +44,7 @@ class TestTopicExchange:
 
     @behaviour("TOPIC-01", "TOPIC-03")
     @lie("star-as-hash")
-    def test_matches_exactly_one_word_by_a_star(self, channel, drain):
+    def test_matches_exactly_one_word_by_the_wildcard_star(self, channel, drain):
         """`order.*` does not match all that begins with `order.`: it misses each key that gets one more word."""
         channel.exchange_declare("news", exchange_type="topic", durable=True)
         channel.queue_declare("orders", durable=True)
@@ -58,7 +58,7 @@ class TestTopicExchange:
 
     @behaviour("TOPIC-01", "TOPIC-03")
     @lie("hash-as-star")
-    def test_matches_zero_or_more_words_by_a_hash(self, exchange, bound_queue, publish, drain):
+    def test_matches_zero_or_more_words_by_the_wildcard_hash(self, exchange, bound_queue, publish, drain):
         """Zero is the surprise: `order.#` matches the plain `order` too. It does not match `orders`."""
         queue = bound_queue(exchange, "order.#")
 
@@ -68,7 +68,9 @@ class TestTopicExchange:
 
     @behaviour("TOPIC-02")
     @lie("hash-as-star")
-    def test_matches_every_key_by_a_hash_alone(self, exchange, bound_queue, publish, drain):
+    def test_matches_every_routing_key_even_an_empty_one_by_the_wildcard_hash_alone(
+        self, exchange, bound_queue, publish, drain
+    ):
         """A queue for debugging gets everything, even messages with the empty key, which has no words."""
         queue = bound_queue(exchange, "#")
 
@@ -94,7 +96,7 @@ class TestWorker:
     """Our worker: it publishes to `logs.topic` what happens to an order."""
 
     @lie("delivered-key-lost")
-    def test_publishes_order_created_and_order_completed_in_this_order(self, orders, receive):
+    def test_publishes_order_created_and_then_order_completed(self, orders, receive):
         """The routing key names the event, so a consumer can bind to the events that it needs."""
         orders.start(lambda source: Worker(source, failures=Failures(rate=0)))
         (order,) = sample_orders(1)
@@ -108,7 +110,7 @@ class TestWorker:
         assert parse(Log, completed.body).order_id == "00-0001"
 
     @lie("delivered-key-lost")
-    def test_publishes_order_failed_for_an_order_that_fails(self, orders, receive):
+    def test_publishes_order_created_and_then_order_failed_if_the_order_fails(self, orders, receive):
         """An alert can bind `order.failed` alone. The queue `logs` gets it by the pattern that it has already."""
         orders.start(lambda source: Worker(source, failures=Failures(rate=1)))
         (order,) = sample_orders(1)

@@ -59,7 +59,7 @@ class TestConsumersOfOneQueue:
 
     @behaviour("CONSUME-05")
     @lie("one-consumer-gets-all")
-    def test_get_messages_round_robin_while_they_are_idle(self, connection, queue, publish, subscribe_without_ack):
+    def test_get_messages_round_robin_without_a_prefetch_limit(self, connection, queue, publish, subscribe_without_ack):
         """Round robin counts messages. It does not know how long each of them takes."""
         first = subscribe_without_ack(connection.channel(), queue)
         second = subscribe_without_ack(connection.channel(), queue)
@@ -156,7 +156,9 @@ class TestWorker:
         assert reports[0] == "took order 00-0001 (redelivered)"
 
     @lie("ack-rejects")
-    def test_completes_200_orders_exactly_once_with_nine_other_workers(self, orders, receive, eventually):
+    def test_each_of_ten_completes_some_of_200_orders_and_every_order_is_completed_exactly_once(
+        self, orders, receive, eventually
+    ):
         """No order is lost or done twice, although nobody tells the ten workers who does what."""
         workers = [orders.start(faultless(f"worker-{number}")) for number in range(10)]
         eventually(lambda: orders.channel.queue_declare("orders", passive=True).method.consumer_count, 10)

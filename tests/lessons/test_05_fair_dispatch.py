@@ -51,7 +51,7 @@ class TestBasicQosPrefetch:
 
     @behaviour("PREFETCH-03")
     @lie("prefetch-ignored")
-    def test_leaves_the_other_messages_to_free_consumers(self, channel, queue, receive, subscribe_without_ack):
+    def test_of_one_leaves_the_other_messages_to_free_consumers(self, channel, queue, receive, subscribe_without_ack):
         """With a prefetch of one, a slow consumer delays one message: the one it is working on."""
         channel.basic_qos(prefetch_count=1)
         slow = subscribe_without_ack(channel, queue)
@@ -129,7 +129,7 @@ class TestGlobalPrefetch:
     @behaviour("GLOBALQOS-01")
     @rabbitmq(before="4.3")
     @lie("prefetch-scope-changed")
-    def test_is_shared_by_all_consumers_of_the_channel(self, channel, queue, drain, subscribe_without_ack):
+    def test_is_shared_by_all_consumers_of_the_channel_before_4_3(self, channel, queue, drain, subscribe_without_ack):
         """Together they hold no more than this: a busy consumer can starve its neighbour."""
         channel.basic_qos(prefetch_count=3, global_qos=True)
 
@@ -159,7 +159,7 @@ class TestWorker:
     """Our worker: a prefetch of one."""
 
     @lie("prefetch-ignored")
-    def test_takes_one_order_at_a_time(self, orders, gate, patience):
+    def test_has_one_unacked_order_at_a_time_and_leaves_the_others_in_the_queue(self, orders, gate, patience):
         """An order in the queue is visible there and may go to any worker; in one worker's memory it is neither."""
         for order in sample_orders(3):
             orders.producer.publish(order)

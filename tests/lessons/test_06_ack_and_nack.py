@@ -70,7 +70,9 @@ class TestUnackedMessages:
 
     @behaviour("ORDER-04")
     @lie("deliveries-swapped")
-    def test_are_requeued_at_their_original_position(self, channel, queue, consumer, receive, eventually):
+    def test_are_requeued_at_their_original_position_when_the_channel_closes(
+        self, channel, queue, consumer, receive, eventually
+    ):
         """At the end of the queue the oldest message would wait longest, and once more after every crash."""
         consumer.close()
         eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, 3)

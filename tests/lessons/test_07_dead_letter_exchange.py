@@ -192,7 +192,9 @@ class TestReplay:
         return order
 
     @lie("look-at-empty")
-    def test_moves_failed_orders_back_to_orders_to_be_completed(self, failed_order, url, orders, receive):
+    def test_moves_failed_orders_back_to_the_queue_orders_where_a_worker_completes_them(
+        self, failed_order, url, orders, receive
+    ):
         """Once the cause is removed, a failed order is an order like any other."""
         replayed = replay(url)
 

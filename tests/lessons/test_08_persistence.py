@@ -160,7 +160,7 @@ class TestClassicQueueStorage:
 
     @behaviour("QDUR-02")
     @lie("made-persistent")
-    def test_counts_persistent_messages_in_messages_persistent(self, stored):
+    def test_counts_persistent_but_no_transient_messages_in_messages_persistent(self, stored):
         """An operator can see which messages a restart would lose: those that are not counted here."""
         assert stored["plain"]["messages"] == 10
         assert stored["plain"]["messages_persistent"] == 10

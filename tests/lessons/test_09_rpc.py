@@ -188,8 +188,10 @@ class TestRpcClient:
     @lie("expiration-lost")
     def test_publishes_requests_that_expire_at_the_timeout_of_their_call(self, client, channel, drain, eventually):
         """A server that starts after an hour does not answer callers that gave up long ago."""
-        client.send("rpc.inventory", b"now or never?", timeout=0.0)
+        short = client.send("rpc.inventory", b"now or never?", timeout=0.05)
         client.send("rpc.inventory", b"how many?")
+        with pytest.raises(CallTimedOut):
+            short.result()
 
         eventually(lambda: channel.queue_declare("rpc.inventory", passive=True).method.message_count, 1)
 
@@ -257,7 +259,7 @@ class TestInventoryServer:
         assert stock_of(client, "mouse") == 17
 
     @lie("headers-lost")
-    def test_publishes_a_request_without_reply_to_to_orders_failed(self, channel, client, receive):
+    def test_publishes_requests_without_reply_to_into_orders_failed(self, channel, client, receive):
         """There is nobody to reply to. Among the dead letters somebody can see that a client forgets `reply_to`."""
         channel.basic_publish("", "rpc.inventory", b'{"sku": "mouse"}')
 

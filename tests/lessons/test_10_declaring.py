@@ -61,7 +61,9 @@ class TestExchangeDeclare:
 
     @behaviour("XDECL-01")
     @lie("exchange-declared-anew")
-    def test_leaves_an_existing_exchange_and_its_bindings_unchanged(self, channel, bound_queue, drain):
+    def test_with_equal_properties_leaves_an_existing_exchange_and_its_bindings_unchanged(
+        self, channel, bound_queue, drain
+    ):
         """Each program declares everything at each start, and no message is lost by it."""
         channel.exchange_declare("post", "direct", durable=True)
         queue = bound_queue("post", "order")
@@ -153,7 +155,7 @@ class TestTopology:
     )
 
     @lie("queue-declared-anew")
-    def test_declares_missing_parts_and_keeps_existing_ones_with_their_messages(self, channel, drain):
+    def test_declares_all_parts_and_keeps_them_with_their_messages_when_declared_again(self, channel, drain):
         """Every service declares it at every start, in whatever order they start."""
         self.NEEDS.declare(channel)
         channel.basic_publish("post", "letter", b"kept")

@@ -57,7 +57,7 @@ class TestQueueDelete:
 
     @behaviour("QDEL-03", "CHAN-03")
     @lie("queue-deleted-in-use")
-    def test_with_if_unused_closes_the_channel_with_406_while_it_has_a_consumer(
+    def test_with_if_unused_closes_the_channel_with_406_while_the_queue_has_a_consumer(
         self, connection, queue, refusal, lookup
     ):
         """Otherwise the consumer would lose its subscription."""
@@ -108,7 +108,7 @@ class TestExchangeDelete:
 
     @behaviour("XDECL-12", "CHAN-03")
     @lie("exchange-deleted-in-use")
-    def test_with_if_unused_closes_the_channel_with_406_while_it_has_a_binding(
+    def test_with_if_unused_closes_the_channel_with_406_while_the_exchange_has_a_binding(
         self, channel, bound_queue, refusal, lookup
     ):
         """Without a binding the same call deletes it."""
@@ -135,7 +135,9 @@ class TestAutoDeleteQueue:
         [lambda reader: reader.basic_cancel("me"), lambda reader: reader.close()],
         ids=["consumer_cancelled", "channel_closed"],
     )
-    def test_auto_delete_happens_when_the_last_consumer_is_gone(self, connection, channel, lookup, leave):
+    def test_is_deleted_when_its_last_consumer_is_gone_and_not_before_its_first(
+        self, connection, channel, lookup, leave
+    ):
         """It waits for its first consumer, and a `basic.get` is none; then it lives as long as anybody consumes."""
         channel.queue_declare("passing", durable=True, auto_delete=True)
         channel.basic_get("passing")
@@ -159,7 +161,7 @@ class TestDeadLettersPurge:
     """Our command `rmqspec dead-letters purge`."""
 
     @lie("purged-count-wrong")
-    def test_returns_the_count_and_leaves_unacked_messages(self, source, orders, connection, receive):
+    def test_returns_the_count_of_deleted_messages_and_leaves_unacked_ones(self, source, orders, connection, receive):
         """An operator purges while a colleague replays: the message that is being replayed stays."""
         for body in (b"unacked", b"ready", b"ready too"):
             orders.channel.basic_publish("", FAILED, body)

@@ -61,7 +61,7 @@ class TestAlternateExchange:
 
     @behaviour("AE-03")
     @lie("alternate-exchange-lost")
-    def test_makes_mandatory_return_only_what_it_cannot_route_either(
+    def test_makes_mandatory_return_only_messages_that_it_cannot_route_either(
         self, shop, channel, bound_queue, is_routed, drain
     ):
         """A publisher no longer hears of a misspelt key if a queue behind the alternate exchange has the message."""

@@ -65,7 +65,7 @@ class TestExchangeBinding:
 
     @behaviour("E2E-02")
     @lie("published-twice")
-    def test_gives_a_queue_one_copy_however_many_paths_lead_to_it(self, channel, company, bound_queue, drain):
+    def test_delivers_one_copy_to_a_queue_however_many_paths_lead_to_it(self, channel, company, bound_queue, drain):
         """Teams bind what they like; no customer gets two letters because two of them bound the same messages."""
         queue = bound_queue("team")
         channel.exchange_bind("team", company, "*.new")

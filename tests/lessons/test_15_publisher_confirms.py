@@ -171,7 +171,7 @@ class TestPublisher:
         assert after is None
 
     @lie("first-confirm-swallowed")
-    def test_resends_unconfirmed_messages_after_a_reconnect_with_resend(self, source, drain):
+    def test_with_resend_sends_unconfirmed_messages_again_after_a_reconnect(self, source, drain):
         """No message is missing then, but some may be in the queue twice: their consumers must recognise duplicates."""
         with Publisher(source, resend=True) as publisher:
             with stalled():

@@ -139,7 +139,7 @@ class TestPublisher:
         assert [type(error) for error in errors] == [type(None) if key == "order" else Returned for key in keys]
         assert drain("orders") == [b"two mice"] * 60
 
-    @lie("mandatory-always")
+    @lie("confirm-nacked")
     def test_confirms_unroutable_messages_without_mandatory(self, source, drain):
         """For news that matters only to present listeners: if no queue is bound, that is no error."""
         with Publisher(source) as publisher:

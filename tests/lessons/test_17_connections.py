@@ -136,7 +136,7 @@ class TestPikaHeartbeats:
 
     @behaviour("TUNE-04")
     @lie(None, because="pika gives up: nothing that a broker says before it falls silent changes that.")
-    def test_detect_a_silent_broker_when_they_are_missed(self, pika_and_a_silent_broker):
+    def test_close_the_connection_with_amqp_heartbeat_timeout_if_the_broker_is_silent(self, pika_and_a_silent_broker):
         """TCP alone would wait for a quarter of an hour; pika waits for at most twice the interval plus 10 s."""
         assert isinstance(pika_and_a_silent_broker.result(60), exceptions.AMQPHeartbeatTimeout)
 
@@ -163,7 +163,7 @@ class TestPublisher:
         assert drain("work") == [b"order", b"next"]
 
     @lie("message-lost")
-    def test_resend_duplicates_an_enqueued_message_whose_confirm_was_lost(
+    def test_with_resend_duplicates_an_enqueued_message_whose_confirm_was_lost(
         self, open_publisher, proxied_url, proxy, drain, eventually, patience
     ):
         """The price of `resend`: no message is missing, and the consumer must recognise duplicates."""
@@ -217,7 +217,7 @@ class TestPublisher:
         assert set(killed.unknown.values()) <= {type(None), OutcomeUnknown}  # by chance all were confirmed just then
 
     @lie("confirm-nacked")
-    def test_resends_every_unconfirmed_message_after_the_broker_was_killed(self, killed):
+    def test_with_resend_loses_no_message_when_the_broker_is_killed(self, killed):
         """Nothing is missing. Duplicates are at most the window of the publisher and the prefetch of the consumer."""
         received = [body for body, _ in killed.received if body in killed.resent]
         duplicates = len(received) - len(set(received))
@@ -231,7 +231,9 @@ class TestConsumer:
     """Our consumer: it reconnects, and declares its topology again."""
 
     @lie("delivery-lost")
-    def test_redeclares_its_deleted_queue_after_a_reconnect(self, proxied_url, proxy, channel, eventually, patience):
+    def test_redeclares_its_queue_after_a_reconnect_if_it_was_deleted_meanwhile(
+        self, proxied_url, proxy, channel, eventually, patience
+    ):
         """Its queue was deleted while it was away; without the declaration it would end with 404."""
         received = []
         source = Settings(urls=(proxied_url,), answer_timeout=patience)
@@ -265,7 +267,7 @@ class TestConsumer:
         assert redelivered is False
 
     @lie("redelivered-lost")
-    def test_receives_an_unacked_message_again_with_redelivered_after_a_broker_restart(self, killed):
+    def test_receives_an_unacked_message_again_with_redelivered_true_after_a_broker_restart(self, killed):
         """Its ack had no connection to travel on; by `redelivered` a handler knows that this may be a duplicate."""
         unacked, _ = killed.received[99]
 

@@ -83,9 +83,7 @@ class TestDeliveryTag:
 
     @behaviour("CHAN-11")
     @lie("delivery-tags-counted-together")
-    def test_delivery_tag_used_on_another_channel_acks_another_message(
-        self, connection, channel, get_without_ack, drain
-    ):
+    def test_used_on_another_channel_acks_another_message(self, connection, channel, get_without_ack, drain):
         """Tags are counted per channel: tag 1 elsewhere is another message, and that one is lost if its work fails."""
         one = connection.channel()
         other = connection.channel()
@@ -109,7 +107,7 @@ class TestChannelMax:
 
     @behaviour("CHAN-02", "CHAN-04")
     @lie("connection-code-changed")
-    def test_one_channel_more_closes_the_connection_with_530(self, url, send_frames, closed_connection):
+    def test_exceeded_closes_the_connection_with_530(self, url, send_frames, closed_connection):
         """A program that opens a channel for each message and closes none is stopped here."""
         connection = pika.BlockingConnection(pika.URLParameters(f"{url}?channel_max=2"))
         sibling = connection.channel()

@@ -60,7 +60,7 @@ class TestCancelNotification:
     @behaviour("CANCELNOTIFY-04", "ACKTIMEOUT-06")
     @rabbitmq(since="4.3")
     @lie("cancel-swallowed")
-    def test_is_sent_at_the_consumer_timeout_of_a_quorum_queue_and_the_message_is_requeued(
+    def test_is_sent_since_4_3_at_the_consumer_timeout_of_a_quorum_queue_and_the_message_is_requeued(
         self, connection, channel, cancelled_consumers, eventually, receive
     ):
         """A consumer that hangs loses its subscription and its message, and the rest of its channel goes on."""
@@ -150,7 +150,9 @@ class TestConsumer:
         assert consumer.outcomes == {Outcome.ACK: 1}
 
     @lie("cancel-swallowed")
-    def test_does_not_redeclare_its_deleted_queue(self, source, channel, queue, run_until_it_ends, is_routed):
+    def test_raises_consumer_cancelled_without_redeclaring_its_deleted_queue_even_with_a_topology(
+        self, source, channel, queue, run_until_it_ends, is_routed
+    ):
         """Even with a topology: a new queue would hide that all messages of the old one are lost."""
 
         def delete(_):

@@ -136,7 +136,9 @@ class TestPublisher:
     @behaviour("ALARM-01")
     @lie("block-reason-lost")
     @pytest.mark.parametrize("window", [{"window": 2}, {"window_bytes": 2}], ids=["messages", "bytes"])
-    def test_raises_window_full_with_the_reason_while_it_is_blocked(self, alarm, source, receive, window):
+    def test_raises_window_full_with_the_alarms_reason_if_its_window_is_full_while_blocked(
+        self, alarm, source, receive, window
+    ):
         """It keeps no more than its window: its memory does not grow, and the caller may drop, store or refuse work."""
         with Publisher(source, patience=0.5, **window) as publisher:
             with alarm("memory"):
@@ -169,7 +171,9 @@ class TestPublisher:
 
     @behaviour("ALARM-03")
     @lie("first-confirm-swallowed")
-    def test_raises_outcome_unknown_if_it_is_blocked_too_long_and_opens_a_new_connection(self, alarm, source):
+    def test_raises_outcome_unknown_and_opens_a_new_connection_if_blocked_for_longer_than_blocked_timeout(
+        self, alarm, source
+    ):
         """Whether the broker will read what was sent is unknown; the next message does not wait behind it."""
         with Publisher(replace(source, blocked_timeout=0.05)) as publisher:
             with alarm("memory"):

@@ -150,7 +150,7 @@ class TestQueueTtl:
 
     @behaviour("QAUTO-05", "QAUTO-04")
     @lie("consumer-not-made")
-    def test_deletes_an_unused_queue_but_not_one_with_a_consumer_until_that_leaves(
+    def test_deletes_an_unused_queue_and_a_used_one_only_after_its_last_consumer_is_gone(
         self, broker, vhost, channel, new_consumer, exists, eventually
     ):
         """For clients that come back soon: the time starts anew when the last consumer leaves."""

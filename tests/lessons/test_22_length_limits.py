@@ -55,7 +55,7 @@ class TestMaxLength:
 
     @behaviour("MAXLEN-01")
     @lie("length-limit-lost")
-    def test_with_overflow_drop_head_the_default_deletes_the_oldest_message_of_a_full_queue(self, channel, drain):
+    def test_drops_the_oldest_message_of_a_full_queue_by_the_default_overflow_drop_head(self, channel, drain):
         """Right where only the newest counts, as with prices. The publisher gets a confirm, and no sign of the loss."""
         channel.queue_declare("work", durable=True, arguments={"x-max-length": 2})
 

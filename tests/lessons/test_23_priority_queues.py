@@ -66,7 +66,7 @@ class TestPriorityQueue:
 
     @behaviour("PRIO-02")
     @lie("missing-priority-4")
-    def test_treats_missing_priority_as_0_if_classic(self, queue, publish, drain):
+    def test_treats_missing_priority_as_0_in_a_classic_queue(self, queue, publish, drain):
         """Publishers that set no priority are overtaken by all that do, even with priority 1."""
         work = queue("classic")
 

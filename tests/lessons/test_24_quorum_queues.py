@@ -156,7 +156,7 @@ class TestQuorumQueueAfterARestart:
     @behaviour("QDUR-07", "POISON-04")
     @lie("delivery-count-lost")
     @pytest.mark.parametrize("name", ["unacked", "rejected"])
-    def test_still_has_the_delivery_count_of_each_message(self, receive, name):
+    def test_still_has_delivery_counts_and_has_counted_unacked_messages_as_failed(self, receive, name):
         """A poison message does not start anew with each restart; the restart itself is a failure of unacked ones."""
         counts = {delivery.body: delivery.headers.get("x-delivery-count") for delivery in receive(name, 2)}
 
@@ -168,7 +168,7 @@ class TestConsumer:
 
     @behaviour("POISON-04")
     @lie("delivery-limit-lost")
-    def test_crashes_on_a_poison_message_no_more_often_than_the_delivery_limit_allows(
+    def test_crashes_three_times_on_a_poison_message_before_a_delivery_limit_of_2_dead_letters_it(
         self, source, queue, receive, run_until_it_ends
     ):
         """A supervisor that restarts the consumer each time makes a loop that only the delivery limit ends."""

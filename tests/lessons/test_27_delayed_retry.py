@@ -93,7 +93,7 @@ class TestWaitingQueue:
 
     @behaviour("TTL-06")
     @lie("expiration-shorter")
-    def test_delays_a_message_longer_if_one_with_a_later_deadline_is_before_it(
+    def test_delays_a_message_beyond_its_deadline_behind_one_with_a_later_deadline(
         self, channel, work, waiting_queue, receive, message_count, drain
     ):
         """Only the head of a queue expires: this is why a ladder has one queue for each delay."""
@@ -144,7 +144,7 @@ class TestWorker:
     """Our worker with a retry ladder."""
 
     @lie("message-ttl-longer")
-    def test_completes_an_order_that_failed_once_after_its_retry_delay(self, orders, receive):
+    def test_completes_an_order_that_failed_once_when_its_retry_delay_has_passed(self, orders, receive):
         """When a database is away for a second, nobody should have to look at a thousand failed orders."""
         orders.producer.publish(*sample_orders(1))
 

@@ -78,7 +78,9 @@ class TestPermissions:
 
     @behaviour("PERM-01")
     @lie("refusal-hidden")
-    def test_are_regular_expressions_that_match_anywhere_in_a_name(self, connect_with, refusal):
+    def test_are_regular_expressions_that_match_anywhere_in_a_name_unless_they_are_anchored(
+        self, connect_with, refusal
+    ):
         """Without ^ and $ the permission `ours` also allows the name `yours`."""
         loose = connect_with(configure="ours")
         strict = connect_with(configure="^ours$")
@@ -108,7 +110,9 @@ class TestPermissions:
 
     @behaviour("PERM-03")
     @lie("code-403-changed")
-    def test_call_the_default_exchange_amq_default(self, connect_with, refusal):
+    def test_require_write_on_amq_default_instead_of_the_queue_to_publish_to_the_default_exchange(
+        self, connect_with, refusal
+    ):
         """To publish directly to a queue is to write to this exchange; a write permission on the queue is no help."""
         to_the_queue = publish("", "ours")
 
@@ -125,7 +129,7 @@ class TestTopicPermission:
 
     @behaviour("TOPICPERM-01", "TOPICPERM-04", "CHAN-03")
     @lie("topic-as-fanout")
-    def test_restricts_routing_keys_by_topic_permission_at_one_topic_exchange_only(
+    def test_restricts_the_routing_keys_published_to_one_topic_exchange_and_to_no_other(
         self, broker, vhost, user, connect_as, refusal
     ):
         """Several teams can share an exchange, each with its own routing keys."""

@@ -54,7 +54,7 @@ class TestVhost:
 
     @behaviour("VHOST-02")
     @lie("connection-code-changed")
-    def test_refuses_users_without_permissions_there_with_530(self, user, connection_refusal):
+    def test_refuses_users_without_permissions_even_administrators_with_530(self, user, connection_refusal):
         """Any permission will do, but no tag gives one, not even `administrator`."""
         said = connection_refusal(user("administrator"))
 

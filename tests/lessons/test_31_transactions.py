@@ -85,7 +85,9 @@ class TestTxCommit:
 
     @behaviour("TX-15", "CHAN-03")
     @lie("precondition-hidden")
-    def test_closes_the_channel_with_406_after_publishing_to_the_other_queues(self, channel, refusal, drain):
+    def test_closes_the_channel_with_406_if_one_queue_rejects_and_publishes_to_the_others(
+        self, channel, refusal, drain
+    ):
         """It is not all or nothing: one queue rejects, the others keep their messages, and no error names the queue."""
         channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
         channel.basic_publish("", "full", b"before")
@@ -110,7 +112,9 @@ class TestWorker:
     """Our worker: it uses confirms and no transaction."""
 
     @lie("ack-swallowed")
-    def test_publishes_its_event_before_it_acks_the_order(self, source, orders, receive, drain, run_until_it_ends):
+    def test_acks_an_order_only_after_its_event_is_in_notifications(
+        self, source, orders, receive, drain, run_until_it_ends
+    ):
         """Others see the event at once. After a crash between the two it is published twice, but never not at all."""
         orders.producer.publish(*sample_orders(1))
         outcomes_so_far = []

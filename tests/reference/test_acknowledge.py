@@ -40,7 +40,9 @@ class TestDeliveryTag:
 
     @behaviour("CHAN-11", "CHAN-03")
     @lie("precondition-hidden", "mistake-costs-connection")
-    def test_of_another_channel_closes_the_channel_of_the_ack_with_406(self, connection, queue, refusal):
+    def test_of_another_channel_closes_the_channel_of_the_ack_with_406_if_it_is_unknown_there(
+        self, connection, queue, refusal
+    ):
         """Each channel counts its deliveries from 1, so an ack belongs on the channel of its delivery."""
         consumer = connection.channel()
         method, _, _ = consumer.basic_get(queue)

@@ -78,7 +78,9 @@ class TestAlternateExchange:
 
     @behaviour("AE-02", "AE-03")
     @lie("alternate-exchange-lost")
-    def test_cycle_ends_and_the_message_is_unroutable(self, exchange, bound_queue, is_routed, drain):
+    def test_cycle_ends_and_a_message_that_none_of_them_routes_is_unroutable(
+        self, exchange, bound_queue, is_routed, drain
+    ):
         """Two teams may name each other's exchange; a message that neither routes does not go round for ever."""
         exchange("shop", "direct", alternate="depot")
         exchange("depot", "direct", alternate="shop")
@@ -94,7 +96,7 @@ class TestAlternateExchange:
 
     @behaviour("AE-04", "AE-03")
     @lie("mandatory-lost")
-    def test_missing_makes_mandatory_return_unroutable_messages(self, exchange, bound_queue, is_routed):
+    def test_may_be_missing_and_unroutable_mandatory_messages_are_then_returned(self, exchange, bound_queue, is_routed):
         """With `mandatory` a publisher hears of a misspelt name of the alternate exchange."""
         exchange("shop", "direct", alternate="unknown")
         bound_queue("shop", "paid")

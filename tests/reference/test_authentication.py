@@ -65,7 +65,7 @@ class TestUpdateSecret:
 
     @behaviour("AUTH-07")
     @lie("secret-refused")
-    def test_renews_the_secret_of_an_open_connection_without_closing_it(self, user, connect_as, refusal):
+    def test_is_accepted_and_leaves_the_connection_and_its_channels_open(self, user, connect_as, refusal):
         """For logins that expire, as OAuth 2 tokens do: the messages of the connection are not lost."""
         connection = connect_as(user(**ALL))
         channel = connection.channel()

@@ -15,7 +15,7 @@ class TestAutoDeleteExchange:
 
     @behaviour("XAUTO-01", "XAUTO-02")
     @lie("exchange-auto-delete-lost")
-    def test_auto_delete_happens_when_its_last_binding_is_gone(self, channel, bound_queue, lookup):
+    def test_is_deleted_when_its_last_binding_is_gone_and_not_before_its_first(self, channel, bound_queue, lookup):
         """It waits for its first binding; an unbind and the deletion of a bound queue count alike."""
         channel.exchange_declare("passing", "fanout", durable=True, auto_delete=True)
         before_any_binding = lookup("exchange", "passing")

@@ -57,7 +57,7 @@ class TestExchangeBinding:
 
     @behaviour("E2E-07", "CHAN-03")
     @lie("exchange-delete-ignored")
-    def test_does_not_protect_its_destination_from_a_delete_with_if_unused(
+    def test_protects_its_source_and_not_its_destination_from_a_delete_with_if_unused(
         self, channel, exchanges, bound_queue, refusal, lookup, drain
     ):
         """`if_unused` protects an exchange from which others receive; one that only receives is deleted."""

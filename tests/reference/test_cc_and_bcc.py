@@ -59,7 +59,7 @@ class TestCcAndBcc:
     @lie("bcc-lost", cases="BCC")
     @pytest.mark.parametrize("header", ["CC", "BCC"])
     @pytest.mark.parametrize("value", ["bob", None, 7], ids=["text", "void", "number"])
-    def test_that_are_no_list_close_the_channel_with_406(self, refusal, post, received, header, value):
+    def test_that_are_not_lists_close_the_channel_with_406(self, refusal, post, received, header, value):
         """One receiver still needs a list. The message goes to nobody, not even by its routing key."""
 
         def publish(careless):
@@ -76,7 +76,7 @@ class TestCcAndBcc:
     @behaviour("CCBCC-06")
     @lie("cc-lost")
     @pytest.mark.parametrize("value", [7, None, b"bob", {"key": "bob"}], ids=["number", "void", "bytes", "table"])
-    def test_ignore_list_entries_that_are_no_text(self, channel, post, received, value):
+    def test_ignore_list_entries_that_are_not_text(self, channel, post, received, value):
         """A list of bytes looks right in Python, and routes no copy; nothing reports it."""
         channel.basic_publish(post, "ann", b"letter", BasicProperties(headers={"CC": [value, "cat"]}))
 
@@ -84,7 +84,7 @@ class TestCcAndBcc:
 
     @behaviour("CCBCC-07")
     @lie("bcc-lost")
-    def test_are_used_by_every_exchange_on_the_way(self, channel, post, received):
+    def test_are_used_by_the_first_exchange_and_by_exchanges_bound_to_it(self, channel, post, received):
         """`BCC` too reaches the last exchange: it is removed when the message enters a queue."""
         channel.exchange_declare("company", "direct", durable=True)
         channel.exchange_bind(post, "company", "bob")
@@ -110,7 +110,7 @@ class TestTopicPermission:
     @lie("cc-lost", cases="CC")
     @lie("bcc-lost", cases="BCC")
     @pytest.mark.parametrize("header", ["CC", "BCC"])
-    def test_topic_permission_is_not_checked_for_cc_and_bcc_before_4_0(self, secret, channel, drain, header):
+    def test_does_not_apply_to_the_keys_in_cc_and_bcc_before_4_0(self, secret, channel, drain, header):
         """A user with one allowed routing key can write to every key: before 4.0 the permission protects nothing."""
         headers = {header: ["secret.plan"]}
 
@@ -123,7 +123,7 @@ class TestTopicPermission:
     @lie("cc-lost", cases="CC")
     @lie("bcc-lost", cases="BCC")
     @pytest.mark.parametrize("header", ["CC", "BCC"])
-    def test_topic_permission_is_checked_for_cc_and_bcc_since_4_0(self, secret, refusal, drain, header):
+    def test_applies_to_the_keys_in_cc_and_bcc_since_4_0(self, secret, refusal, drain, header):
         """A publisher that relied on the missing check loses its channel after the upgrade."""
 
         def publish(careless, key):

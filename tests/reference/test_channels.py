@@ -73,7 +73,9 @@ class TestChannelNumber:
         [(1, spec.Channel.Open()), (7, spec.Basic.Ack(1))],
         ids=["channel_opened_twice", "ack_on_a_channel_never_opened"],
     )
-    def test_used_wrongly_closes_the_connection_with_504(self, connect, send_frames, closed_connection, number, method):
+    def test_opened_twice_or_never_opened_closes_the_connection_with_504(
+        self, connect, send_frames, closed_connection, number, method
+    ):
         """The two sides no longer agree on what a number means, so nothing that follows could be trusted."""
         said = closed_connection(connect(), lambda channel: send_frames(channel, frame.Method(number, method)))
 

@@ -45,7 +45,7 @@ class TestQueueVersion:
             pytest.param("2", "expected integer", id="text"),
         ],
     )
-    def test_that_is_unsupported_closes_the_channel_with_406(self, declare, version, reason):
+    def test_that_is_unsupported_or_text_closes_the_channel_with_406(self, declare, version, reason):
         """Since 4.3 a program that declares version 1 does not start, although its queue exists."""
         said = declare({"x-queue-version": version})
 
@@ -67,7 +67,7 @@ class TestQueueVersion:
     @behaviour("QDECL-17")
     @lie("message-lost")
     @pytest.mark.parametrize("version", [1, 2], ids=["one", "two"])
-    def test_is_accepted_in_a_policy(self, broker, vhost, channel, drain, version):
+    def test_1_and_2_are_accepted_in_a_policy(self, broker, vhost, channel, drain, version):
         """Even 4.3 accepts 1 in a policy, and refuses it as an argument. In 4.x version 2 is used in any case."""
         broker.management.set_policy(vhost, "version", "^work$", {"queue-version": version})
         channel.queue_declare("work", durable=True)
@@ -162,7 +162,7 @@ STORED = {
 @pytest.fixture(scope="module")
 def in_memory(disposable_broker, disposable_vhost, connect_to_disposable, list_queues):
     """How many of the ten messages of each queue are in memory: `in_memory["lazy"]`."""
-    disposable_broker.management.set_policy(disposable_vhost, "lazy", "policy$", {"queue-mode": "lazy"})
+    disposable_broker.control("set_policy", "-p", disposable_vhost, "lazy", "policy$", '{"queue-mode": "lazy"}')
     with connect_to_disposable() as channel:
         for queue, arguments in STORED.items():
             mode = DeliveryMode.Transient if "transient" in queue else DeliveryMode.Persistent
@@ -196,14 +196,14 @@ class TestClassicQueueMemory:
     @behaviour("QDECL-18", "POLICY-03")
     @rabbitmq(before="3.12")
     @lie("arguments-lost")
-    def test_obeys_the_argument_default_against_a_policy_lazy_before_3_12(self, in_memory):
+    def test_keeps_all_messages_before_3_12_if_the_mode_is_default_by_argument_and_lazy_by_policy(self, in_memory):
         """An operator sees that the policy is applied to the queue, and it does not make the queue lazy."""
         assert in_memory["default_against_policy"] == "10 of 10"
 
     @behaviour("QDECL-18")
     @rabbitmq(since="4.0")
     @lie("second-message-lost")
-    def test_keeps_one_message_whatever_argument_and_policy_say_since_4_0(self, in_memory):
+    def test_keeps_one_of_ten_messages_since_4_0_whatever_argument_and_policy_say(self, in_memory):
         """Every classic queue behaves as lazy ones did; mode and version make no difference."""
         assert in_memory == {
             "transient": "1 of 10",

@@ -46,7 +46,9 @@ class TestExclusiveConsumer:
     @pytest.mark.parametrize(
         ("first", "second"), [(True, False), (False, True)], ids=["exclusive_first", "exclusive_second"]
     )
-    def test_beside_another_consumer_is_refused_with_403(self, connection, channel, queue, refusal, first, second):
+    def test_beside_another_consumer_closes_the_channel_of_the_later_one_with_403(
+        self, connection, channel, queue, refusal, first, second
+    ):
         """Order is kept by a single consumer; a second one that is started by mistake is noticed."""
         connection.channel().basic_consume(queue, ignore, exclusive=first)
 
@@ -59,7 +61,7 @@ class TestExclusiveConsumer:
 
     @behaviour("CONSUME-11")
     @lie("cancel-ignored")
-    def test_leaves_the_queue_to_the_next_one_when_it_is_cancelled(self, connection, queue, refusal):
+    def test_leaves_the_queue_to_another_exclusive_consumer_when_it_is_cancelled(self, connection, queue, refusal):
         """The next one has to try again: nobody notifies a consumer that was refused."""
         alone = connection.channel()
         tag = alone.basic_consume(queue, ignore, exclusive=True)

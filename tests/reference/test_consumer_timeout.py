@@ -48,7 +48,7 @@ class TestConsumerTimeout:
     @behaviour("ACKTIMEOUT-02", "ACKTIMEOUT-03", "ACKTIMEOUT-04", "ACKTIMEOUT-05")
     @rabbitmq(before="4.3")
     @lie("code-406-changed")
-    def test_timeout_closes_the_channel_with_406_and_requeues_the_message(
+    def test_closes_the_channel_with_406_and_requeues_the_message_before_4_3(
         self, connection, queue, subscribe_without_ack, closed_channel, receive
     ):
         """Everything else on that channel ends with it: other consumers and unconfirmed publishes."""
@@ -69,7 +69,7 @@ class TestConsumerTimeout:
     @behaviour("ACKTIMEOUT-08")
     @rabbitmq(before="4.3")
     @lie("code-406-changed")
-    def test_timeout_applies_to_basic_get_too(self, connection, queue, get_without_ack, closed_channel):
+    def test_applies_to_basic_get_too_before_4_3(self, connection, queue, get_without_ack, closed_channel):
         """A program that fetches a message and forgets to ack it loses its channel as well."""
         forgetful = connection.channel()
         get_without_ack(forgetful, queue)

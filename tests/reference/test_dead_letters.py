@@ -49,7 +49,7 @@ class TestDeadLetteredMessage:
     @behaviour("XDEATH-16")
     @rabbitmq(since="4.3")
     @lie("redelivered-lost")
-    def test_has_redelivered_true_if_it_waited_in_the_dead_letter_queue_since_4_3(self, channel, reject, eventually):
+    def test_has_redelivered_true_since_4_3_if_it_waited_in_the_dead_letter_queue(self, channel, reject, eventually):
         """A consumer that skips redelivered messages would skip each order that was rejected before it started."""
         reject()
         eventually(lambda: channel.queue_declare("failed", passive=True).method.message_count, 1)
@@ -61,7 +61,7 @@ class TestDeadLetteredMessage:
     @behaviour("XDEATH-16")
     @rabbitmq(since="4.3")
     @lie("redelivered-always")
-    def test_has_redelivered_false_if_a_consumer_was_waiting_for_it_since_4_3(self, channel, reject, eventually):
+    def test_has_redelivered_false_since_4_3_if_a_consumer_was_waiting_for_it(self, channel, reject, eventually):
         """So the flag depends on who came first, and says nothing about earlier deliveries."""
         redelivered = []
         channel.queue_declare("failed", durable=True)

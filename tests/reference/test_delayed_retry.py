@@ -34,7 +34,7 @@ class TestWaitingQueue:
 
     @behaviour("XDEATH-16")
     @lie("deliveries-swapped")
-    def test_returns_messages_to_the_end_of_the_queue(self, channel, waiting_queue, get_without_ack, receive):
+    def test_returns_messages_to_the_end_of_the_work_queue(self, channel, waiting_queue, get_without_ack, receive):
         """A delayed message loses its place: a retry ladder and ordered processing exclude each other."""
         channel.queue_declare("work", durable=True)
         waiting_queue("20ms", to="work", ttl=20)
@@ -70,7 +70,7 @@ class TestDeadLetterCycle:
 
     @behaviour("XDEATH-11")
     @lie("message-ttl-longer")
-    def test_drops_the_message_at_the_second_arrival_if_it_was_never_rejected(
+    def test_drops_a_message_that_was_never_rejected_when_it_returns_to_a_queue(
         self, channel, waiting_queue, receive, drain
     ):
         """The broker takes it for a mistake: the message is gone, and only a line in the broker's log says so, once."""
@@ -135,7 +135,7 @@ class TestDelayedRetry:
     @behaviour("DELAYRETRY-01")
     @rabbitmq(before="4.3")
     @lie("nack-swallowed")
-    def test_is_ignored_without_an_error_before_4_3(self, declare, requeue, receive):
+    def test_arguments_are_accepted_and_ignored_before_4_3(self, declare, requeue, receive):
         """An old broker accepts the arguments, and redelivers at once."""
         declare("all")
 
@@ -152,7 +152,7 @@ class TestDelayedRetry:
         [("failed", "reject", "nack"), ("returned", "nack", "reject")],
         ids=["failed", "returned"],
     )
-    def test_delays_rejects_if_its_type_is_failed_and_nacks_if_it_is_returned(
+    def test_delays_rejects_by_type_failed_and_nacks_by_type_returned_since_4_3(
         self, channel, declare, requeue, receive, retry_type, delayed, at_once
     ):
         """A reject is a failure and a nack is not: a consumer that uses the other method gets no delay."""
@@ -167,7 +167,7 @@ class TestDelayedRetry:
     @behaviour("DELAYRETRY-02", "DELAYRETRY-04")
     @rabbitmq(since="4.3")
     @lie("queue-type-lost")
-    def test_multiplies_its_minimum_by_the_number_of_failures(
+    def test_multiplies_its_minimum_by_the_number_of_failures_since_4_3(
         self, broker, vhost, channel, declare, subscribe_without_ack
     ):
         """A ladder without further queues, which an operator can set by a policy."""

@@ -16,7 +16,7 @@ class TestQueueDelete:
     @behaviour("QDEL-04", "CHAN-04")
     @lie("connection-code-changed")
     @pytest.mark.parametrize("condition", ["if_unused", "if_empty"])
-    def test_with_a_condition_closes_the_connection_with_540_for_a_quorum_queue(
+    def test_with_if_unused_or_if_empty_closes_the_connection_with_540_for_a_quorum_queue(
         self, connect, channel, closed_connection, lookup, condition
     ):
         """The conditions are not implemented there, and the mistake costs every channel of the program."""

@@ -32,7 +32,7 @@ class TestReplyConsumer:
 
     @behaviour("REPLYTO-02", "CHAN-03")
     @lie("code-406-changed", "mistake-costs-connection")
-    def test_beside_another_one_closes_the_channel_with_406(self, refusal):
+    def test_closes_the_channel_with_406_if_the_channel_has_one_already(self, refusal):
         """A channel has one reply consumer; the correlation id says which call a reply is for."""
 
         def consume_twice(channel):
@@ -72,7 +72,9 @@ class TestExclusiveReplyQueue:
 
     @behaviour("EXCL-04", "CHAN-03")
     @lie("queue-exclusivity-lost")
-    def test_is_locked_for_others_and_deleted_with_the_connection_of_its_caller(self, connect, refusal, eventually):
+    def test_is_locked_with_405_for_others_and_deleted_with_the_connection_of_its_caller(
+        self, connect, refusal, eventually
+    ):
         """Replies to callers that have crashed do not pile up in queues that nobody reads."""
         calling = connect()
         declared = calling.channel().queue_declare("", exclusive=True)

@@ -54,7 +54,7 @@ class TestExchangeDeclare:
     @behaviour("XDECL-07", "CHAN-04")
     @rabbitmq(before="4.0")
     @lie("connection-code-changed")
-    def test_closes_the_connection_with_503_for_an_unknown_type(self, connect, closed_connection):
+    def test_closes_the_connection_with_503_for_an_unknown_type_before_4_0(self, connect, closed_connection):
         """All channels of the program are lost, not only the one that declared; since 4.0 it is only that one."""
         connection = connect()
         sibling = connection.channel()
@@ -68,7 +68,7 @@ class TestExchangeDeclare:
     @behaviour("XDECL-07", "CHAN-03")
     @rabbitmq(since="4.0")
     @lie("precondition-hidden")
-    def test_closes_the_channel_with_406_for_an_unknown_type(self, refusal):
+    def test_closes_the_channel_with_406_for_an_unknown_type_since_4_0(self, refusal):
         """Before 4.0 the same mistake closed the whole connection."""
         said = refusal(lambda channel: channel.exchange_declare("post", "drect"))
 
@@ -82,7 +82,7 @@ class TestInternalExchange:
 
     @behaviour("XAUTO-06", "CHAN-03")
     @lie("exchange-internal-lost")
-    def test_refuses_publishes_with_403_and_routes_what_other_exchanges_pass_on(
+    def test_refuses_publishes_with_403_and_routes_messages_from_other_exchanges(
         self, channel, bound_queue, refusal, drain
     ):
         """It stands behind another exchange: no client can go round that one."""

@@ -15,7 +15,7 @@ class TestBasicGet:
 
     @behaviour("GET-03", "PREFETCH-06")
     @lie("look-at-empty", "ack-multiple-always")
-    def test_neither_obeys_the_prefetch_nor_makes_room_in_it_by_its_ack(
+    def test_is_not_limited_by_prefetch_and_its_ack_brings_no_delivery_to_the_consumer(
         self, channel, get_without_ack, drain, subscribe_without_ack
     ):
         """A get is a request for one message. The prefetch limits deliveries to consumers only."""

@@ -128,7 +128,7 @@ class TestHeaderValues:
     @behaviour("HEADERS-09")
     @rabbitmq(since="4.0")
     @lie("header-values-lost")
-    def test_timestamp_matches_its_milliseconds_as_a_number_and_no_timestamp_since_4_0(self, parcels, drain):
+    def test_timestamp_matches_its_milliseconds_and_not_an_equal_timestamp_in_a_binding_since_4_0(self, parcels, drain):
         """The broker keeps a message's timestamps in milliseconds and a binding's in seconds: text is safer."""
         by_timestamp = parcels.bind({"ends": MONDAY})
         by_milliseconds = parcels.bind({"ends": 1_704_067_200_000})
@@ -156,7 +156,7 @@ class TestModel:
 
     @behaviour("HEADERS-01", "HEADERS-03", "HEADERS-06")
     @lie("x-headers-count")
-    def test_of_all_and_any_routes_as_the_broker_does(self, parcels, channel, drain):
+    def test_agrees_with_the_broker_on_all_and_any_for_generated_bindings_and_messages(self, parcels, channel, drain):
         """Examples show only what somebody thought of."""
         queue = parcels.bind()
 

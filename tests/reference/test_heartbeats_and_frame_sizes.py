@@ -20,7 +20,7 @@ class TestHeartbeatNegotiation:
 
     @behaviour("PROTO-05")
     @lie("heartbeat-refused")
-    def test_ends_with_60_seconds_if_the_client_asks_for_nothing(self, url, agreed_heartbeat):
+    def test_ends_with_60_seconds_if_the_client_requests_no_interval(self, url, agreed_heartbeat):
         """A dead connection is then noticed within two or three minutes."""
         with pika.BlockingConnection(pika.URLParameters(url)) as connection:
             assert agreed_heartbeat(connection) == 60
@@ -28,7 +28,7 @@ class TestHeartbeatNegotiation:
     @behaviour("PROTO-05", "TUNE-03")
     @lie(None, because="pika answers with the interval that it was asked for, whatever the broker proposes.")
     @pytest.mark.parametrize("interval", [600, 0])
-    def test_ends_with_the_interval_of_the_client(self, url, agreed_heartbeat, interval):
+    def test_ends_with_the_interval_of_the_client_even_if_longer_or_0(self, url, agreed_heartbeat, interval):
         """A client may ask for more than the broker proposes, or for no heartbeats at all."""
         with pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat={interval}")) as connection:
             assert agreed_heartbeat(connection) == interval

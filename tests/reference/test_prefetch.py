@@ -50,7 +50,9 @@ class TestGlobalPrefetch:
     @behaviour("GLOBALQOS-02")
     @rabbitmq(before="4.3")
     @lie("prefetch-scope-changed")
-    def test_applies_to_running_consumers_at_once_before_4_3(self, channel, queue, drain, subscribe_without_ack):
+    def test_that_is_raised_delivers_more_messages_to_a_running_consumer_before_4_3(
+        self, channel, queue, drain, subscribe_without_ack
+    ):
         """It is one limit of the channel, so all its consumers obey it, those that are running already too."""
         channel.basic_qos(prefetch_count=1, global_qos=True)
         consumer = subscribe_without_ack(channel, queue)
@@ -64,7 +66,9 @@ class TestGlobalPrefetch:
     @behaviour("GLOBALQOS-04")
     @rabbitmq(since="4.3")
     @lie("prefetch-one")
-    def test_applies_only_to_consumers_started_afterwards_since_4_3(self, channel, queue, drain, subscribe_without_ack):
+    def test_applies_to_new_consumers_and_not_to_running_ones_since_4_3(
+        self, channel, queue, drain, subscribe_without_ack
+    ):
         """Before, this made a running consumer faster. Now it does not, and the reply is the same."""
         channel.basic_qos(prefetch_count=1, global_qos=True)
         first = subscribe_without_ack(channel, queue)

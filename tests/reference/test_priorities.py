@@ -136,7 +136,9 @@ class TestQuorumQueuePriority:
     @behaviour("QQPRIO-01", "QQPRIO-02", "QQPRIO-04")
     @rabbitmq(since="4.0", before="4.3")
     @lie("priority-lost")
-    def test_delivers_two_of_priority_5_or_more_for_each_other_before_4_3(self, queue, publish, drain):
+    def test_delivers_two_messages_of_priority_5_or_more_for_each_lower_one_from_4_0_to_4_2(
+        self, queue, publish, drain
+    ):
         """There are two levels only, and the ratio of two to one keeps the lower one from starving."""
         work = queue("quorum")
 
@@ -196,7 +198,7 @@ class TestRequeuedMessage:
     @behaviour("QQPRIO-05")
     @rabbitmq(since="4.0")
     @lie("priority-lost")
-    def test_is_delivered_before_higher_priorities_in_a_quorum_queue(self, requeue_a_lower_one, drain):
+    def test_is_delivered_ahead_of_higher_priorities_in_a_quorum_queue_since_4_0(self, requeue_a_lower_one, drain):
         """A message that fails again and again delays the urgent ones."""
         work = requeue_a_lower_one("quorum")
 
@@ -226,7 +228,9 @@ class TestExpiredMessage:
     # rabbitmq-server issue 1449: what overtakes starts no timer, and expired messages are removed only after a get.
     @behaviour("PRIO-08")
     @lie("priority-levels-lost")
-    def test_is_delivered_if_it_overtook_a_live_message(self, queue, publish, pass_the_expiration, drain):
+    def test_is_delivered_if_its_priority_put_it_ahead_of_a_live_message(
+        self, queue, publish, pass_the_expiration, drain
+    ):
         """The TTL is not kept here: a consumer that must never act on old messages compares a timestamp."""
         work = queue()
         publish(work, live=0)
@@ -242,7 +246,7 @@ class TestOverflow:
 
     @behaviour("PRIO-10")
     @lie("nack-confirmed")
-    def test_reject_publish_nacks_a_higher_priority_message(self, channel, queue, publish, drain):
+    def test_reject_publish_nacks_even_a_message_of_higher_priority(self, channel, queue, publish, drain):
         """The queue makes no room for an urgent message."""
         work = queue(**{"x-max-length": 1, "x-overflow": "reject-publish"})
         publish(work, low=0)

@@ -76,7 +76,7 @@ class TestRestartedBroker:
 
     @behaviour("QDUR-08")
     @lie("queue-exclusivity-lost")
-    def test_has_deleted_an_exclusive_queue_although_it_was_declared_durable(self, lookup):
+    def test_deletes_an_exclusive_queue_although_it_was_declared_durable(self, lookup):
         """The queue belonged to a connection, and the restart has closed it."""
         assert lookup("queue", "private") == "missing"
 
@@ -84,14 +84,14 @@ class TestRestartedBroker:
     @behaviour("XDECL-17")
     @rabbitmq(before="4.2")
     @lie("exchange-made-durable")
-    def test_has_lost_a_transient_exchange_before_4_2(self, lookup):
+    def test_loses_a_transient_exchange_before_4_2(self, lookup):
         """A publisher finds it missing (404) after the restart, and has to declare it again."""
         assert lookup("exchange", "transient") == "missing"
 
     @behaviour("XDECL-17")
     @rabbitmq(since="4.3")
     @lie("transient-exchange-not-made")
-    def test_has_kept_a_transient_exchange_since_4_3(self, lookup):
+    def test_keeps_a_transient_exchange_since_4_3(self, lookup):
         """A program that relied on a restart to remove its exchanges must delete them now."""
         assert lookup("exchange", "transient") == "exists"
 

@@ -49,7 +49,7 @@ class TestSingleActiveConsumer:
     @behaviour("SAC-06")
     @lie("single-active-consumer-lost")
     @pytest.mark.parametrize("queue_type", ["classic", QUORUM_BEFORE_40])
-    def test_stays_active_when_a_higher_priority_joins_if_classic_or_before_4_0(
+    def test_stays_active_when_a_higher_priority_joins_a_classic_queue_or_before_4_0_a_quorum_queue(
         self, ack_beside_a_higher_priority, queue_type
     ):
         """Priority does not choose the active consumer here: the preferred one has to be started first."""
@@ -61,7 +61,7 @@ class TestSingleActiveConsumer:
     @behaviour("SAC-06")
     @rabbitmq(since="4.0")
     @lie("consumer-priority-lost")
-    def test_is_replaced_after_its_ack_when_a_higher_priority_joins_a_quorum_queue_since_4_0(
+    def test_is_replaced_since_4_0_after_its_ack_when_a_higher_priority_joins_a_quorum_queue(
         self, ack_beside_a_higher_priority
     ):
         """The preferred consumer takes over when it is back, but not before the other has finished its messages."""

@@ -93,7 +93,7 @@ class TestStreamConsumer:
     @behaviour("STREAM-07")
     @rabbitmq(since="4.0")
     @lie("nack-swallowed")
-    def test_may_nack_as_it_acks_since_4_0(self, publish, read):
+    def test_gets_the_next_message_on_a_nack_as_on_an_ack_since_4_0(self, publish, read):
         """Nothing is requeued or dead-lettered: the consumer itself has to record a failure."""
         publish(b"0", b"1", b"2")
         reader = read(offset="first", prefetch=1)
@@ -108,7 +108,7 @@ class TestStreamConsumer:
     @behaviour("STREAM-07")
     @rabbitmq(before="4.0")
     @lie("connection-code-changed")
-    def test_that_nacks_loses_its_connection_with_540_before_4_0(
+    def test_loses_its_connection_with_540_on_a_nack_before_4_0(
         self, connect, publish, refusal, read, subscribe_without_ack
     ):
         """Error handling that was written for a queue turns one bad message into a lost connection."""
@@ -178,7 +178,7 @@ class TestStream:
     @behaviour("STREAM-15", "DLX-12")
     @rabbitmq(since="3.12")
     @lie("dead-letter-exchange-lost")
-    def test_keeps_dead_letters(self, channel, publish, read, get_without_ack):
+    def test_stores_dead_letters_of_another_queue_since_3_12(self, channel, publish, read, get_without_ack):
         """This makes a history of all failures, which no consumer can empty by accident."""
         channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "amq.fanout"})
         channel.queue_bind("log", "amq.fanout")
@@ -196,7 +196,7 @@ class TestStreamFilter:
     @behaviour("STREAM-13")
     @rabbitmq(since="3.13")
     @lie("stream-filter-lost")
-    def test_skips_chunks_without_that_filter_value(self, publish, read):
+    def test_skips_chunks_without_its_filter_value_since_3_13(self, publish, read):
         """It saves traffic only: a chunk comes whole, so consumers have to check each message again."""
         for colour in (b"red", b"blue", b"red"):
             publish(colour, headers={"x-stream-filter-value": colour.decode()})
@@ -234,7 +234,7 @@ class TestStreamDeclaration:
             "max_age_without_unit",
         ],
     )
-    def test_closes_the_channel_with_406_if_not_durable_or_with_arguments_of_a_queue(
+    def test_closes_the_channel_with_406_if_transient_exclusive_server_named_or_with_invalid_arguments(
         self, refusal, channel, wrong, reason
     ):
         """No single message of a log expires or is dead-lettered; retention deletes by bytes or by age."""

@@ -35,7 +35,7 @@ class TestTopicPattern:
 
     @behaviour("TOPIC-03", "TOPIC-04")
     @lie("hash-as-star")
-    def test_matches_zero_or_more_words_by_a_hash_in_front_and_in_the_middle(
+    def test_matches_zero_or_more_words_by_the_wildcard_hash_in_front_and_in_the_middle(
         self, exchange, bound_queue, publish, drain
     ):
         """Unlike the prefix of a path, a pattern can fix the end of a key and leave its beginning open."""
@@ -49,7 +49,9 @@ class TestTopicPattern:
 
     @behaviour("TOPIC-04")
     @lie("star-as-hash")
-    def test_matches_keys_of_as_many_words_as_it_has_stars(self, exchange, bound_queue, publish, drain):
+    def test_matches_as_many_words_as_it_has_stars_or_more_with_the_wildcard_hash(
+        self, exchange, bound_queue, publish, drain
+    ):
         """`*.*` needs two words. With a hash beside a star, `#.*` needs at least one."""
         two_words = bound_queue(exchange, "*.*")
         one_or_more_words = bound_queue(exchange, "#.*")

@@ -44,7 +44,7 @@ class TestTransaction:
 
     @behaviour("TX-01", "TX-18")
     @lie("commit-lost")
-    def test_goes_on_after_a_second_tx_select(self, tx, drain):
+    def test_is_neither_committed_nor_discarded_by_a_second_tx_select(self, tx, drain):
         """Transactions do not nest, and a second `tx.select` neither commits nor discards."""
         tx.basic_publish("", "work", b"before")
         tx.tx_select()
@@ -98,7 +98,7 @@ class TestTransaction:
 
     @behaviour("TX-05", "TX-06")
     @lie("transaction-ignored")
-    def test_requeues_messages_with_uncommitted_acks_when_the_channel_closes(
+    def test_requeues_messages_with_uncommitted_acks_but_not_auto_acked_ones_when_the_channel_closes(
         self, tx, channel, get_without_ack, receive, drain
     ):
         """Only auto-ack is not part of the transaction: such a message is gone when it was delivered."""
@@ -116,7 +116,7 @@ class TestTransaction:
 
     @behaviour("TX-08", "CHAN-03")
     @lie("precondition-hidden")
-    def test_fails_at_once_with_406_on_an_unknown_delivery_tag(self, channel, refusal, drain):
+    def test_closes_the_channel_with_406_at_once_on_an_unknown_delivery_tag(self, channel, refusal, drain):
         """The error does not wait for the commit; it closes the channel, which discards the transaction."""
 
         def ack_unknown(tx):
@@ -219,7 +219,7 @@ class TestTxCommit:
     @behaviour("TX-14")
     @rabbitmq(before="4.0")
     @lie("return-swallowed")
-    def test_returns_a_mandatory_message_whose_queue_was_deleted_before_4_0(
+    def test_returns_a_mandatory_message_before_4_0_if_its_queue_was_deleted_and_publishes_the_others(
         self, tx, publish_and_delete_a_queue, returns, drain
     ):
         """The message was routed when it was published; at the commit the broker looks again for the queue."""
@@ -234,7 +234,9 @@ class TestTxCommit:
     @behaviour("TX-14")
     @rabbitmq(since="4.0", before="4.3")
     @lie("precondition-hidden")
-    def test_closes_the_channel_with_406_if_a_queue_was_deleted_before_4_3(self, commit_after_deletion, refusal, drain):
+    def test_closes_the_channel_with_406_from_4_0_to_4_2_if_a_queue_was_deleted_and_publishes_to_the_others(
+        self, commit_after_deletion, refusal, drain
+    ):
         """The commit fails, although all other messages are published."""
         said = refusal(commit_after_deletion)
 
@@ -246,7 +248,7 @@ class TestTxCommit:
     @behaviour("TX-14")
     @rabbitmq(since="4.3")
     @lie("connection-code-changed")
-    def test_closes_the_connection_with_506_and_loses_later_messages_if_a_queue_was_deleted_since_4_3(
+    def test_closes_the_connection_with_506_since_4_3_if_a_queue_was_deleted_and_loses_later_messages(
         self, commit_after_deletion, refusal, connect
     ):
         """The messages of the transaction before the lost one are published, those after it are not."""

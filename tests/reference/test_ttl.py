@@ -69,7 +69,7 @@ class TestMessageTtl:
 
     @behaviour("TTL-10")
     @lie("message-ttl-shorter")
-    def test_applies_to_the_copy_in_that_queue_only(self, channel, queue, receive, drain):
+    def test_of_a_queue_applies_to_the_copy_in_that_queue_only(self, channel, queue, receive, drain):
         """A short limit of one subscriber does not delete the copy of another."""
         for name, ttl in (("short", 1), ("long", LONG)):
             channel.queue_bind(queue(name, **{"x-message-ttl": ttl}), "amq.fanout")
@@ -118,7 +118,9 @@ class TestTtlArguments:
         ],
         ids=["negative_ttl", "ttl_as_text", "ttl_over_100_years", "expires_of_0", "negative_expires"],
     )
-    def test_close_the_channel_with_406_if_out_of_range_or_text(self, queue, refusal, lookup, argument, value):
+    def test_close_the_channel_with_406_if_x_message_ttl_or_x_expires_is_out_of_range_or_text(
+        self, queue, refusal, lookup, argument, value
+    ):
         """A number that a program read as text is an error at once, not a limit that is silently ignored."""
         known = queue("work", **{"x-message-ttl": 0, "x-expires": LONG})
 
@@ -136,7 +138,7 @@ class TestExpirationProperty:
     @behaviour("PUB-09", "CHAN-03")
     @lie("expiration-lost")
     @pytest.mark.parametrize("expiration", ["soon", "1s", "1.5", "-1", ""], ids=lambda value: value or "empty")
-    def test_closes_the_channel_with_406_if_not_a_whole_number_of_milliseconds(
+    def test_closes_the_channel_with_406_if_negative_or_not_a_whole_number_of_milliseconds(
         self, channel, queue, refusal, drain, expiration
     ):
         """It is text in the protocol, so nothing checks it before: one bad message closes its publisher's channel."""

@@ -1,6 +1,6 @@
 """The link: the thread and the connection under publisher, consumer and calls.
 
-Code: rmqspec/client/link.py, rmqspec/client/quiet.py
+Code: rmqspec/client/link.py, rmqspec/client/link_states.py, rmqspec/client/lives.py, rmqspec/client/quiet.py
 """
 
 import errno
@@ -14,7 +14,8 @@ import pytest
 
 from rmqspec.client import Publisher, Settings, connect, open_connections
 from rmqspec.client.errors import ClientError, ConnectionLost, LoginRefused, Unreachable, WrongThread
-from rmqspec.client.link import TRANSITIONS, Event, Link, State, open_loop
+from rmqspec.client.link import Link, open_loop
+from rmqspec.client.link_states import TRANSITIONS, Event, State
 from rmqspec.tools.wire import Proxy
 
 
@@ -178,8 +179,8 @@ class TestReconnection:
 
     def test_pauses_longer_each_time_where_connections_die_young_and_ends(self, url, proxy, monkeypatch, patience):
         """A message that kills each connection would otherwise do so hundreds of times a second, for ever."""
-        monkeypatch.setattr("rmqspec.client.link.SHORT_LIVES", 6)
-        monkeypatch.setattr("rmqspec.client.link.SHORT_SPAN", 0.5)
+        monkeypatch.setattr("rmqspec.client.lives.SHORT_LIVES", 6)
+        monkeypatch.setattr("rmqspec.client.lives.SHORT_SPAN", 0.5)
         tenant = Tenant(lambda _, loop: loop.ioloop.call_later(0.01, loop.cut))
 
         Link(Settings.of(url), "dies young", tenant).start()
@@ -269,8 +270,8 @@ class TestLog:
 
     def test_says_why_it_ends(self, url, caplog, patience, monkeypatch):
         """The thread's end is the service's."""
-        monkeypatch.setattr("rmqspec.client.link.SHORT_LIVES", 1)
-        monkeypatch.setattr("rmqspec.client.link.SHORT_SPAN", 0.0)
+        monkeypatch.setattr("rmqspec.client.lives.SHORT_LIVES", 1)
+        monkeypatch.setattr("rmqspec.client.lives.SHORT_SPAN", 0.0)
         tenant = Tenant(lambda _, loop: loop.ioloop.call_later(0.01, loop.cut))
         Link(Settings.of(url), "short", tenant).start()
 

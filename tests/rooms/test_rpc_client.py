@@ -224,7 +224,10 @@ class TestCallback:
             called.set()
 
         with RpcClient(url) as client:
-            client.send(queue, b"?", 0.1).add_done_callback(callback)
+            added = threading.Event()  # a callback that comes after the answer would run here
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: added.wait(patience))
+            client.send(queue, b"?", 0.5).add_done_callback(callback)
+            added.set()
             assert called.wait(patience)
 
         assert "in a callback" in errors[0]
