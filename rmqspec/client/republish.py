@@ -23,7 +23,17 @@ from rmqspec.client.errors import PublishFailed, PublishRefused, Unencodable, Un
 from rmqspec.client.message import Confirmed
 from rmqspec.client.publisher import Publisher
 
-__all__ = ["Origin", "Wait", "beside", "foreign_headers", "headers_to_keep", "origin", "republish", "shortened"]
+__all__ = [
+    "Origin",
+    "Wait",
+    "beside",
+    "confirmed",
+    "foreign_headers",
+    "headers_to_keep",
+    "origin",
+    "republish",
+    "shortened",
+]
 
 ORIGINAL_EXCHANGE, ORIGINAL_KEY, ORIGINAL_CC = "original-exchange", "original-routing-key", "original-cc"
 ORIGINAL_USER, ORIGINAL_EXPIRATION = "original-user-id", "original-expiration"
@@ -38,6 +48,11 @@ NOWHERE = {312, 404}  # no queue, no exchange: not the message's fault, and wher
 REASON_SIZES = (500, 250, 120, 60, 30, 15)  # bytes of a reason; the next where the headers do not fit into a frame
 
 Wait = Callable[[Future[Confirmed]], object]  # returns when a message is confirmed, or raises
+
+
+def confirmed(future: Future[Confirmed]) -> Confirmed:
+    """Waits for the broker's answer, as long as it takes: the plainest ``Wait``."""
+    return future.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ def republish(
     routing_key: str,
     headers: Iterable[Mapping[Any, Any]],
     *,
-    wait: Wait = Future.result,
+    wait: Wait = confirmed,
 ) -> None:
     """Publishes a copy of a delivery; when this returns the broker has it, and the original may be acknowledged.
 

@@ -13,7 +13,6 @@ Source: https://www.rabbitmq.com/docs/ttl, https://www.rabbitmq.com/docs/dlx
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from pika import BasicProperties
 from rmqspec.client.deaths import count_in
 from rmqspec.client.delivery import Delivery
 from rmqspec.client.publisher import Publisher
-from rmqspec.client.republish import Wait, beside, headers_to_keep, republish, shortened
+from rmqspec.client.republish import Wait, beside, confirmed, headers_to_keep, republish, shortened
 from rmqspec.client.topology import Queue, Topology
 
 __all__ = ["ATTEMPTS_HEADER", "HISTORY_HEADER", "RetryLadder", "reasons_in"]
@@ -55,9 +54,7 @@ class RetryLadder:
             )
         )
 
-    def climb(
-        self, publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = Future.result
-    ) -> float | None:
+    def climb(self, publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = confirmed) -> float | None:
         """Sends a message to its next step. When this returns the broker has it, and the original may be acknowledged.
 
         Args:

@@ -6,7 +6,6 @@ Source: https://www.rabbitmq.com/docs/dlx
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from rmqspec.client import Channel, Connection, Delivery, Publisher, RetryLadder
 from rmqspec.client.connection import translated
 from rmqspec.client.deaths import count_in, deaths_in
 from rmqspec.client.errors import Unrepublishable
-from rmqspec.client.republish import Wait, beside, foreign_headers, headers_to_keep, republish, shortened
+from rmqspec.client.republish import Wait, beside, confirmed, foreign_headers, headers_to_keep, republish, shortened
 from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER, reasons_in
 from rmqspec.orders.messages import InvalidMessage, Order, parse
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE, order_system
@@ -32,7 +31,7 @@ REPLAYS_HEADER = "replays"  # how often an order was sent again
 OF_AN_EARLIER_LIFE = (ATTEMPTS_HEADER, HISTORY_HEADER, REASON_HEADER)
 
 
-def park(publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = Future.result) -> None:
+def park(publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = confirmed) -> None:
     """Sends a message that cannot be handled to the dead letters, with the reason in a header.
 
     A reject would send it there too, but could not say why. When this returns, the broker has confirmed the copy:
@@ -53,7 +52,7 @@ def park(publisher: Publisher, delivery: Delivery, reason: str, *, wait: Wait = 
     republish(publisher, delivery, DEAD_LETTER_EXCHANGE, delivery.routing_key, headers, wait=wait)
 
 
-def park_without_room(publisher: Publisher, delivery: Delivery, *, wait: Wait = Future.result) -> None:
+def park_without_room(publisher: Publisher, delivery: Delivery, *, wait: Wait = confirmed) -> None:
     """Sends a message to the dead letters whose headers leave no room for a reason: with those, or else without them.
 
     For a queue without a dead-letter exchange, where a reject deletes. Args and errors are those of ``park``.

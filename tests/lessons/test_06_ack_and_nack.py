@@ -243,7 +243,7 @@ class TestWorker:
         assert first.properties.message_id == second.properties.message_id
 
     @lie("acks-not-awaited")
-    def test_leaves_an_order_unacked_if_its_event_cannot_be_published(
+    def test_leaves_an_order_unacked_if_the_exchange_for_its_event_is_missing(
         self, source, channel, order, receive, run_until_it_ends
     ):
         """An order is completed only when its event is confirmed; until then it must not leave the queue."""

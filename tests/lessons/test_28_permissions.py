@@ -94,17 +94,19 @@ class TestPermissions:
     @behaviour("PERM-02", "CHAN-03")
     @lie("refusal-hidden")
     @pytest.mark.parametrize("binding", BINDINGS)
-    def test_require_read_on_the_source_and_write_on_the_destination_to_bind(self, connect_with, refusal, binding):
+    def test_require_read_on_the_source_and_write_on_the_destination_to_bind_a_queue_or_an_exchange(
+        self, connect_with, refusal, binding
+    ):
         """A binding is a way to read all that an exchange gets, so a permission to declare queues is not enough."""
         destination, bind = BINDINGS[binding]
 
-        without_read = refusal(bind, on=connect_with(write="^team$", read=f"^{destination}$"))
+        without_read = refusal(bind, on=connect_with(write=f"^{destination}$", read=f"^{destination}$"))
         assert without_read.code == 403
         assert without_read.closed == "channel"
 
-        only_destination = refusal(bind, on=connect_with(write=f"^{destination}$", read=f"^{destination}$"))
-        assert only_destination.code == 403
-        assert only_destination.closed == "channel"
+        without_write = refusal(bind, on=connect_with(write="^team$", read="^team$"))
+        assert without_write.code == 403
+        assert without_write.closed == "channel"
 
         assert refusal(bind, on=connect_with(write=f"^{destination}$", read="^team$")).code == 0
 

@@ -150,7 +150,7 @@ class TestClientCertificate:
         [(None, "CERTIFICATE_REQUIRED"), ("strange", "UNKNOWN_CA")],
         ids=["no_certificate", "unknown_authority"],
     )
-    def test_that_is_missing_or_of_an_unknown_authority_ends_the_handshake_with_an_alert(
+    def test_that_is_missing_or_of_an_unknown_authority_ends_the_connection_with_an_alert(
         self, tls_broker, tls_error, context, patience, client, alert
     ):
         """With `verify_peer` alone, clients without a certificate are accepted; `fail_if_no_peer_cert` refuses them."""
@@ -282,7 +282,7 @@ class TestCommand:
         run("dead-letters", "purge", "--yes", *options).waits_for("1 deleted")  # the demo's invalid order
 
     @lie("authority-unknown")
-    def test_prefers_options_to_the_environment(self, run, options, certificates):
+    def test_prefers_the_option_ca_to_the_environment_variable_rabbitmq_ca(self, run, options, certificates):
         """An option is typed on purpose; a variable in the environment is often forgotten."""
         wrong = {"RABBITMQ_CA": str(certificates / "strange-ca.pem")}
 

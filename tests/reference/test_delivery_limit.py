@@ -89,7 +89,7 @@ class TestDeliveryHeaders:
     @behaviour("POISON-06")
     @rabbitmq(since="4.3")
     @lie("delivery-count-wrong")
-    def test_count_all_deliveries_in_x_acquired_count_and_failures_in_x_delivery_count_since_4_3(
+    def test_count_all_earlier_deliveries_in_x_acquired_count_and_failures_in_x_delivery_count_since_4_3(
         self, channel, queue, get_without_ack, receive
     ):
         """The first shows how often a message was returned by a nack, which the second does not count."""

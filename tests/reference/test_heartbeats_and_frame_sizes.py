@@ -28,7 +28,9 @@ class TestHeartbeatNegotiation:
     @behaviour("PROTO-05", "TUNE-03")
     @lie(None, because="pika answers with the interval that it was asked for, whatever the broker proposes.")
     @pytest.mark.parametrize("interval", [600, 0])
-    def test_ends_with_the_interval_of_the_client_even_if_longer_or_0(self, url, agreed_heartbeat, interval):
+    def test_of_pika_agrees_on_its_own_interval_even_if_longer_than_that_of_the_broker_or_0(
+        self, url, agreed_heartbeat, interval
+    ):
         """A client may ask for more than the broker proposes, or for no heartbeats at all."""
         with pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat={interval}")) as connection:
             assert agreed_heartbeat(connection) == interval

@@ -66,7 +66,7 @@ class TestGlobalPrefetch:
     @behaviour("GLOBALQOS-04")
     @rabbitmq(since="4.3")
     @lie("prefetch-one")
-    def test_applies_to_new_consumers_and_not_to_running_ones_since_4_3(
+    def test_that_is_raised_applies_to_new_consumers_and_not_to_running_ones_since_4_3(
         self, channel, queue, drain, subscribe_without_ack
     ):
         """Before, this made a running consumer faster. Now it does not, and the reply is the same."""

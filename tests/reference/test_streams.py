@@ -58,7 +58,9 @@ class TestStreamOffset:
         ],
         ids=["last", "number_to_come", "time_long_past", "time_to_come", "interval"],
     )
-    def test_may_be_last_a_number_a_timestamp_or_an_interval(self, publish, read, offset, bodies):
+    def test_may_be_last_a_number_an_interval_or_a_timestamp_and_a_future_timestamp_means_the_next_message(
+        self, publish, read, offset, bodies
+    ):
         """A time in the future means the next message, not to wait for that time."""
         publish(b"0", b"1", b"2")
 
