@@ -22,7 +22,7 @@ __all__ = ["Definitions"]
 
 MAKE_ONE = "make one with: rabbitmqctl export_definitions FILE"
 KEYS = {  # of a row, that are kept; what else is there may be a secret
-    "queues": ("name", "vhost", "durable", "auto_delete", "type", "arguments"),
+    "queues": ("name", "vhost", "durable", "exclusive", "auto_delete", "type", "arguments"),
     "exchanges": ("name", "vhost", "durable", "auto_delete", "internal", "type", "arguments"),
     "bindings": ("source", "vhost", "destination", "destination_type", "routing_key", "arguments"),
     "policies": ("name", "vhost", "pattern", "apply-to", "definition", "priority"),

@@ -166,14 +166,14 @@ def _first(names: Sequence[str]) -> Iterator[str]:
         yield f"and {len(names) - AT_MOST} more"
 
 
-def _wrapped(words: str, first: str = "", rest: str = "  ") -> list[str]:
+def _wrapped(words: str, first: str = "", rest: str = "    ") -> list[str]:
     return textwrap.wrap(
         words, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
 
 
 def _plain(words: str) -> list[str]:
-    return [words]
+    return [words.strip()]
 
 
 def _unread(report: Report, form: Callable[[str], list[str]]) -> list[str]:
@@ -202,10 +202,10 @@ def _not_read(report: Report) -> Iterator[str]:
         )
     if traced:
         yield "Not read: what clients send. Neither an export nor a broker shows it: look in your clients for"
-        yield from (f"{row.id}: {row.recognised.trace}" for row in traced)
+        yield from (f"  {row.id}: {row.recognised.trace}" for row in traced)
     if hidden:
         yield "Not read: what no client and no export shows:"
-        yield from (f"{row.id}: {row.does} {row.recognised.reason}" for row in hidden)
+        yield from (f"  {row.id}: {row.does} {row.recognised.reason}" for row in hidden)
     yield (
         f"Known are the releases {KNOWN[0]} to {KNOWN[-1]}. What was not read, or is not known here, may change too: "
         "try the new release with your own applications."
