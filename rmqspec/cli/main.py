@@ -15,6 +15,7 @@ from rmqspec.cli.lies import lies_command
 from rmqspec.cli.log import show_warnings
 from rmqspec.cli.nemesis import nemesis
 from rmqspec.cli.rabbitup import rabbit_down, rabbit_up
+from rmqspec.cli.upgrade import upgrade_command
 from rmqspec.client.errors import ClientError
 from rmqspec.tools.broker import BrokerError
 
@@ -42,5 +43,14 @@ def cli() -> None:
     """
 
 
-for _command in (demo_group, dead_letters_group, nemesis, book_command, lies_command, rabbit_up, rabbit_down):
+for _command in (
+    demo_group,
+    dead_letters_group,
+    nemesis,
+    book_command,
+    lies_command,
+    rabbit_up,
+    rabbit_down,
+    upgrade_command,
+):
     cli.add_command(_command)

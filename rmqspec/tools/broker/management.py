@@ -138,6 +138,10 @@ class Management:
         """The names of the feature flags that are enabled."""
         return {str(flag["name"]) for flag in self._call("GET", "feature-flags") if flag["state"] == "enabled"}
 
+    def get(self, path: str) -> Any:
+        """What a GET of a path below ``/api/`` answers; it changes nothing."""
+        return self._call("GET", path)
+
     def _call(self, verb: str, path: str, body: object = None) -> Any:
         address = f"{self.url}/api/{path}"
         try:

@@ -1,0 +1,108 @@
+"""What somebody uses, by an export of a broker's definitions: a file, no broker.
+
+``rabbitmqctl export_definitions FILE`` and the management API's ``/api/definitions`` write it; exclusive queues are not
+in it. Of users only the names are taken: password hashes never leave this module, nor do parameters of plugins, which
+may hold URLs with passwords.
+
+Source: https://www.rabbitmq.com/docs/definitions
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rmqspec.tools.upgrade.errors import Unreadable
+from rmqspec.tools.upgrade.used import Item, Used
+
+__all__ = ["Definitions"]
+
+MAKE_ONE = "make one with: rabbitmqctl export_definitions FILE"
+KEYS = {  # of a row, that are kept; what else is there may be a secret
+    "queues": ("name", "vhost", "durable", "exclusive", "auto_delete", "type", "arguments"),
+    "exchanges": ("name", "vhost", "durable", "auto_delete", "internal", "type", "arguments"),
+    "bindings": ("source", "vhost", "destination", "destination_type", "routing_key", "arguments"),
+    "policies": ("name", "vhost", "pattern", "apply-to", "definition", "priority"),
+    "topic_permissions": ("user", "vhost", "exchange"),
+    "users": ("name",),
+}
+TEXTS = {
+    "name",
+    "vhost",
+    "type",
+    "source",
+    "destination",
+    "destination_type",
+    "routing_key",
+    "pattern",
+    "apply-to",
+    "user",
+    "exchange",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """An export of definitions, in JSON."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """As it is called in the report."""
+        return f"definitions in {self.path}"
+
+    def read(self) -> Used:
+        """Reads the file.
+
+        Raises:
+            Unreadable: It is no file, no JSON, or no export.
+        """
+        export = self._export()
+        vhost = export.get("original_vhost_name")  # an export of one vhost; its rows do not repeat the name
+        parts = {
+            part: [self._kept(row, keys, vhost) for row in self._rows(export, part)]
+            for part, keys in KEYS.items()
+            if part in export
+        }
+        if "parameters" in export:
+            parts["operator_policies"] = [
+                self._kept({"vhost": row.get("vhost"), **value, "name": row.get("name")}, KEYS["policies"], vhost)
+                for row in self._rows(export, "parameters")
+                if row.get("component") == "operator_policy" and isinstance(value := row.get("value"), dict)
+            ]
+        return Used.of(parts)
+
+    def _export(self) -> Mapping[str, Any]:
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise Unreadable(f"{self.path} cannot be read ({error.strerror}): name an export; {MAKE_ONE}") from error
+        except UnicodeError as error:
+            raise Unreadable(f"{self.path} is no text in UTF-8: name an export in JSON; {MAKE_ONE}") from error
+        try:
+            export = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+            raise Unreadable(f"{self.path} is no JSON{where}: name an export; {MAKE_ONE}") from error
+        if not isinstance(export, dict) or not KEYS.keys() & export.keys():
+            raise Unreadable(f"{self.path} is JSON, but no export of RabbitMQ's definitions; {MAKE_ONE}")
+        return export
+
+    def _rows(self, export: Mapping[str, Any], part: str) -> list[Item]:
+        rows = export.get(part, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Unreadable(f"{self.path} is no export that can be read: {part!r} is no list of objects; {MAKE_ONE}")
+        return rows
+
+    def _kept(self, row: Item, keys: Iterable[str], vhost: object) -> Item:
+        kept = {key: row[key] for key in keys if row.get(key) is not None}
+        if isinstance(vhost, str) and "vhost" in keys:
+            kept.setdefault("vhost", vhost)
+        for key in TEXTS & kept.keys():
+            if not isinstance(kept[key], str):
+                raise Unreadable(f"{self.path} is no export that can be read: a {key!r} is no text; {MAKE_ONE}")
+        return kept

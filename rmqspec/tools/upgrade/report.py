@@ -1,0 +1,106 @@
+"""What an upgrade changes, and for whom: the differences of two releases, and what was found of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rmqspec.tools.upgrade.differences import Difference, Kind, between
+from rmqspec.tools.upgrade.recognisers import RECOGNISERS
+from rmqspec.tools.upgrade.releases import Release, Step, way
+from rmqspec.tools.upgrade.used import Source
+
+__all__ = ["Finding", "Report", "report"]
+
+HARMFUL = (Kind.BREAKS, Kind.LOSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A difference that concerns something that was read.
+
+    Attributes:
+        difference: Which.
+        concerned: The names of what it concerns, each once.
+    """
+
+    difference: Difference
+    concerned: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer to one question.
+
+    Attributes:
+        old: The release that is left.
+        new: The release that is reached.
+        steps: The supported way, in place.
+        rows: All differences of the two.
+        sources: What was read, by name; empty if nothing was.
+        findings: What concerns what was read.
+        unseen: The differences that cannot be seen in what was read.
+        gaps: What should have been read and could not.
+    """
+
+    old: Release
+    new: Release
+    steps: tuple[Step, ...]
+    rows: tuple[Difference, ...]
+    sources: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unseen: tuple[Difference, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Finding, ...]:
+        """What the sections list: findings if something was read, else every difference."""
+        return self.findings if self.sources else tuple(Finding(row, ()) for row in self.rows)
+
+    @property
+    def harmful(self) -> bool:
+        """Whether something of what is listed breaks or loses messages."""
+        return any(finding.difference.kind in HARMFUL for finding in self.shown)
+
+    @property
+    def unproved(self) -> int:
+        """How many rows have no spec on one side at least."""
+        return sum(not row.proofs.both for row in self.rows)
+
+    def count(self, kind: Kind) -> int:
+        """How many rows are of a kind."""
+        return sum(row.kind is kind for row in self.rows)
+
+
+def report(old: Release, new: Release, sources: Sequence[Source] = ()) -> Report:
+    """What changes from one release to the other, and who is concerned in these sources.
+
+    Raises:
+        NoWay: No supported way leads there.
+        Unreadable: A source cannot be read.
+    """
+    steps, rows = way(old, new), between(old, new)
+    if not sources:
+        return Report(old, new, steps, rows, unseen=rows)
+    read = [source.read() for source in sources]
+    found: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for recogniser in RECOGNISERS:
+        for used in read:
+            if recogniser.reads <= used.read:
+                seen.add(recogniser.id)
+                found.setdefault(recogniser.id, []).extend(recogniser.find(used))
+    return Report(
+        old,
+        new,
+        steps,
+        rows,
+        tuple(source.name for source in sources),
+        tuple(Finding(row, _once(found[row.id])) for row in rows if found.get(row.id)),
+        tuple(row for row in rows if row.id not in seen),
+        _once(gap for used in read for gap in used.gaps),
+    )
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,226 @@
+"""A report as a person reads it: plain text, Markdown, and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+
+from rmqspec.tools.upgrade.differences import Difference, Kind
+from rmqspec.tools.upgrade.releases import KNOWN, WAY_SOURCE
+from rmqspec.tools.upgrade.report import Finding, Report
+
+__all__ = ["as_json", "as_markdown", "as_text"]
+
+AT_MOST = 10  # names that are listed of one finding
+WIDTH, LABEL = 118, 10  # columns
+
+HEADINGS = {
+    Kind.BREAKS: "BREAKS",
+    Kind.LOSES: "LOSES MESSAGES",
+    Kind.SILENT: "CHANGES SILENTLY",
+    Kind.MILDER: "MILDER, OR MENDED",
+    Kind.NEW: "NEW",
+}
+COUNTED = {
+    Kind.BREAKS: "break",
+    Kind.LOSES: "lose messages",
+    Kind.SILENT: "change silently",
+    Kind.MILDER: "are milder or mended",
+    Kind.NEW: "are new",
+}
+NO_PROOF = "~"
+
+
+def as_text(report: Report) -> str:
+    """The report as plain text, with one line for each field."""
+    lines = [*_head(report), ""]
+    for kind, findings in _sections(report):
+        lines += [f"{HEADINGS[kind]} ({len(findings)})", ""]
+        for finding in findings:
+            lines += [*_row(finding), ""]
+    return "\n".join([*lines, *_unread(report, _wrapped)])
+
+
+def as_markdown(report: Report) -> str:
+    """The report in Markdown. Names are code, so that none of them is markup."""
+    first, *rest = _head(report)
+    lines = [f"# {_escaped(first)}", "", *(f"- {_escaped(line)}" for line in rest), ""]
+    for kind, findings in _sections(report):
+        lines += [f"## {HEADINGS[kind].capitalize()} ({len(findings)})", ""]
+        for finding in findings:
+            row = finding.difference
+            lines += [f"### {_title(row)}", "", f"{_escaped(row.does)}", ""]
+            lines += [f"- **{label}**: {_escaped(words)}" for label, words in _fields(row)]
+            lines += [f"- **proof**: {_code(proof)}" for proof in _proofs(row)]
+            lines += [f"- **concerns**: {_code(name)}" for name in _first(finding.concerned)]
+            lines.append("")
+    return "\n".join([*lines, "## What was not read", "", *(f"- {_escaped(line)}" for line in _unread(report, _plain))])
+
+
+def as_json(report: Report) -> str:
+    """The report for programs: one object, in ASCII. Names are not cut there."""
+    return json.dumps(
+        {
+            "old": str(report.old),
+            "new": str(report.new),
+            "way": [{"from": step.old, "to": step.new, "before": step.before} for step in report.steps],
+            "way_source": WAY_SOURCE,
+            "differences": len(report.rows),
+            "counts": {kind.value: report.count(kind) for kind in Kind},
+            "unproved": report.unproved,
+            "read": report.sources,
+            "rows": [_as_object(finding) for finding in report.shown],
+            "not_seen": [row.id for row in report.unseen],
+            "gaps": report.gaps,
+            "harmful": report.harmful,
+        },
+        indent=2,
+    )
+
+
+def _as_object(finding: Finding) -> dict[str, object]:
+    row = finding.difference
+    return {
+        "id": row.id,
+        "behaviours": row.behaviours,
+        "kind": row.kind.value,
+        "does": row.does,
+        "before": row.before,
+        "after": row.after,
+        "since": str(row.since),
+        "backports": [str(one) for one in row.backports],
+        "remedy": row.remedy,
+        "proofs": {"before": row.proofs.before, "after": row.proofs.after},
+        "evidence": row.evidence,
+        "concerned": finding.concerned,
+    }
+
+
+def _head(report: Report) -> Iterator[str]:
+    counts = ", ".join(f"{report.count(kind)} {words}" for kind, words in COUNTED.items())
+    yield (
+        f"RabbitMQ {report.old} to {report.new}: {len(report.rows)} differences, {counts}; "
+        f"{report.unproved} of them have no spec on both sides"
+    )
+    for what, release, read_as in (("old", report.old, ".0"), ("new", report.new, "its newest release")):
+        if release.patch is None:
+            as_ = f"{release}{read_as}" if what == "old" else read_as
+            yield f"{release} is read as {as_}: name a patch release to be exact"
+    if not report.steps:
+        yield f"Way: within {report.new.series}, any patch release to a newer one"
+    for number, step in enumerate(report.steps, 1):
+        yield f"Way, step {number}: {step.old} to {step.new}; before it, {step.before}"
+    yield f"Way: {WAY_SOURCE}"
+    for source in report.sources:
+        yield f"Read: {source}"
+
+
+def _sections(report: Report) -> Iterator[tuple[Kind, list[Finding]]]:
+    for kind in Kind:
+        findings = [finding for finding in report.shown if finding.difference.kind is kind]
+        if findings:
+            yield kind, findings
+
+
+def _title(row: Difference) -> str:
+    return " ".join((row.id, *row.behaviours))
+
+
+def _fields(row: Difference) -> Iterator[tuple[str, str]]:
+    yield "before", row.before
+    yield "after", row.after
+    yield "since", ", ".join(map(str, (row.since, *row.backports))) + (f" until {row.until}" if row.until else "")
+    yield "do", row.remedy
+    yield "evidence", row.evidence
+
+
+def _proofs(row: Difference) -> Iterator[str]:
+    for side, ids in (("before", row.proofs.before), ("after", row.proofs.after)):
+        if row.proofs.before or row.proofs.after:
+            yield from (f"{side}: {one}" for one in ids or (NO_PROOF,))
+    if not (row.proofs.before or row.proofs.after):
+        yield NO_PROOF
+
+
+def _row(finding: Finding) -> Iterator[str]:
+    row = finding.difference
+    yield from _wrapped(row.does, f"  {_title(row)}: ", "      ")
+    for label, words in _fields(row):
+        yield from _labelled(label, words)
+    for proof in _proofs(row):
+        yield f"      {'proof':<{LABEL}}{proof}"
+    for name in _first(finding.concerned):
+        yield f"      {'concerns':<{LABEL}}{name}"
+
+
+def _labelled(label: str, words: str) -> list[str]:
+    return _wrapped(words, f"      {label:<{LABEL}}", " " * (6 + LABEL))
+
+
+def _first(names: Sequence[str]) -> Iterator[str]:
+    yield from names[:AT_MOST]
+    if len(names) > AT_MOST:
+        yield f"and {len(names) - AT_MOST} more"
+
+
+def _wrapped(words: str, first: str = "", rest: str = "    ") -> list[str]:
+    return textwrap.wrap(
+        words, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _plain(words: str) -> list[str]:
+    return [words.strip()]
+
+
+def _unread(report: Report, form: Callable[[str], list[str]]) -> list[str]:
+    return list(chain.from_iterable(form(words) for words in _not_read(report)))
+
+
+def _not_read(report: Report) -> Iterator[str]:
+    """The end of each report: what nobody has looked at, and how to look."""
+    if report.sources and not report.findings:
+        yield "Nothing was found in what was read."
+    yield from (f"Not read: {gap}" for gap in report.gaps)
+    rest = [row for row in report.unseen if row.kind in (Kind.BREAKS, Kind.LOSES, Kind.SILENT)]
+    exported = [row for row in rest if row.recognised.definitions]
+    running = [row for row in rest if row.recognised.management and not row.recognised.definitions]
+    traced = [row for row in rest if row.recognised.trace and row not in exported and row not in running]
+    hidden = [row for row in rest if row.recognised.reason]
+    if exported:
+        yield (
+            f"Not read: queues, exchanges, bindings, policies, users ({_ids(exported)}). Read them with --definitions "
+            "FILE, which rabbitmqctl export_definitions FILE writes."
+        )
+    if running:
+        yield (
+            f"Not read: what a running broker knows of clients, plugins and feature flags ({_ids(running)}). "
+            "Read it with --url http://user@host:15672."
+        )
+    if traced:
+        yield "Not read: what clients send. Neither an export nor a broker shows it: look in your clients for"
+        yield from (f"  {row.id}: {row.recognised.trace}" for row in traced)
+    if hidden:
+        yield "Not read: what no client and no export shows:"
+        yield from (f"  {row.id}: {row.does} {row.recognised.reason}" for row in hidden)
+    yield (
+        f"Known are the releases {KNOWN[0]} to {KNOWN[-1]}. What was not read, or is not known here, may change too: "
+        "try the new release with your own applications."
+    )
+
+
+def _ids(rows: Iterable[Difference]) -> str:
+    return ", ".join(row.id for row in rows)
+
+
+def _escaped(words: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", words)
+
+
+def _code(name: str) -> str:
+    fence = "`" * (max((len(run) for run in re.findall("`+", name)), default=0) + 1)
+    pad = " " if "`" in name else ""
+    return f"{fence}{pad}{name}{pad}{fence}"

@@ -1,0 +1,147 @@
+"""What somebody uses of a broker, as far as it was read: queues, exchanges, bindings, policies, clients.
+
+A source (an export of definitions, a running broker, later a recording) reads a part of it. A part that is not among
+``read`` is unknown, which is not the same as empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+__all__ = ["PARTS", "Item", "Source", "Used", "arguments", "definition", "named", "queue_type"]
+
+Item = Mapping[str, Any]
+
+# What the broker makes in each vhost; no export lists them.
+PREDECLARED = {
+    "amq.direct": "direct",
+    "amq.fanout": "fanout",
+    "amq.topic": "topic",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+    "amq.rabbitmq.trace": "topic",
+    "amq.rabbitmq.log": "topic",
+    "amq.rabbitmq.event": "topic",
+}
+# A policy's ``apply-to``, and the queue types that it means.
+APPLIES = {
+    "queues": {"classic", "quorum", "stream"},
+    "all": {"classic", "quorum", "stream"},
+    "classic_queues": {"classic"},
+    "quorum_queues": {"quorum"},
+    "streams": {"stream"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What was read. The rows have the keys of the management API; they hold no password and no hash of one.
+
+    Attributes:
+        read: The names of the parts below that were read.
+        gaps: What a source should have read and could not, each a sentence.
+    """
+
+    queues: tuple[Item, ...] = ()
+    exchanges: tuple[Item, ...] = ()
+    bindings: tuple[Item, ...] = ()
+    policies: tuple[Item, ...] = ()
+    operator_policies: tuple[Item, ...] = ()
+    users: tuple[Item, ...] = ()
+    topic_permissions: tuple[Item, ...] = ()
+    connections: tuple[Item, ...] = ()
+    channels: tuple[Item, ...] = ()
+    consumers: tuple[Item, ...] = ()
+    plugins: tuple[Item, ...] = ()
+    flags: tuple[Item, ...] = ()
+    read: frozenset[str] = field(default_factory=frozenset)
+    gaps: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Iterable[Item]], gaps: Iterable[str] = ()) -> Used:
+        """Makes one of the parts that were read, by their names."""
+        return cls(**{name: tuple(rows) for name, rows in parts.items()}, read=frozenset(parts), gaps=tuple(gaps))
+
+    def policy_of(self, queue: Item) -> dict[str, Any]:
+        """What policies set for a queue: the one of the highest priority that matches, then the operator's.
+
+        A pattern that Python cannot read is taken not to match.
+        """
+        settings: dict[str, Any] = {}
+        for policies in (self.policies, self.operator_policies):
+            matching = [policy for policy in policies if _matches(policy, queue)]
+            if matching:
+                settings |= definition(max(matching, key=_priority))
+        return settings
+
+    def queues_of(self, *types: str) -> Iterator[Item]:
+        """The queues of these types."""
+        return (queue for queue in self.queues if queue_type(queue) in types)
+
+    def bindings_at(self, exchange_type: str) -> Iterator[Item]:
+        """The bindings whose source is an exchange of this type."""
+        types = {(exchange.get("vhost"), exchange.get("name")): exchange.get("type") for exchange in self.exchanges}
+        for binding in self.bindings:
+            source = binding.get("source")
+            if types.get((binding.get("vhost"), source), PREDECLARED.get(str(source))) == exchange_type:
+                yield binding
+
+
+PARTS = tuple(one.name for one in fields(Used) if one.name not in ("read", "gaps"))
+
+
+class Source(Protocol):
+    """Where it is read what somebody uses."""
+
+    @property
+    def name(self) -> str:
+        """As it is called in the report; it holds no password."""
+
+    def read(self) -> Used:
+        """Reads all that this source can.
+
+        Raises:
+            Unreadable: It cannot be read at all.
+        """
+
+
+def queue_type(queue: Item) -> str:
+    """``classic``, ``quorum`` or ``stream``: by its argument, else by what the broker says."""
+    return str(arguments(queue).get("x-queue-type") or queue.get("type") or "classic").removeprefix("rabbit_")
+
+
+def arguments(row: Item) -> Mapping[str, Any]:
+    """The arguments of a queue, exchange, binding or consumer; a row without any may hold an empty list."""
+    found = row.get("arguments")
+    return found if isinstance(found, Mapping) else {}
+
+
+def definition(policy: Item) -> Mapping[str, Any]:
+    """The settings of a policy."""
+    found = policy.get("definition")
+    return found if isinstance(found, Mapping) else {}
+
+
+def named(kind: str, row: Item) -> str:
+    """How a row is called in the report, such as ``queue 'orders' in vhost '/'``."""
+    name = f"{kind} {row.get('name')!r}"
+    return f"{name} in vhost {row['vhost']!r}" if "vhost" in row else name
+
+
+def _priority(policy: Item) -> float:
+    priority = policy.get("priority")
+    return priority if isinstance(priority, int | float) else 0
+
+
+def _matches(policy: Item, queue: Item) -> bool:
+    if policy.get("vhost") != queue.get("vhost"):
+        return False
+    if queue_type(queue) not in APPLIES.get(str(policy.get("apply-to", "all")), set()):
+        return False
+    try:
+        return re.search(str(policy.get("pattern", "")), str(queue.get("name"))) is not None
+    except re.error:
+        return False

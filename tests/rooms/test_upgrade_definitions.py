@@ -1,0 +1,192 @@
+"""`rmqspec upgrade --definitions FILE`: whom an upgrade concerns, by an export.
+
+Code: rmqspec/tools/upgrade/definitions.py, recognisers.py, used.py
+"""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from rmqspec.cli.main import cli
+from rmqspec.tools.upgrade.recognisers import RECOGNISERS
+
+from .upgrade_exports import CONCERNED, ELSEWHERE, HASH, SECRET_URI, clean, everything, export, queue
+
+IN_AN_EXPORT = {"queues", "exchanges", "bindings", "policies", "operator_policies", "users", "topic_permissions"}
+ALL = {**{name: (*case, ("3.10", "4.3")) for name, case in CONCERNED.items()}, **ELSEWHERE}
+
+each = pytest.mark.parametrize("name", ALL)
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Asks with an export: `ask(parts, "--json", old="3.13", new="4.3")`; the outcome."""
+
+    def ask(definitions, *options, old="3.13", new="4.3"):
+        file = tmp_path / "rabbit.json"
+        file.write_text(json.dumps(definitions))
+        return CliRunner().invoke(cli, ["upgrade", old, new, "--definitions", str(file), *options])
+
+    return ask
+
+
+def found(ended):
+    """The findings of an answer in JSON: {id: names}."""
+    return {row["id"]: row["concerned"] for row in json.loads(ended.output)["rows"]}
+
+
+class TestRecogniser:
+    """What an export shows, one by one."""
+
+    @each
+    def test_finds_what_is_concerned_and_names_it(self, name, ask):
+        """Somebody has to go and change that queue."""
+        concerned, shown, _, (old, new) = ALL[name]
+
+        names = found(ask(export(**concerned), "--json", old=old, new=new))[name]
+
+        assert any(shown in one for one in names), names
+
+    @each
+    def test_passes_over_its_neighbour(self, name, ask):
+        """A report that names what nobody has to change is not read twice."""
+        _, _, neighbour, (old, new) = ALL[name]
+
+        assert name not in found(ask(export(**neighbour), "--json", old=old, new=new))
+
+    def test_is_tried_here_if_it_reads_exports(self):
+        """A recogniser without a case may find nothing at all, for ever."""
+        in_exports = {one.id for one in RECOGNISERS if one.reads <= IN_AN_EXPORT}
+
+        assert in_exports - ALL.keys() == {"B09-2"}, "add a case to upgrade_exports.py"  # the same function as B09
+
+
+class TestCleanExport:
+    """An export of somebody whom the upgrade does not concern."""
+
+    def test_has_no_finding_and_exit_code_0(self, ask):
+        """Only what is found may stop a pipeline."""
+        ended = ask(clean())
+
+        assert ended.exit_code == 0, ended.output
+        assert "\nNothing was found in what was read.\n" in ended.output
+        assert "BREAKS" not in ended.output
+
+    def test_is_told_what_was_not_read(self, ask):
+        """An export knows nothing of clients; nothing found is not nothing there."""
+        end = ask(clean()).output.partition("Nothing was found")[2]
+
+        assert "--url http://" in end
+        assert "B05: basic.nack with requeue=true" in end
+        assert "--definitions" not in end
+
+    def test_is_found_clean_as_the_export_of_one_vhost_too(self, ask):
+        """Its rows do not repeat the vhost, and it has no users."""
+        one = {key: [{**row} for row in rows] for key, rows in clean().items() if isinstance(rows, list)}
+        for rows in one.values():
+            for row in rows:
+                row.pop("vhost", None)
+        kept = {key: one[key] for key in ("parameters", "policies", "queues", "exchanges", "bindings")}
+
+        ended = ask({"rabbitmq_definition_format": "single_virtual_host", "original_vhost_name": "shop", **kept})
+
+        assert ended.exit_code == 0, ended.output
+        assert "users (B20, B22)" in ended.output, "the users were not read, and that is said"
+
+
+class TestExportWithEverything:
+    """An export with something of everything."""
+
+    def test_has_each_finding_and_exit_code_1(self, ask):
+        """The union of all cases hides none of them."""
+        ended = ask(everything(), "--json", old="3.10")
+
+        assert ended.exit_code == 1
+        assert set(found(ended)) == {*CONCERNED, "B09-2"}
+
+    def test_is_reported_by_name_under_its_heading(self, ask):
+        """BREAKS comes first, with the queue to change."""
+        output = ask(everything()).output
+
+        breaks = output[output.index("\nBREAKS (") : output.index("\nLOSES MESSAGES (")]
+        assert "      concerns  queue 'old' in vhost '/'\n" in breaks
+
+    def test_shows_ten_names_and_counts_the_rest(self, ask):
+        """A thousand queues are a number, not a page."""
+        ended = ask(export(queues=[queue(f"q{n:02}", durable=False) for n in range(13)]))
+
+        assert ended.output.count("concerns  queue") == 10
+        assert "concerns  and 3 more" in ended.output
+
+    @pytest.mark.parametrize("form", [(), ("--json",), ("--markdown",)], ids=["text", "json", "markdown"])
+    def test_shows_no_password_hash_and_no_uri(self, ask, form):
+        """The report goes into tickets; an export holds hashes, and URLs with passwords."""
+        output = ask(everything(), *form, old="3.10").output
+
+        assert "guest" in output
+        assert HASH not in output
+        assert SECRET_URI not in output
+        assert "geheim" not in output
+
+    def test_shows_names_without_moving_the_cursor(self, ask):
+        """A queue's name may hold what a terminal obeys, and what Markdown takes for markup."""
+        tricky = export(queues=[queue("a\x1b[2Jb`<b>", durable=False)])
+
+        for form in ((), ("--markdown",), ("--json",)):
+            assert "\x1b" not in ask(tricky, *form).output
+        assert "``queue 'a" in ask(tricky, "--markdown").output.replace("`` queue", "``queue")
+
+
+class TestUnreadableExport:
+    """What is no export."""
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"", "is no JSON"),
+            (b'{"queues": [', "is no JSON (line 1)"),
+            (b"[" * 100_000, "is no JSON"),
+            (b"\xff\xfe\x00", "is no text in UTF-8"),
+            (b"[]", "no export of RabbitMQ's definitions"),
+            (b'{"name": "left-pad", "version": "1.0"}', "no export of RabbitMQ's definitions"),
+            (b'{"queues": {}}', "'queues' is no list of objects"),
+            (b'{"queues": [1]}', "'queues' is no list of objects"),
+            (b'{"queues": [{"name": []}]}', "a 'name' is no text"),
+        ],
+        ids=["empty", "cut off", "deep", "binary", "a list", "other json", "no list", "no objects", "no name"],
+    )
+    def test_is_refused_in_one_sentence(self, tmp_path, content, reason):
+        """The wrong file is the most frequent mistake; a traceback says nothing about it."""
+        file = tmp_path / "rabbit.json"
+        file.write_bytes(content)
+
+        ended = CliRunner().invoke(cli, ["upgrade", "3.13", "4.3", "--definitions", str(file)])
+
+        assert ended.exit_code == 2
+        assert reason in ended.output
+        assert "rabbitmqctl export_definitions" in ended.output
+        assert ended.output.count("Error:") == 1
+
+    @pytest.mark.parametrize("name", ["", "missing.json"], ids=["a directory", "no file"])
+    def test_is_refused_if_there_is_no_such_file(self, tmp_path, name):
+        """A path is completed to a directory by one press of the wrong key."""
+        ended = CliRunner().invoke(cli, ["upgrade", "3.13", "4.3", "--definitions", str(tmp_path / name)])
+
+        assert ended.exit_code == 2
+        assert "cannot be read" in ended.output
+
+    def test_with_odd_rows_is_read_as_far_as_it_goes(self, ask):
+        """Exports are edited by people: a policy without a definition is theirs, and no reason to stop."""
+        odd = export(
+            queues=[queue("q", "quorum"), {"name": "bare"}],
+            policies=[
+                {"name": "p", "vhost": "/", "pattern": "(", "definition": []},
+                {"name": "r", "vhost": "/", "pattern": "q", "apply-to": "all", "priority": "high", "definition": None},
+            ],
+            bindings=[{"source": "amq.topic", "routing_key": "#.#.#"}],
+        )
+
+        ended = ask(odd, "--json")
+
+        assert {"B04", "B32"} <= set(found(ended))
