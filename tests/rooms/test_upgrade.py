@@ -191,7 +191,7 @@ class TestBetween:
         assert "B33" not in changed("4.2", "4.3.1")
 
     def test_is_empty_for_one_and_the_same_release(self):
-        """No upgrade, no difference."""
+        """Who asks about the release that runs already has nothing to prepare."""
         assert changed("4.3.6", "4.3.6") == set()
 
 
