@@ -92,7 +92,19 @@ class TestCleanExport:
         ended = ask({"rabbitmq_definition_format": "single_virtual_host", "original_vhost_name": "shop", **kept})
 
         assert ended.exit_code == 0, ended.output
-        assert "users (B20, B22)" in ended.output, "the users were not read, and that is said"
+        assert "definitions shows (B20, B22)" in ended.output, "the users were not read, and that is said"
+
+
+class TestExportWithSilentChanges:
+    """An export that an upgrade concerns, and breaks nothing of."""
+
+    def test_is_reported_with_exit_code_0(self, ask):
+        """The code counts what breaks or loses; the rest is for a person to read."""
+        ended = ask(export(users=[{"name": "guest"}]))
+
+        assert ended.exit_code == 0
+        assert "concerns  user 'guest'" in ended.output
+        assert "\nNothing that breaks or loses messages was found in what was read.\n" in ended.output
 
 
 class TestExportWithEverything:
