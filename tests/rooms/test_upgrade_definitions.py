@@ -141,12 +141,15 @@ class TestExportWithEverything:
         assert SECRET_URI not in output
         assert "geheim" not in output
 
-    def test_shows_names_without_moving_the_cursor(self, ask):
-        """A queue's name may hold what a terminal obeys, and what Markdown takes for markup."""
+    def test_shows_names_without_moving_the_cursor(self, ask, tmp_path):
+        """The name of a queue or file may hold what a terminal obeys, and what Markdown takes for markup."""
         tricky = export(queues=[queue("a\x1b[2Jb`<b>", durable=False)])
 
+        odd = tmp_path / "rab\x1b[2Jbit.json"
+        odd.write_text(json.dumps(tricky))
+
         for form in ((), ("--markdown",), ("--json",)):
-            assert "\x1b" not in ask(tricky, *form).output
+            assert "\x1b" not in ask(tricky, "--definitions", str(odd), *form).output
         assert "``queue 'a" in ask(tricky, "--markdown").output.replace("`` queue", "``queue")
 
 
