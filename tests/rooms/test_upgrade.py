@@ -185,13 +185,18 @@ class TestBetween:
         assert "B21" not in changed("4.2.6", "4.3.6")
         assert "B21" in changed("4.1.8", "4.2.6")
 
+    def test_does_not_count_a_backport_for_the_first_release_of_a_newer_series(self):
+        """4.2.7 was mended after 4.3.0 came out: who goes from the one to the other has the fault again."""
+        assert "B57" in changed("4.3.0", "4.3.1")
+        assert "B57" not in changed("4.2.7", "4.3.1")
+
     def test_leaves_out_what_a_later_release_has_ended(self):
         """Only who stops at 4.3.0 meets its fault."""
         assert "B33" in changed("4.2", "4.3.0")
         assert "B33" not in changed("4.2", "4.3.1")
 
     def test_is_empty_for_one_and_the_same_release(self):
-        """Where nothing is upgraded nothing changes, and no row is to frighten anybody."""
+        """Who asks about the release that runs already has nothing to prepare."""
         assert changed("4.3.6", "4.3.6") == set()
 
 

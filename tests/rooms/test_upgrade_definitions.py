@@ -92,7 +92,19 @@ class TestCleanExport:
         ended = ask({"rabbitmq_definition_format": "single_virtual_host", "original_vhost_name": "shop", **kept})
 
         assert ended.exit_code == 0, ended.output
-        assert "users (B20, B22)" in ended.output, "the users were not read, and that is said"
+        assert "definitions shows (B20, B22)" in ended.output, "the users were not read, and that is said"
+
+
+class TestExportWithSilentChanges:
+    """An export that an upgrade concerns, and breaks nothing of."""
+
+    def test_is_reported_with_exit_code_0(self, ask):
+        """The code counts what breaks or loses; the rest is for a person to read."""
+        ended = ask(export(users=[{"name": "guest"}]))
+
+        assert ended.exit_code == 0
+        assert "concerns  user 'guest'" in ended.output
+        assert "\nNothing that breaks or loses messages was found in what was read.\n" in ended.output
 
 
 class TestExportWithEverything:
@@ -129,12 +141,15 @@ class TestExportWithEverything:
         assert SECRET_URI not in output
         assert "geheim" not in output
 
-    def test_shows_names_without_moving_the_cursor(self, ask):
-        """A queue's name may hold what a terminal obeys, and what Markdown takes for markup."""
+    def test_shows_names_without_moving_the_cursor(self, ask, tmp_path):
+        """The name of a queue or file may hold what a terminal obeys, and what Markdown takes for markup."""
         tricky = export(queues=[queue("a\x1b[2Jb`<b>", durable=False)])
 
+        odd = tmp_path / "rab\x1b[2Jbit.json"
+        odd.write_text(json.dumps(tricky))
+
         for form in ((), ("--markdown",), ("--json",)):
-            assert "\x1b" not in ask(tricky, *form).output
+            assert "\x1b" not in ask(tricky, "--definitions", str(odd), *form).output
         assert "``queue 'a" in ask(tricky, "--markdown").output.replace("`` queue", "``queue")
 
 

@@ -167,7 +167,7 @@ class TestFinding:
             ("B02", "channels", {"global_prefetch_count": 5}, {"global_prefetch_count": 0}, "channel 'it'"),
             ("B18", "connections", {"frame_max": 4096}, {"frame_max": 8192}, "frame_max 4096"),
             ("B50", "feature-flags", {"state": "disabled"}, {"name": "khepri_db", "state": "enabled"}, "khepri_db"),
-            ("B59", "connections", {"protocol": "AMQP 0-9"}, {"protocol": "AMQP 0-9-1"}, "connection 'it'"),
+            ("B59", "connections", {"protocol": "AMQP 0-8"}, {"protocol": "AMQP 0-9"}, "connection 'it'"),
             ("B84", "connections", {"protocol": "AMQP 1-0"}, {"protocol": "AMQP 0-9-1"}, "connection 'it'"),
             *(
                 (name, "nodes", {"enabled_plugins": [plugin]}, {"enabled_plugins": ["rabbitmq_shovel"]}, plugin)

@@ -170,9 +170,9 @@ def small_frames(used: Used) -> Iterator[str]:
 
 
 def old_protocols(used: Used) -> Iterator[str]:
-    """Connections over AMQP 0-8 or 0-9."""
+    """Connections over AMQP 0-8."""
     for connection in used.connections:
-        if connection.get("protocol") in ("AMQP 0-8", "AMQP 0-9"):
+        if str(connection.get("protocol")).startswith("AMQP 0-8"):
             yield _client(connection)
 
 

@@ -184,6 +184,8 @@ def _not_read(report: Report) -> Iterator[str]:
     """The end of each report: what nobody has looked at, and how to look."""
     if report.sources and not report.findings:
         yield "Nothing was found in what was read."
+    elif report.sources and not report.harmful:
+        yield "Nothing that breaks or loses messages was found in what was read."
     yield from (f"Not read: {gap}" for gap in report.gaps)
     rest = [row for row in report.unseen if row.kind in (Kind.BREAKS, Kind.LOSES, Kind.SILENT)]
     exported = [row for row in rest if row.recognised.definitions]
@@ -192,8 +194,8 @@ def _not_read(report: Report) -> Iterator[str]:
     hidden = [row for row in rest if row.recognised.reason]
     if exported:
         yield (
-            f"Not read: queues, exchanges, bindings, policies, users ({_ids(exported)}). Read them with --definitions "
-            "FILE, which rabbitmqctl export_definitions FILE writes."
+            f"Not read: what an export of the definitions shows ({_ids(exported)}). Read it with --definitions FILE, "
+            "which rabbitmqctl export_definitions FILE writes."
         )
     if running:
         yield (
