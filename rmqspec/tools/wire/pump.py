@@ -71,7 +71,8 @@ class Pump:
             self._pass(data)
 
     def _pass(self, data: bytes) -> None:
-        if not (self._waiting or self._harm.slows):
+        # Before the other side is connected, too: a pause in connection_made is not kept by asyncio of Python 3.11.2.
+        if self.sink is not None and not (self._waiting or self._harm.slows):
             self._write(data)
             return
         self._waiting.append((self._loop.time() + self._harm.delay, data))
