@@ -12,7 +12,7 @@ The order system declares its topology from data, and each of its programs decla
 
 Spec: https://www.rabbitmq.com/docs/queues#property-equivalence
 Code: rmqspec/client/topology.py, rmqspec/orders/topology.py
-Reference: QDECL-01…16, XDECL-01…09, EXCL-01…05, XAUTO-06, XAUTO-07, GET-01, CHAN-03
+Reference: QDECL-01, QDECL-03, QDECL-04, QDECL-11, QDECL-14…16, XDECL-01…09, EXCL-01…05, XAUTO-06, XAUTO-07, GET-01
 """
 
 import pytest

@@ -9,7 +9,7 @@ Nothing in the order system is temporary. What an operator removes with `rmqspec
 
 Spec: https://www.rabbitmq.com/docs/queues#temporary-queues
 Code: rmqspec/orders/dead_letters.py, rmqspec/orders/topology.py
-Reference: QDEL-01…06, XDECL-11…13, QAUTO-01…03, XAUTO-01…02
+Reference: QDEL-01…04, QDEL-06, XDECL-11…13, QAUTO-01…03, XAUTO-01, XAUTO-02
 """
 
 import pytest

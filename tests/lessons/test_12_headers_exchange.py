@@ -9,7 +9,7 @@ Headers that begin with `x-` are ignored by `all` and `any`. This matters for de
 
 Spec: https://www.rabbitmq.com/docs/exchanges#headers
 Code: rmqspec/client/topology.py, rmqspec/client/message.py
-Reference: HEADERS-01…11
+Reference: HEADERS-01…09, HEADERS-11
 """
 
 import pytest

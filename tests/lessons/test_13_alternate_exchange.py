@@ -10,7 +10,7 @@ messages are the business of a dead-letter exchange.
 
 Spec: https://www.rabbitmq.com/docs/ae
 Code: rmqspec/client/topology.py, rmqspec/client/publisher.py
-Reference: AE-01…07, XDECL-04
+Reference: AE-01…05, AE-07, XDECL-04
 """
 
 import pytest

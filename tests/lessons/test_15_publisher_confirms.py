@@ -11,7 +11,7 @@ them sent again.
 
 Spec: https://www.rabbitmq.com/docs/confirms
 Code: rmqspec/client/publisher.py, rmqspec/client/window.py, rmqspec/client/link.py
-Reference: CONFIRM-02…14
+Reference: CONFIRM-02, CONFIRM-04, CONFIRM-05, CONFIRM-07, CONFIRM-08, CONFIRM-10, CONFIRM-11, CONFIRM-14
 """
 
 import threading

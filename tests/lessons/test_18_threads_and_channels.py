@@ -11,7 +11,7 @@ of their own, and can be called from any thread.
 
 Spec: https://www.rabbitmq.com/docs/channels
 Code: rmqspec/client/link.py, rmqspec/client/outbox.py, rmqspec/client/publisher.py
-Reference: CHAN-01…12, FRAMES-03, FRAMES-10, ACK-06
+Reference: CHAN-01…06, CHAN-09, CHAN-11, CHAN-12, FRAMES-03, FRAMES-10, ACK-06
 """
 
 import threading

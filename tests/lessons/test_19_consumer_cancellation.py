@@ -12,7 +12,7 @@ Our consumer ends with an error when it is cancelled, so that somebody hears of 
 
 Spec: https://www.rabbitmq.com/docs/consumer-cancel
 Code: rmqspec/client/consumer.py, rmqspec/client/errors.py
-Reference: CANCELNOTIFY-01…04, CONSUME-04…11, ACKTIMEOUT-02…06
+Reference: CANCELNOTIFY-01…04, CONSUME-04, CONSUME-07…09, CONSUME-11, ACKTIMEOUT-02…06, ACKTIMEOUT-08
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Heartbeats: who decides on the interval, and what a half-open connection means for deliveries.
+"""Heartbeats: which side decides on the interval, and what a half-open connection means for deliveries.
 
 When a connection is opened, the broker proposes a heartbeat interval and the client answers with the one to be used.
 Until a dead connection is noticed, the broker goes on delivering into it.

@@ -1,13 +1,17 @@
-"""Declaring queues: reserved names, invalid arguments, and the counts that the broker returns.
+"""Declaring queues: reserved names, invalid arguments, transient queues, and the counts that the broker returns.
 
 Spec: https://www.rabbitmq.com/docs/queues
-Reference: QDECL-04, QDECL-11, GET-01
+Reference: QDECL-04, QDECL-11, QDECL-16, GET-01
 """
 
+import pika
 import pytest
+
+from rmqspec.tools.broker import Configuration
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 
 class TestQueueDeclare:
@@ -54,3 +58,38 @@ class TestBasicGet:
         assert first.message_count == 1
         assert second.message_count == 0
         assert third is None
+
+
+class TestTransientNonExclusiveQueue:
+    """RabbitMQ: a queue that is neither durable nor exclusive, as client libraries declare it by default."""
+
+    @behaviour("QDECL-16")
+    @rabbitmq(before="4.3")
+    @lie("queue-not-made")
+    def test_is_declared_before_4_3(self, channel, lookup):
+        """Deprecated, and still accepted: a program that declares such queues is found by the upgrade."""
+        channel.queue_declare("passing")
+
+        assert lookup("queue", "passing") == "exists"
+
+    @behaviour("QDECL-16", "CHAN-04")
+    @rabbitmq(since="4.3")
+    @pytest.mark.timeout(180)
+    @lie("error-text-lost")
+    def test_closes_the_connection_with_541_where_the_feature_is_denied(self, denying_url, closed_connection):
+        """One such declaration costs every channel of the program; a broker with this setting rehearses the upgrade."""
+        with pika.BlockingConnection(pika.URLParameters(denying_url)) as connection:
+            sibling = connection.channel()
+
+            said = closed_connection(connection, lambda channel: channel.queue_declare("passing"))
+
+        assert said.reply_code == 541
+        assert "transient_nonexcl_queues" in said.reply_text
+        assert sibling.is_closed
+
+
+@pytest.fixture(scope="module")
+def denying_url(another_broker, route):
+    """The URL of a broker that denies queues that are neither durable nor exclusive."""
+    denying = Configuration(lines=("deprecated_features.permit.transient_nonexcl_queues = false",))
+    return route(another_broker(denying).endpoint.url())
