@@ -206,6 +206,8 @@ DECLARATIONS = (
            _type("topic", "fanout")),
     Lie.of("alternate-exchange-lost", "The alternate exchange of an exchange is not noted.", "exchange.declare",
            argument_lost("alternate-exchange")),
+    Lie.of("queue-not-made", "A queue is not made.", "queue.declare",
+           lambda said, talk: said if said.method.passive else ignored(said, talk)),
     Lie.of("transient-exchange-not-made", "A transient exchange is not made.", "exchange.declare",
            lambda said, talk: said if said.method.durable or said.method.passive else ignored(said, talk)),
     Lie.of("exchange-durability-lost", "A durable exchange is transient.", "exchange.declare",
