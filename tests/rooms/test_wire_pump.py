@@ -23,7 +23,7 @@ class TestPump:
     """`Pump`."""
 
     def test_keeps_bytes_until_the_other_side_is_connected(self):
-        """asyncio of Python 3.11.2 reads from a client although it was told to pause: what came then must not be lost."""
+        """asyncio of Python 3.11.2 reads from a client that was paused: what comes then must not be lost."""
 
         async def carry():
             pump = Pump(asyncio.get_running_loop(), Harm(), None, lambda: None, lambda: None)
