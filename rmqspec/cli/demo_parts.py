@@ -31,6 +31,8 @@ from rmqspec.orders import (
     stock_of,
 )
 from rmqspec.orders.inventory import query
+from rmqspec.orders.messages import counted
+from rmqspec.orders.producer import new_run
 from rmqspec.orders.service import Service, harmless
 
 __all__ = ["PARTS", "rate_option", "seed_option", "work_time_option"]
@@ -69,7 +71,7 @@ inbox_option = click.option(
 
 
 @click.command()
-@click.argument("name", metavar="[ID]", default="1")
+@click.argument("name", metavar="[ID]", default="W1")
 @rate_option
 @seed_option
 @work_time_option(0.5)
@@ -79,14 +81,29 @@ inbox_option = click.option(
     help="Tries an order that fails again, after each of these pauses, as in 1,10,60; then it goes to orders.failed. "
     "Default: it goes there at its first failure.",
 )  # fmt: skip
+@click.option(
+    "--prefetch",
+    type=click.IntRange(1, 65_535),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many unacked orders it may have. More than one, and those behind a slow one wait for it.",
+)
 @connection_options()
 def worker(
-    name: str, failure_rate: float, seed: int, work_time: float, path: str, delays: tuple[float, ...], where: Where
+    name: str,
+    failure_rate: float,
+    seed: int,
+    work_time: float,
+    path: str,
+    delays: tuple[float, ...],
+    prefetch: int,
+    where: Where,
 ) -> None:
     """Work on orders, one at a time.
 
-    ID tells several workers apart. Ctrl-C or SIGTERM finishes the order in hand and acknowledges it first; a second
-    one ends at once, and the order goes to another worker.
+    ID tells several workers apart: W1, W2, or just 2. Ctrl-C or SIGTERM finishes the order at work and acknowledges it
+    first; Ctrl-C again gives it back at once, and another worker gets it, redelivered.
 
     With an --inbox on a local disk, workers of one machine do each order once: one that another is working on is given
     back until that one is done, or has been dead for ten seconds. An order is worked on again where a worker is killed
@@ -94,10 +111,10 @@ def worker(
     id then, so notification and analytics with an --inbox of theirs are not misled. Orders without a message id are
     not remembered.
     """
-    name = f"worker-{name}" if name.isdigit() else name
+    name = f"W{name}" if name.isdigit() else name
     failures, inbox, say = Failures(failure_rate, seed), Inbox(path), terminal.voice(name)
     retry = retry_ladder(*delays) if delays else None
-    _serve(where, name, lambda source: Worker(source, name, failures, work_time, inbox, say, retry))
+    _serve(where, name, lambda source: Worker(source, name, failures, work_time, inbox, say, retry, prefetch=prefetch))
 
 
 @click.command()
@@ -156,9 +173,10 @@ def rpc_client(skus: tuple[str, ...], timeout: float, where: Where) -> None:
         except InvalidMessage as error:
             raise click.BadParameter(f"{sku!r} can be no item: {error}") from error
     with RpcClient(where.settings(), "rmqspec rpc-client", timeout) as client:
+        say(f"waits for replies at reply_to {client.reply_to}")
         for sku in skus or ("keyboard",):
             try:
-                say(f"{sku}: {stock_of(client, sku)} in stock")
+                stock_of(client, sku, say=say)
             except ClientError as error:
                 say(f"{sku}: {error}")
                 missing += 1
@@ -182,7 +200,7 @@ def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> No
     wrong, ended = 0, False
     producer = Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")
     try:
-        for order in read_orders(source) if source else sample_orders(orders, seed):
+        for order in read_orders(source) if source else sample_orders(orders, seed, new_run()):
             if isinstance(order, InvalidMessage):
                 terminal.notice(f"rmqspec: {order}")
                 wrong += 1
@@ -193,7 +211,7 @@ def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> No
     finally:
         producer.close(0.0)  # each was waited for, but for one that a person has given up
     refused, cut = (f", {wrong} refused" if wrong else ""), (", ended by Ctrl-C" if ended else "")
-    terminal.notice(f"{producer.published} orders published and confirmed{refused}{cut}")
+    terminal.notice(f"{counted(producer.published, 'order')} published and confirmed{refused}{cut}")
     sys.exit(130 if ended else 1 if wrong else 0)
 
 
@@ -201,16 +219,18 @@ def _serve(where: Where, name: str, make: Callable[[Settings], Service]) -> None
     service, say = make(where.settings()), harmless(terminal.voice(name))
 
     def stop() -> None:
-        say("stops after what is in hand; again ends at once")
+        at_work = service.at_work
+        say(f"finishing {at_work}; again gives it back" if at_work else "stopping; again ends at once")
         service.stop()
 
     def give_up() -> None:
-        say("gives back what was in hand, and ends")
+        at_work = service.at_work
+        say(f"gives {at_work} back, and ends" if at_work else "ends")
         service.give_up()
-        os._exit(128 + signal.SIGINT)  # the broker sees the connections end
+        os._exit(128 + signal.SIGINT)  # the broker sees the connections end, and requeues what was not acknowledged
 
     with on_signals(stop, give_up):
-        say("is ready; Ctrl-C ends it after the message in hand")
+        say(f"is ready, pid {os.getpid()}; Ctrl-C ends it after the message at work")
         service.run()
     say("has stopped; nothing was left half done")
 

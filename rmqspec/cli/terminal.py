@@ -67,7 +67,7 @@ def voice(name: str) -> Say:
     def say(words: str) -> None:
         # Not printed at once: rich keeps what it could not write, and ends the program at a pipe that nobody reads.
         with console.capture() as line:
-            console.print(Text.assemble((f"{shown(name):>13}", style), "  ", shown(words)))
+            console.print(Text.assemble((f"{shown(name):>12}", style), "  ", shown(words)))
         with _one_at_a_time:
             console.file.write(line.get())
             console.file.flush()

@@ -15,6 +15,7 @@ __all__ = [
     "Order",
     "StockQuery",
     "StockReply",
+    "counted",
     "money",
     "order_id_in",
     "parse",
@@ -93,7 +94,7 @@ Event = Literal["order.created", "order.completed", "order.failed"]  # also the 
 
 
 class Log(_Message):
-    """Something happened to an order."""
+    """Something happened to an order; ``worker`` is who says so, of ``order.created`` the producer."""
 
     event: Event
     order_id: Id
@@ -158,6 +159,11 @@ def money(cents: int) -> str:
     """An amount as a person reads it. It does not round, and has no greatest amount."""
     whole, rest = divmod(cents, 100)
     return f"{whole:,}.{rest:02}"
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of what has a regular plural: ``1 order``, ``2 orders``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _holds(outer: tuple[int | str, ...], inner: tuple[int | str, ...]) -> bool:

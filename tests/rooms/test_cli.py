@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from rmqspec.cli.main import cli
-from rmqspec.orders import REASON_HEADER, Failures, sample_orders
+from rmqspec.orders import REASON_HEADER, Failures, Order, parse, sample_orders
 
 # Processes of Python start in half a second each on a busy machine.
 pytestmark = pytest.mark.timeout(120)
@@ -41,6 +41,55 @@ class TestDemo:
         assert table["Dead letter exchange"] == f"{doomed} failed, 1 unreadable; {doomed + 1} there now"
         assert table["Fanout exchange"] == f"{9 - doomed} events; {9 - doomed} and {9 - doomed} delivered"
         assert table["RPC"] == "6 calls, 6 replies"
+
+    def test_names_exchange_key_and_queue_in_its_lines(self, run):
+        """Without them a person sees services that talk, and not the broker between them."""
+        demo = run("demo", "--orders", "2", "--failure-rate", "0", "--work-time", "0")
+
+        assert demo.ends() == 0, demo.output
+        said = {" ".join(line.split()) for line in demo.lines}
+        assert "producer published order 00-0001 (417.80) to orders.direct, key order" in said
+        assert "notification told Linus of order 00-0001, from notifications (events.fanout)" in said
+        assert "logs key order.created: 00-0001 by producer, from logs (logs.topic)" in said
+        assert any("took order 00-0001 from orders (orders.direct, key order)" in line for line in said)
+        assert max(len(line) for line in demo.lines if "00-0001" in line) <= 80
+
+    def test_shows_correlation_id_and_reply_to_of_its_calls(self, run):
+        """A reply finds its caller by the one, and its request by the other."""
+        demo = run("demo", "--orders", "1", "--work-time", "0")
+
+        assert demo.ends() == 0, demo.output
+        assert "waits for replies at reply_to amq.rabbitmq.reply-to" in demo.output
+        assert "answers mouse: 17 in stock, reply_to amq.rabbitmq.reply-to" in demo.output
+        assert re.search(r"mouse: 17 in stock, correlation_id [0-9a-f]{8}-2", demo.output)
+
+    def test_shows_fair_dispatch_by_one_slow_worker(self, run):
+        """Three equal workers share equally under round robin too."""
+        demo = run("demo", "--orders", "30", "--work-time", "0.02", "--failure-rate", "0")
+
+        assert demo.ends() == 0, demo.output
+        assert "3 workers (W3 is slow)" in demo.output
+        first, second, slow = map(int, re.findall(r"W\d (\d+)", table_of(demo.output)["Work queue, fair dispatch"]))
+        assert first + second + slow == 31
+        assert slow < min(first, second)
+
+    def test_counts_its_own_orders_alone_where_others_wait(self, run, orders, channel):
+        """`2 orders, 1826 acked` is an account that nobody can check."""
+        for order in sample_orders(5, 7):
+            orders.producer.publish(order)
+        channel.basic_publish("orders.dlx", "", b"an old one")
+
+        demo = run("demo", "--orders", "2", "--failure-rate", "0", "--work-time", "0")
+
+        assert demo.ends() == 0, demo.output
+        assert "others wait here already: 5 in orders, 5 in logs, 1 in orders.failed" in demo.output
+        table = table_of(demo.output)
+        assert table["Direct exchange"] == "2 orders and 1 that is none, confirmed"
+        assert table["Ack and nack"] == "3 acked, 0 nacked, 0 left"
+        assert table["Dead letter exchange"] == "0 failed, 1 unreadable; 2 there now, 1 of them of others"
+        assert table["Fanout exchange"] == "2 events; 2 and 2 delivered"
+        assert table["Topic exchange"] == "2 order.completed, 2 order.created"
+        assert table["Analytics"].startswith("2 orders, 844.80 in all")
 
     def test_repeats_with_its_seed(self, run):
         """What went wrong once can be looked at twice."""
@@ -90,6 +139,23 @@ class TestWorkerProcess:
         assert "took order 00-0002" not in worker.output
         assert orders.depth("orders") == 1
 
+    def test_is_w1_and_says_its_pid_first(self, run, orders):
+        """Exercise 2 ends it with `kill -9`: nobody should have to look for the number."""
+        worker = run("demo", "worker")
+
+        worker.waits_for("is ready")
+
+        assert worker.lines[0].split("; ")[0].split() == ["W1", "is", "ready,", "pid", str(worker._process.pid)]
+
+    def test_has_as_many_unacked_orders_as_its_prefetch(self, run, orders, eventually):
+        """Behind a slow order they wait for this worker, and no other can have them."""
+        for order in sample_orders(5):
+            orders.producer.publish(order)
+
+        run("demo", "worker", "--prefetch", "3", "--work-time", "600").waits_for("took order 00-0001")
+
+        eventually(lambda: orders.depth("orders"), 2)
+
     def test_parks_what_is_no_order_and_goes_on(self, run, orders, receive):
         """One message that cannot be read must not stop the queue behind it."""
         orders.channel.basic_publish("orders.direct", "order", b"nonsense")
@@ -104,6 +170,24 @@ class TestWorkerProcess:
 
 class TestProduce:
     """`rmqspec demo produce`."""
+
+    def test_publishes_orders_with_new_ids_at_each_run(self, run, orders, drain):
+        """With the same ids nobody can tell today's order from that of an hour ago in `orders.failed`."""
+        for _ in range(2):
+            assert run("demo", "produce", "--orders", "1").ends() == 0
+
+        first, second = (parse(Order, body).order_id for body in drain("orders"))
+
+        assert first != second
+        assert first[:8] == second[:8] == "00-0001-"
+        assert Failures(0.5).hits(first) == Failures(0.5).hits(second) == Failures(0.5).hits("00-0001")
+
+    def test_says_one_order_in_the_singular(self, run, orders):
+        """`1 orders` looks like a program that nobody has looked at."""
+        produce = run("demo", "produce", "--orders", "1")
+
+        assert produce.ends() == 0
+        assert produce.lines[-1] == "1 order published and confirmed"
 
     def test_publishes_the_orders_of_a_file(self, run, orders, tmp_path):
         """What is wrong is told with its line, and the exit code tells a script."""
