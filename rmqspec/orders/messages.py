@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 __all__ = [
+    "FAILURE",
     "Completed",
     "Event",
     "InvalidMessage",
@@ -37,6 +38,7 @@ Id = Annotated[Name, AfterValidator(_short)]
 Cents = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 Model = TypeVar("Model", bound=BaseModel)
 
+FAILURE = "simulated failure"  # why a worker fails an order
 MAX_REASON = 500  # characters; a reason travels in a header, and a header must fit into one frame
 
 

@@ -12,13 +12,12 @@ from pika import BasicProperties
 
 from rmqspec.client import Delivery, Outcome, RetryLadder, Settings, persistent
 from rmqspec.orders.inbox import Inbox
-from rmqspec.orders.messages import Completed, Event, Log, Order, parse
+from rmqspec.orders.messages import FAILURE, Completed, Event, Log, Order, parse
 from rmqspec.orders.service import PAUSE, Say, Subscriber, origin, silent
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS, order_system
 
 __all__ = ["Failures", "Worker"]
 
-FAILURE = "simulated failure"
 SAMPLE = re.compile(r"^(\d+-\d{4,})-[a-z0-9]{4}$")  # as sample_orders makes ids: the order, and the run
 
 
