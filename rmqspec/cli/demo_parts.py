@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import click
 
 from rmqspec.cli import terminal
+from rmqspec.cli.options import Finite, SectionedCommand, seconds
 from rmqspec.cli.settings import Where, connection_options
 from rmqspec.cli.signals import on_signals
 from rmqspec.client import RpcClient, Settings
@@ -44,21 +45,21 @@ seed_option = click.option(
     help="Chooses the sample orders and which of them fail; the same seed repeats a run.",
 )  # fmt: skip
 rate_option = click.option(
-    "--failure-rate", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+    "--failure-rate", type=Finite(0, 1), default=0.1, show_default=True,
     help="The share of orders that fail, for the sake of the lesson.",
 )  # fmt: skip
 
 
-def seconds(context: click.Context, option: click.Parameter, words: str | None) -> tuple[float, ...]:
+def delays(context: click.Context, option: click.Parameter, words: str | None) -> tuple[float, ...]:
     """Reads times that a queue can wait, with commas between: from a millisecond to what fits into 32 bits of them."""
-    number = click.FloatRange(0.001, 4_294_967)
+    number = Finite(0.001, 4_294_967)
     return tuple(number(word, option, context) for word in words.split(",")) if words else ()
 
 
 def work_time_option(default: float) -> Decorated:
     """How long an order takes."""
     return click.option(
-        "--work-time", type=click.FloatRange(min=0), default=default, show_default=True, metavar="SECONDS",
+        "--work-time", type=seconds(), default=default, show_default=True, metavar="SECONDS",
         help="How long an order takes.",
     )  # fmt: skip
 
@@ -70,14 +71,14 @@ inbox_option = click.option(
 )  # fmt: skip
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("name", metavar="[ID]", default="W1")
 @rate_option
 @seed_option
 @work_time_option(0.5)
 @inbox_option
 @click.option(
-    "--retry", "delays", callback=seconds, metavar="SECONDS,…",
+    "--retry", "delays", callback=delays, metavar="SECONDS,…",
     help="Tries an order that fails again, after each of these pauses, as in 1,10,60; then it goes to orders.failed. "
     "Default: it goes there at its first failure.",
 )  # fmt: skip
@@ -117,7 +118,7 @@ def worker(
     _serve(where, name, lambda source: Worker(source, name, failures, work_time, inbox, say, retry, prefetch=prefetch))
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @inbox_option
 @connection_options()
 def notification(path: str, where: Where) -> None:
@@ -130,7 +131,7 @@ def notification(path: str, where: Where) -> None:
     _serve(where, "notification", lambda source: Notification(source, say=say, inbox=inbox))
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @inbox_option
 @connection_options()
 def analytics(path: str, where: Where) -> None:
@@ -143,23 +144,23 @@ def analytics(path: str, where: Where) -> None:
     _serve(where, "analytics", lambda source: Analytics(source, say=say, inbox=inbox))
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @connection_options()
 def logs(where: Where) -> None:
     """Print whatever happens to orders (topic, order.#)."""
     _serve(where, "logs", lambda source: LogConsumer(source, say=terminal.voice("logs")))
 
 
-@click.command("rpc-server")
+@click.command("rpc-server", cls=SectionedCommand)
 @connection_options()
 def rpc_server(where: Where) -> None:
     """Answer how many of a thing there are (RPC)."""
     _serve(where, "inventory", lambda source: InventoryServer(source, say=terminal.voice("inventory")))
 
 
-@click.command("rpc-client")
+@click.command("rpc-client", cls=SectionedCommand)
 @click.argument("skus", metavar="[ITEM]...", nargs=-1)
-@click.option("--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds for each call.")
+@click.option("--timeout", type=seconds(), default=5.0, show_default=True, help="Seconds for each call.")
 @connection_options(without="timeout")
 def rpc_client(skus: tuple[str, ...], timeout: float, where: Where) -> None:
     """Ask the inventory for items, and wait for each answer.
@@ -183,20 +184,20 @@ def rpc_client(skus: tuple[str, ...], timeout: float, where: Where) -> None:
     sys.exit(1 if missing else 0)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.option("--orders", type=click.IntRange(min=1), default=10, show_default=True, help="How many sample orders.")
 @click.option("--file", "source", type=click.File("rb"), help="Orders as JSON Lines instead; - for standard input.")
 @seed_option
 @connection_options()
 def produce(orders: int, source: BinaryIO | None, seed: int, where: Where) -> None:
-    r"""Publish orders, sample ones or those of a file.
+    """Publish orders, sample ones or those of a file.
 
     \b
     A line of a file:
     {"order_id": "A1", "customer": "Ada", "items": [{"sku": "mouse", "quantity": 2, "unit_price_cents": 2450}]}
 
     A line that is no order is reported with its number; the others are published all the same, and the exit code is 1.
-    """
+    """  # noqa: D301  (click knows by the backspace what not to wrap)
     wrong, ended = 0, False
     producer = Producer(where.settings(), terminal.voice("producer"), "rmqspec producer")
     try:

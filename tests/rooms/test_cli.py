@@ -3,11 +3,14 @@
 import json
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from rmqspec.cli.main import cli
+from rmqspec.cli.options import FileToWrite
 from rmqspec.orders import REASON_HEADER, Failures, Order, parse, sample_orders
 
 # Processes of Python start in half a second each on a busy machine.
@@ -182,6 +185,16 @@ class TestProduce:
         assert first[:8] == second[:8] == "00-0001-"
         assert Failures(0.5).hits(first) == Failures(0.5).hits(second) == Failures(0.5).hits("00-0001")
 
+    def test_reads_a_file_that_begins_with_a_byte_order_mark(self, run, orders, tmp_path):
+        """Editors on Windows write one; the first order of such a file was refused."""
+        order = next(sample_orders(1)).to_json()
+        (tmp_path / "orders.jsonl").write_bytes(b"\xef\xbb\xbf" + order + b"\r\n")
+
+        produce = run("demo", "produce", "--file", str(tmp_path / "orders.jsonl"))
+
+        assert produce.ends() == 0, produce.output
+        assert orders.depth("orders") == 1
+
     def test_says_one_order_in_the_singular(self, run, orders):
         """`1 orders` looks like a program that nobody has looked at."""
         produce = run("demo", "produce", "--orders", "1")
@@ -212,6 +225,10 @@ class TestSentence:
             pytest.param({"RABBITMQ_URL": ""}, "no broker is up: start one with rmqspec rabbitup", id="no_broker"),
             pytest.param({"RABBITMQ_URL": "amqp://127.0.0.1:1"}, "no broker answers at 127.0.0.1:1", id="unreachable"),
             pytest.param({"RABBITMQ_URL": "http://x"}, "a broker's URL reads amqp://", id="no_url"),
+            pytest.param({"RABBITMQ_URL": "http://x"}, "the scheme is neither amqp nor amqps", id="scheme"),
+            pytest.param({"RABBITMQ_URL": "amqp://u:secret@h:99999"}, "the port is no number from 0", id="port"),
+            pytest.param({"RABBITMQ_URL": "amqp://u:sec/ret@h"}, "an @ stands behind a /", id="slash_in_password"),
+            pytest.param({"RABBITMQ_URL": "amqp://u@h"}, "there is a user without a password", id="no_password"),
         ],
     )
     def test_says_what_is_wrong_and_what_to_do(self, run, settings, words):
@@ -221,6 +238,7 @@ class TestSentence:
         assert process.ends() == 1
         assert process.output.count("\n") == 0
         assert words in process.output
+        assert "sec" not in process.output.replace("seconds", "")
 
     def test_refuses_what_stands_before_a_part(self, tmp_path):
         """Who names authorities for TLS must not be connected without a look at them."""
@@ -232,8 +250,102 @@ class TestSentence:
         assert "before worker nobody would look at --orders, --ca" in result.output
 
 
+class TestImpossibleOption:
+    """An option that Python could read, and nothing could use."""
+
+    @pytest.mark.parametrize(
+        "command",
+        ["demo worker --retry nan", "demo worker --failure-rate nan", "demo worker --work-time inf",
+         "demo worker --work-time 1e300", "demo worker --prefetch 0", "demo rpc-client --timeout nan",
+         "demo rpc-client --timeout inf", "nemesis --seconds nan", "nemesis --work inf", "nemesis --bound nan",
+         "nemesis --faults=", "rabbitup --port -1", "rabbitup --management-port 65536",
+         "rabbitup --port 7000 --management-port 7000", "demo --book /nonexistent/book.html", "demo --book /",
+         "nemesis --log /nonexistent/log", "book run.jsonl -o /nonexistent/book.html"],
+    )  # fmt: skip
+    def test_is_refused_before_anything_is_begun(self, command):
+        """NaN is neither too small nor too large; it came out as a traceback in the middle of a run."""
+        result = CliRunner().invoke(cli, command.split())
+
+        assert result.exit_code == 2, result.output
+        assert "Error: " in result.output
+        assert isinstance(result.exception, SystemExit)
+
+    def test_leaves_a_file_as_it_was_if_it_can_be_written(self, tmp_path):
+        """Looking whether a book can be written must neither empty one that is there nor leave an empty one."""
+        (there := tmp_path / "there.html").write_text("a book")
+
+        for path in (there, tmp_path / "new.html"):
+            FileToWrite().convert(str(path), None, None)
+
+        assert there.read_text() == "a book"
+        assert [path.name for path in tmp_path.iterdir()] == ["there.html"]
+
+    def test_of_the_connection_is_one_sentence(self, run):
+        """These are read where the environment is, whose variables have the same names."""
+        process = run("demo", "worker", "--timeout", "nan")
+
+        assert process.ends() == 1
+        assert process.lines == ["rmqspec: timeout is nan: seconds from 0.001 to 1000000 are wanted"]
+
+    def test_may_be_an_item_of_no_letters(self, run):
+        """The inventory would refuse it; there is nothing to wait for."""
+        process = run("demo", "rpc-client", "")
+
+        assert process.ends() == 2
+        assert "'' can be no item" in process.output
+
+
+class TestOutput:
+    """Where nothing can be written, or not everything."""
+
+    @pytest.mark.parametrize("command", ["demo --orders 1 --work-time 0", "dead-letters list", "--help", "lies --list"])
+    def test_is_one_sentence_if_the_disk_is_full(self, environment, url, orders, channel, command):
+        """A traceback of the terminal's library says that the thing is broken, and not that the disk is."""
+        channel.basic_publish("orders.dlx", "", b"a dead letter")
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            done = subprocess.run(
+                [sys.executable, "-m", "rmqspec", *command.split()],
+                env={**environment, "RABBITMQ_URL": url}, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                timeout=60,
+            )  # fmt: skip
+
+        assert done.returncode == 1
+        assert done.stderr == "rmqspec: the output cannot be written (No space left on device)\n"
+
+    @pytest.mark.parametrize("command", ["demo --orders 2 --work-time 0", "dead-letters list", "dead-letters show 1"])
+    def test_is_ascii_where_the_terminal_knows_no_more(self, run, channel, orders, command):
+        """What it has no letters for is written in those that it has, and arrows are not `\\u2192`."""
+        order = next(sample_orders(1)).model_copy(update={"customer": "Zoë", "order_id": "Zoë"})
+        channel.basic_publish("orders.dlx", "", order.to_json())
+
+        process = run(*command.split(), PYTHONIOENCODING="ascii")
+
+        assert process.ends() == 0, process.output
+        assert process.output.isascii()
+        assert "\\u2192" not in process.output
+        assert "\\u2026" not in process.output
+        if "show" in command:
+            assert json.loads(process.output)["order"] == "Zoë"
+
+
 class TestHelp:
     """`--help`."""
+
+    def test_puts_tls_and_time_outs_apart(self):
+        """Of a worker's dozen options a learner needs four; the others hid them."""
+        lines = CliRunner().invoke(cli, ["demo", "worker", "--help"]).output.splitlines()
+
+        headings = [line for line in lines if line and not line.startswith(" ")][1:]
+        assert headings == ["Options:", "Connection:", "TLS:", "Time-outs:"]
+        assert "--ca FILE" in "\n".join(lines[lines.index("TLS:") :])
+        assert "--heartbeat SECONDS" in lines[lines.index("Time-outs:") + 1]
+
+    def test_holds_no_marks_of_its_maker(self):
+        """A backspace tells click not to wrap a paragraph; written with a backslash it is shown."""
+        shown = CliRunner().invoke(cli, ["demo", "produce", "--help"]).output
+
+        assert "\\b" not in shown
+        assert '{"order_id": "A1", "customer": "Ada", "items": [{"sku"' in shown
 
     @pytest.mark.parametrize(
         "command",
