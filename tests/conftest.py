@@ -78,6 +78,16 @@ class Process:
         self._process.stdout.close()
         return code
 
+    def interrupt(self, until):
+        """Ctrl-C, until it says these words: two that come faster than a person's are taken for one."""
+        deadline = time.monotonic() + self.within
+        with self._news:
+            while not any(until in line for line in self.lines):
+                if time.monotonic() > deadline:
+                    pytest.fail(f"{self.arguments}: {until!r} was expected; it said:\n{self.output}")
+                self._process.send_signal(signal.SIGINT)
+                self._news.wait(0.2)
+
     @property
     def output(self):
         return "\n".join(self.lines)

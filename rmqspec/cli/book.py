@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from rmqspec.cli import terminal
+from rmqspec.cli.options import FileToWrite
 from rmqspec.tools.book import NoRecord, read
 
 __all__ = ["book_command"]
@@ -15,7 +16,7 @@ __all__ = ["book_command"]
 @click.command("book")
 @click.argument("records", nargs=-1, required=True, metavar="RECORD...", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("book.html"), show_default=True,
+    "-o", "--output", type=FileToWrite(), default=Path("book.html"), show_default=True,
     help="The file to write; what is there is replaced.",
 )  # fmt: skip
 def book_command(records: tuple[Path, ...], output: Path) -> None:

@@ -13,14 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from rmqspec.cli import terminal
+from rmqspec.cli.options import SectionedGroup
 from rmqspec.cli.settings import Where, connection_options
 from rmqspec.client.errors import Unrepublishable
 from rmqspec.orders import dead_letters
+from rmqspec.orders.messages import counted
 
 __all__ = ["dead_letters_group"]
 
+HEADINGS = ("#", "order", "reason", "attempts", "died", "bytes")
+WIDE = 80  # columns that the table needs to be read
 
-@click.group("dead-letters")
+
+@click.group("dead-letters", cls=SectionedGroup)
 def dead_letters_group() -> None:
     """Look at orders that failed, send them again, or delete them.
 
@@ -35,16 +40,13 @@ def dead_letters_group() -> None:
 def list_them(limit: int, where: Where) -> None:
     """List them, oldest first, and leave them where they are."""
     letters = dead_letters.look(where.settings(), limit)
-    table = Table(header_style="bold")
-    for heading in ("#", "order", "reason", "attempts", "died", "bytes"):
-        table.add_column(heading)
-    for letter in letters:
-        attempts, died = str(letter.attempts or ""), letter.died.isoformat(" ") if letter.died else ""
-        cells = (str(letter.number), letter.order_id, letter.reason, attempts, died, str(len(letter.body)))
-        table.add_row(*(Text(terminal.shown(cell)) for cell in cells))  # a Text: nothing in it is taken for markup
-    if letters:
-        terminal.console.print(table, soft_wrap=False)
-    terminal.notice(f"{len(letters)} dead letter{'' if len(letters) == 1 else 's'}")
+    rows = [_cells(letter) for letter in letters]
+    if rows and terminal.console.width >= WIDE:
+        terminal.console.print(_table(rows), soft_wrap=False)
+    else:
+        for row in rows:
+            terminal.console.print(Text("\n    ".join(_lines(row))))
+    terminal.notice(counted(len(letters), "dead letter"))
 
 
 @dead_letters_group.command("show")
@@ -54,17 +56,21 @@ def show(number: int, where: Where) -> None:
     """Show the one in place NUMBER of the list: headers, history and body."""
     letters = dead_letters.look(where.settings(), number)
     if len(letters) < number:
-        raise click.ClickException(f"there are {len(letters)} dead letters, so none has number {number}")
+        there = f"{'is' if len(letters) == 1 else 'are'} {counted(len(letters), 'dead letter')}"
+        raise click.ClickException(f"there {there}, so none has number {number}")
     letter = letters[-1]
     told = {
         "order": letter.order_id,
         "reason": letter.reason,
+        "detail": letter.detail,
         "attempts": letter.attempts,
         "message_id": letter.message_id,
         "headers": letter.delivery.headers,
         "body": letter.body[:4096].decode(errors="replace"),
     }
-    terminal.console.print(Text(json.dumps(_plain(told), indent=2, ensure_ascii=False)))
+    # In a terminal that knows ASCII only, what is escaped is still JSON.
+    ascii_only = terminal.console.options.ascii_only
+    terminal.console.print(Text(json.dumps(_plain(told), indent=2, ensure_ascii=ascii_only)))
 
 
 @dead_letters_group.command("replay")
@@ -83,8 +89,13 @@ def replay(numbers: tuple[int, ...], limit: int | None, where: Where) -> None:
         terminal.notice(f"rmqspec: number {letter.number} stays where it is: {error}")
 
     sent = dead_letters.replay(where.settings(), limit, set(numbers) or None, leave)
+    # The places are counted from 1 without gaps: what was not found are the highest.
+    there = sent + len(left)
+    missing = sorted(set(numbers))[there:]
+    for number in missing:
+        terminal.notice(f"rmqspec: there is no dead letter number {number}, or none within the limit")
     terminal.console.print(f"{sent} sent again")
-    sys.exit(1 if left else 0)
+    sys.exit(1 if left or missing else 0)
 
 
 @dead_letters_group.command("purge")
@@ -93,6 +104,31 @@ def replay(numbers: tuple[int, ...], limit: int | None, where: Where) -> None:
 def purge(where: Where) -> None:
     """Delete all of them for good."""
     terminal.console.print(f"{dead_letters.purge(where.settings())} deleted")
+
+
+def _cells(letter: dead_letters.DeadLetter) -> list[str]:
+    """What the list shows of one, as plain text."""
+    reason = f"{letter.reason}: {letter.detail}" if letter.detail else letter.reason
+    attempts, died = str(letter.attempts or ""), letter.died.isoformat(" ") if letter.died else ""
+    return [terminal.shown(cell) for cell in (str(letter.number), letter.order_id, reason, attempts, died)] + [
+        str(len(letter.body))
+    ]
+
+
+def _table(rows: list[list[str]]) -> Table:
+    table = Table(header_style="bold")
+    for heading in HEADINGS:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*map(Text, row))  # a Text: nothing in it is taken for markup
+    return table
+
+
+def _lines(row: list[str]) -> list[str]:
+    """One under the other, where a table would be a heap of syllables."""
+    number, order_id, reason, attempts, died, size = row
+    tried = f"{attempts} attempts" if attempts else ""
+    return [f"{number:>2}  {order_id}", *filter(None, (reason, tried, died and f"died {died}", f"{size} bytes"))]
 
 
 def _plain(value: Any) -> Any:

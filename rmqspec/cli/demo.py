@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from rmqspec.cli import terminal
 from rmqspec.cli.demo_book import Album
 from rmqspec.cli.demo_parts import PARTS, rate_option, seed_option, work_time_option
+from rmqspec.cli.options import FileToWrite, SectionedGroup
 from rmqspec.cli.settings import Where, broker_option, connection_options, image_option
 from rmqspec.client import Settings, connect
 from rmqspec.orders import Failures, demo
@@ -24,14 +25,14 @@ from rmqspec.tools.broker import Choice, Identity, find, rabbitup
 __all__ = ["demo_group"]
 
 
-@click.group("demo", invoke_without_command=True)
+@click.group("demo", cls=SectionedGroup, invoke_without_command=True)
 @click.option("--orders", type=click.IntRange(min=1), default=20, show_default=True, help="How many orders.")
 @click.option("--workers", type=click.IntRange(min=1), default=3, show_default=True, help="How many workers.")
 @rate_option
 @seed_option
 @work_time_option(0.05)
 @click.option(
-    "--book", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    "--book", type=FileToWrite(), metavar="FILE",
     help="Writes what went over the wire, scene by scene, as one HTML file.",
 )  # fmt: skip
 @connection_options()

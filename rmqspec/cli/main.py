@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 
 import click
@@ -21,6 +24,8 @@ from rmqspec.tools.broker import BrokerError
 
 __all__ = ["cli", "main"]
 
+UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)  # a full disk, a terminal that is gone
+
 
 def main() -> None:
     """Runs the command line; what goes wrong is one sentence, and exit code 1."""
@@ -31,6 +36,20 @@ def main() -> None:
     except (BrokerError, ClientError) as error:
         terminal.notice(f"rmqspec: {error}")
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        with contextlib.suppress(OSError):
+            terminal.notice(f"rmqspec: the output cannot be written ({error.strerror})")
+        _forget_output()
+        sys.exit(1)
+
+
+def _forget_output() -> None:
+    """What could not be written is tried again at the end of Python, and would be a second complaint."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

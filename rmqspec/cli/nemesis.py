@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 from rich.table import Table
 
 from rmqspec.cli import terminal
+from rmqspec.cli.options import FileToWrite, seconds
 from rmqspec.cli.settings import broker_option, image_option
 from rmqspec.tools.broker import Choice, NotOurs, find
 from rmqspec.tools.nemesis import FAULTS, PARTICIPANTS, PROMISES, Account, Plan, Result, run
@@ -30,6 +32,12 @@ MEANINGS = {
     "unknown": "not confirmed and not arrived: nothing was promised",
     "refused": "not taken by the broker, or not sent as the window was full",
     "unsafe": "at a kill maybe on the way through a dead-letter exchange, and not arrived: nothing was promised",
+}
+WITHOUT_CONFIRMS = MEANINGS | {  # with --no-confirms the broker is not asked
+    "confirmed": "were written to the connection; the broker was not asked",
+    "lost": "written, and never arrived: must be 0",
+    "recovered": "arrived, though writing them had failed",
+    "unknown": "not written and not arrived: nothing was promised",
 }
 
 
@@ -58,7 +66,7 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
 
 
 @click.command("nemesis")
-@click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Of faults.")
+@click.option("--seconds", type=seconds(1), default=60.0, show_default=True, help="Of faults.")
 @click.option("--queue-type", type=click.Choice(["classic", "quorum"]), default="classic", show_default=True)
 @click.option(
     "--participants",
@@ -68,16 +76,14 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
     metavar="NAMES",
     help="Who takes part.",
 )
-@click.option(
-    "--work", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Milliseconds at most of a handler."
-)
+@click.option("--work", type=seconds(), default=20.0, show_default=True, help="Milliseconds at most of a handler.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which fault comes when.")
 @click.option(
     "--faults", callback=_faults, default=",".join(FAULTS), show_default=True, metavar="NAMES", help="Which may come."
 )
 @click.option(
     "--bound",
-    type=click.FloatRange(min=1),
+    type=seconds(1),
     default=15.0,
     show_default=True,
     help="Seconds after a fault within which everybody must move again.",
@@ -86,12 +92,10 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
     "--no-confirms", is_flag=True, help="Count as confirmed what is written: shows that the check finds losses."
 )
 @click.option("--auto-ack", is_flag=True, help="Acknowledge what is sent to a consumer: the same.")
-@click.option(
-    "--log", type=click.Path(dir_okay=False), metavar="FILE", help="What the clients log; else nothing of it."
-)
+@click.option("--log", type=FileToWrite(), metavar="FILE", help="What the clients log; else nothing of it.")
 @broker_option
 @image_option
-def nemesis(log: str | None, source: str, image: str, no_confirms: bool, auto_ack: bool, **options: object) -> None:
+def nemesis(log: Path | None, source: str, image: str, no_confirms: bool, auto_ack: bool, **options: object) -> None:
     """Publish, consume, call and work while everything goes wrong: nothing may be lost, and nobody may stall.
 
     Starts a broker of its own, kills it, restarts it, cuts it off and blocks it at random moments. After each fault
@@ -112,15 +116,15 @@ def nemesis(log: str | None, source: str, image: str, no_confirms: bool, auto_ac
     finally:
         broker.close()
     terminal.scene(f"The account after {result.seconds:.0f} s and {result.blows.total()} faults")
-    _print_account(result.account)
-    _print_findings(result)
+    _print_account(result.account, WITHOUT_CONFIRMS if no_confirms else MEANINGS)
+    _print_findings(result, "written" if no_confirms else "confirmed")
     terminal.console.print()
     terminal.console.print(f"nemesis {result.verdict}", markup=False, style=None if result.holds else "bold red")
     sys.exit(0 if result.holds else 1)
 
 
 @contextmanager
-def _logging_to(file: str | None) -> Iterator[None]:
+def _logging_to(file: Path | None) -> Iterator[None]:
     """Hundreds of lost connections are what is wanted here: on the screen they would hide what is not."""
     handler = logging.FileHandler(file, "w") if file else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
@@ -137,22 +141,25 @@ def _logging_to(file: str | None) -> Iterator[None]:
         handler.close()
 
 
-def _print_account(account: Account) -> None:
+def _print_account(account: Account, meanings: Mapping[str, str]) -> None:
     table = Table(header_style="bold")
     table.add_column("orders")
     table.add_column("", justify="right")
     table.add_column("meaning")
-    for name, meaning in MEANINGS.items():
+    for name, meaning in meanings.items():
         count = getattr(account, name)
         wrong = count and "must be 0" in meaning
-        table.add_row(name, f"{count:,}", meaning, style="bold red" if wrong else None)
+        called = "written" if meanings is WITHOUT_CONFIRMS and name == "confirmed" else name
+        table.add_row(called, f"{count:,}", meaning, style="bold red" if wrong else None)
     terminal.console.print(table, soft_wrap=False)
 
 
-def _print_findings(result: Result) -> None:
+def _print_findings(result: Result, confirmed: str) -> None:
     for name, promise in PROMISES.items():
         found = [finding for finding in result.findings if finding.invariant == name]
+        promise = promise.replace("confirmed", confirmed)
         terminal.console.print(f"{name:>10} {len(found):3}  {promise}", markup=False)
         for finding in found:
             words = f": {finding.breach.words}" if finding.breach.words else ""
-            terminal.console.print(f"{'':16}{finding}{words}", markup=False, style="red")
+            said = f"{finding}{words}".replace("confirmed", confirmed)
+            terminal.console.print(f"{'':16}{said}", markup=False, style="red")

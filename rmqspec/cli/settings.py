@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from rmqspec.cli.options import SectionedOption
 from rmqspec.client import Settings
 from rmqspec.tools.broker import DEFAULT_IMAGE, SOURCES, BrokerError, rabbitup
 
@@ -20,33 +21,33 @@ Command = Callable[..., Any]
 FILE = click.Path(exists=True, dir_okay=False)
 
 url_option = click.option(
-    "--rabbitmq-url", "url", envvar="RABBITMQ_URL", metavar="URL",
+    "--rabbitmq-url", "url", cls=SectionedOption, section="Connection", envvar="RABBITMQ_URL", metavar="URL",
     help="The broker: amqp://user:password@host:port/vhost, or amqps://… for TLS; several of one cluster stand in one "
     "word, with blanks between. Default: $RABBITMQ_URL, else the one of rabbitup.",
 )  # fmt: skip
 OPTIONS: Mapping[str, Callable[[Command], Command]] = {  # by their names in Settings
     "ca": click.option(
-        "--ca", type=FILE, metavar="FILE",
+        "--ca", cls=SectionedOption, section="TLS", type=FILE, metavar="FILE",
         help="Who must have signed the broker's certificate. Default: $RABBITMQ_CA, else the system's authorities.",
     ),
     "certificate": click.option(
-        "--certificate", type=FILE, metavar="FILE",
+        "--certificate", cls=SectionedOption, section="TLS", type=FILE, metavar="FILE",
         help="This client's certificate, where the broker asks for one. Default: $RABBITMQ_CERTIFICATE.",
     ),
     "key": click.option(
-        "--key", type=FILE, metavar="FILE",
+        "--key", cls=SectionedOption, section="TLS", type=FILE, metavar="FILE",
         help="Its private key, if that is not in the same file. Default: $RABBITMQ_KEY.",
     ),
     "server_name": click.option(
-        "--server-name", metavar="NAME",
+        "--server-name", cls=SectionedOption, section="TLS", metavar="NAME",
         help="The name in the broker's certificate. Default: $RABBITMQ_SERVER_NAME, else the URL's host.",
     ),
     "heartbeat": click.option(
-        "--heartbeat", type=int, metavar="SECONDS",
+        "--heartbeat", cls=SectionedOption, section="Time-outs", type=int, metavar="SECONDS",
         help="A silent broker is given up after so long. Default: $RABBITMQ_HEARTBEAT, else as in the URL, else 60.",
     ),
     "timeout": click.option(
-        "--timeout", type=float, metavar="SECONDS",
+        "--timeout", cls=SectionedOption, section="Time-outs", type=float, metavar="SECONDS",
         help="To wait for a broker that does not answer. Default: $RABBITMQ_TIMEOUT, else as in the URL, else 10.",
     ),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import unicodedata
@@ -17,11 +18,11 @@ from rich.text import Text
 from rmqspec.orders.demo import Row
 from rmqspec.orders.service import Say
 
-__all__ = ["console", "escape_unprintable", "notice", "progress", "scene", "shown", "summary", "voice"]
+__all__ = ["console", "escape_unprintable", "notice", "plain", "progress", "scene", "shown", "summary", "voice"]
 
 # rich obeys NO_COLOR, and leaves colours out where the output is no terminal.
 console = Console(highlight=False, soft_wrap=True)
-if not console.is_terminal:
+if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = 132  # of the table: nobody's window limits it
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -59,6 +60,11 @@ def _hidden(letter: str) -> bool:
     return unicodedata.category(letter) in HIDDEN and letter not in JOINERS
 
 
+def plain(words: str) -> str:
+    """Words of ours: without arrows where the terminal knows ASCII only."""
+    return words.replace("→", "->").replace("…", "...") if console.options.ascii_only else words
+
+
 def voice(name: str) -> Say:
     """A way of speaking: the name in its colour, then the words. It raises OSError where nothing can be written."""
     digits = "".join(filter(str.isdigit, name)) or "0"  # neighbours get different colours
@@ -67,7 +73,7 @@ def voice(name: str) -> Say:
     def say(words: str) -> None:
         # Not printed at once: rich keeps what it could not write, and ends the program at a pipe that nobody reads.
         with console.capture() as line:
-            console.print(Text.assemble((f"{shown(name):>13}", style), "  ", shown(words)))
+            console.print(Text.assemble((f"{shown(name):>12}", style), "  ", shown(plain(words))))
         with _one_at_a_time:
             console.file.write(line.get())
             console.file.flush()
@@ -102,5 +108,5 @@ def summary(rows: Sequence[Row]) -> None:
     for heading in ("concept", "exchange and queue", "what went through"):
         table.add_column(heading)
     for row in rows:
-        table.add_row(row.concept, row.where, row.through)
+        table.add_row(*map(plain, (row.concept, row.where, row.through)))
     console.print(table, soft_wrap=False)

@@ -13,9 +13,11 @@ class Content(bytes):
 
     Attributes:
         headers: As they came, ``traceparent`` among them; none is an empty mapping.
+        reply_to: Of a request, where its reply goes; else empty.
     """
 
     headers: Mapping[str, Any]
+    reply_to: str = ""
 
     def __new__(cls, body: bytes = b"", headers: Mapping[str, Any] | None = None) -> Content:
         """Makes one; the body is copied."""

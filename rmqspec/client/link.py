@@ -425,7 +425,7 @@ class Link:
         self._channel, self._reason = None, reason
         if not self._closing.is_set():
             self._lost_at = self._lost_at or time.monotonic()
-            _log.warning("%s: connection lost: %s", self._name, reason)
+            _log.warning("%s: lost the broker: %s", self._name, reason)
         self._tenant.on_lost(reason, final=self._closing.is_set())
 
     def _on_refused(self, error: BaseException) -> None:

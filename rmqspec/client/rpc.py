@@ -74,8 +74,12 @@ class _Session(NamedTuple):
     reply_to: str
 
 
-class _Call(Future[bytes]):
-    """A call that is open: the promise of its reply."""
+class Call(Future[bytes]):
+    """A call that is open: the promise of its reply.
+
+    Attributes:
+        correlation_id: By which its reply is known.
+    """
 
     frames: list[bytes | memoryview]
     session: _Session | None = None
@@ -166,12 +170,12 @@ class RpcClient:
         self._timeout, self._exclusive = _seconds(timeout), exclusive_queue
         self._numbers, self._unique = itertools.count(1), uuid.uuid4().hex[:8]
         self._window = Window(window, window_bytes)
-        self._open: dict[str, _Call] = {}
-        self._deadlines = Deadlines[_Call](f"{name} (deadlines)", self._expire)
+        self._open: dict[str, Call] = {}
+        self._deadlines = Deadlines[Call](f"{name} (deadlines)", self._expire)
         # From here on: touched by the link's thread alone; the session is read by all.
         self._channel: LoopChannel | None = None
         self._link = Link(Settings.of(source), name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
-        self._outbox = Outbox[_Call](self._link.wake)
+        self._outbox = Outbox[Call](self._link.wake)
         self._link.open()
 
     @property
@@ -225,7 +229,7 @@ class RpcClient:
 
     def send(
         self, queue: str, request: bytes, timeout: float | None = None, *, headers: Mapping[str, Any] | None = None
-    ) -> Future[bytes]:
+    ) -> Call:
         """Sends a request without waiting for its reply; waits for room if too many calls are open.
 
         Returns:
@@ -241,11 +245,11 @@ class RpcClient:
         self._deadlines.add(call.deadline, call)
         return call
 
-    def _begin(self, queue: str, request: bytes, timeout: float | None, headers: Mapping[str, Any] | None) -> _Call:
+    def _begin(self, queue: str, request: bytes, timeout: float | None, headers: Mapping[str, Any] | None) -> Call:
         self._link.check_process()
         seconds = self._timeout if timeout is None else _seconds(timeout)
         correlation_id = f"{self._unique}-{next(self._numbers)}"
-        call = _Call(self, _request(queue, request, seconds, correlation_id, headers), correlation_id, seconds)
+        call = Call(self, _request(queue, request, seconds, correlation_id, headers), correlation_id, seconds)
         if seconds <= 0:
             words = f"the call to {queue!r} was not sent: its deadline was past when it was made"
             call.set_exception(CallTimedOut(words))
@@ -333,7 +337,7 @@ class RpcClient:
             self._looks_again = False
             self.on_work()
 
-    def _encoded(self, call: _Call) -> bool:
+    def _encoded(self, call: Call) -> bool:
         """Whether it could be encoded for the channel of now; another frame size may have been agreed upon."""
         try:
             call.encode(self._session)
@@ -359,12 +363,12 @@ class RpcClient:
             words = f"there is no queue {call.queue!r} to call: was its server ever started?"
             self._end(call, CallFailed(words, int(method.reply_code or 0), str(method.reply_text)))
 
-    def _expire(self, call: _Call) -> None:
+    def _expire(self, call: Call) -> None:
         if call.correlation_id in self._open:
             why = f"the broker blocks publishers ({self.blocked})" if self.blocked else "is its server running?"
             self._end(call, CallTimedOut(f"no reply from {call.queue!r} within {call.timeout:g} s: {why}"))
 
-    def _enter(self, call: _Call) -> None:
+    def _enter(self, call: Call) -> None:
         """Takes room in the window; waits for it until the deadline, but not in a callback."""
         size = len(call.request.body)
         if self._window.enter(size, 0.0):
@@ -382,7 +386,7 @@ class RpcClient:
         self._window.leave(1, len(call.request.body))
         return True
 
-    def _end(self, call: _Call, result: bytes | CallFailed) -> None:
+    def _end(self, call: Call, result: bytes | CallFailed) -> None:
         if not self._take(call.correlation_id) or not call.set_running_or_notify_cancel():
             return  # it has ended, or its caller has given it up
         if isinstance(result, bytes):

@@ -39,8 +39,8 @@ class RpcServer:
     Args:
         source: The broker's URL, or settings.
         queue: Whose requests.
-        answer: Makes the reply's body of the request's; the request is a ``Content``, which knows its ``headers``, and
-            so may the answer be.
+        answer: Makes the reply's body of the request's; the request is a ``Content``, which knows its ``headers`` and
+            its ``reply_to``; the answer may be one too.
         name: The connection's and the consumer tag.
         prefetch: How many requests the broker may send ahead.
         concurrency: How many requests are answered at once, each in a thread.
@@ -105,7 +105,9 @@ class RpcServer:
     def _reply(self, delivery: Delivery) -> None:
         passed_on = {key: value for key, value in delivery.headers.items() if _is_foreign(key)}
         try:
-            answer = self._answer(Content(delivery.body, delivery.headers))
+            request = Content(delivery.body, delivery.headers)
+            request.reply_to = str(delivery.properties.reply_to)
+            answer = self._answer(request)
             if not isinstance(answer, bytes):
                 raise TypeError(f"the answer is of type {type(answer).__name__}, not bytes")
             headers = {**passed_on, **getattr(answer, "headers", {})}

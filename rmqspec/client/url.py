@@ -21,9 +21,10 @@ from rmqspec.client.tables import write_table
 __all__ = ["OF_TLS", "read_url"]
 
 FORM = (
-    "a broker's URL reads amqp://user:password@host:port/vhost, or amqps://…; within user, password and vhost "
-    "a / is written %2F, a : %3A, an @ %40, a blank %20"
+    "a broker's URL reads amqp://user:password@host:port/vhost, or amqps://…, and in this one {part}; "
+    "within user, password and vhost a / is written %2F, a : %3A, an @ %40, a blank %20"
 )
+BEHIND = "an @ stands behind a /, a ? or a #, which the user or the password has unquoted"
 SLASH = "the vhost in the broker's URL has a / in it: there it is written %2F, so that of the vhost / ends in /%2F"
 OF_TLS = (
     "ca_certs", "cafile", "ca_path", "capath", "ca_data", "cadata", "certfile", "keyfile", "password", "ciphers",
@@ -41,7 +42,7 @@ def read_url(url: str) -> tuple[pika.URLParameters, Mapping[str, Any]]:
     parameters = _address(address)
     # An @ that is not before the host stands behind a ?, a / or a # within the password.
     if parameters is None or ("@" in url and "@" not in urlsplit(address).netloc):
-        raise InvalidUrl(FORM)
+        raise InvalidUrl(FORM.format(part=_wrong_part(address, url)))
     vhost, slash, rest = urlsplit(address).path.removeprefix("/").partition("/")
     if rest.strip("/") or (slash and not vhost):
         raise InvalidUrl(SLASH)
@@ -60,10 +61,30 @@ def _address(address: str) -> pika.URLParameters | None:
         return None
 
 
+def _wrong_part(address: str, url: str) -> str:
+    """Which part cannot be read. Nothing of it is quoted: it may be a piece of the password."""
+    scheme, mark, _ = address.partition("://")
+    if not mark:
+        return "there is no scheme: it begins with amqp://"
+    if scheme.lower() not in ("amqp", "amqps"):
+        return "the scheme is neither amqp nor amqps"
+    try:
+        parts = urlsplit(address)
+        if "@" in url and "@" not in parts.netloc:
+            return BEHIND
+        try:
+            _ = parts.port
+        except ValueError:
+            return "the port is no number from 0 to 65535"
+    except ValueError:
+        return "the host in brackets is no IPv6 address"
+    return "there is a user without a password" if parts.password is None and parts.username else "a part is missing"
+
+
 def _value(name: str, values: list[str], query: str) -> Any:
     if name not in PARAMETERS:
         # That of a URL whose password has a ? or an & is a part of it, and is not told.
-        raise InvalidUrl(FORM if "@" in query else f"{name!r} {UNKNOWN}")
+        raise InvalidUrl(FORM.format(part=BEHIND) if "@" in query else f"{name!r} {UNKNOWN}")
     if len(values) > 1:
         raise InvalidUrl(f"the broker's URL has {name} {len(values)} times: once is wanted")
     read, wanted = PARAMETERS[name]

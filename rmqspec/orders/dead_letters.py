@@ -19,7 +19,7 @@ from rmqspec.client.deaths import count_in, deaths_in
 from rmqspec.client.errors import Unrepublishable
 from rmqspec.client.republish import Wait, beside, confirmed, foreign_headers, headers_to_keep, republish, shortened
 from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER, reasons_in
-from rmqspec.orders.messages import InvalidMessage, Order, parse
+from rmqspec.orders.messages import FAILURE, InvalidMessage, Order, parse
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDER_KEY, ORDERS, ORDERS_EXCHANGE, order_system
 
 __all__ = ["REASON_HEADER", "REPLAYS_HEADER", "DeadLetter", "look", "park", "park_without_room", "purge", "replay"]
@@ -81,6 +81,14 @@ class DeadLetter:
     attempts: int
     died: datetime | None
     delivery: Delivery
+
+    @property
+    def detail(self) -> str:
+        """What is behind a reject of a worker of ours, which cannot carry a reason; else empty.
+
+        The broker says ``rejected``. Our worker rejects what it can read for one cause alone.
+        """
+        return FAILURE if self.reason == "rejected" and self.order_id != "?" else ""
 
     @property
     def properties(self) -> BasicProperties:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from rmqspec.client import Delivery, Outcome, Publisher, RpcClient, RpcServer, Settings
+from rmqspec.client.content import Content
 from rmqspec.client.errors import CallFailed, Unrepublishable
+from rmqspec.client.rpc import DIRECT_REPLY_TO
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.messages import InvalidMessage, StockQuery, StockReply, parse, reason_of
 from rmqspec.orders.service import PASSING, Say, harmless, raise_if_permanent, silent
@@ -50,6 +52,11 @@ class InventoryServer:
         self._server.stop()
         self._waits.stop()
 
+    @property
+    def at_work(self) -> str:
+        """Nothing that anybody would have to wait for: an answer is a look into a table."""
+        return ""
+
     def give_up(self) -> None:
         """Nothing: a request that is not answered goes back to its queue by itself."""
 
@@ -58,12 +65,13 @@ class InventoryServer:
         """How many requests it has answered."""
         return self._server.answered
 
-    def _answer(self, request: bytes) -> bytes:
+    def _answer(self, request: Content) -> bytes:
         sku = parse(StockQuery, request).sku
+        where = f"reply_to {_shortened(request.reply_to)}"
         if sku not in self._stock:
-            self._say(f"was asked for {sku}, which it does not know")
+            self._say(f"answers {sku}: unknown, {where}")
             raise ValueError(f"unknown item {sku!r}")
-        self._say(f"was asked for {sku}: {self._stock[sku]} in stock")
+        self._say(f"answers {sku}: {self._stock[sku]} in stock, {where}")
         return StockReply(sku=sku, available=self._stock[sku]).to_json()
 
     def _park(self, delivery: Delivery) -> Outcome:
@@ -78,13 +86,14 @@ class InventoryServer:
         return Outcome.ACK
 
 
-def stock_of(client: RpcClient, sku: str, timeout: float | None = None) -> int:
+def stock_of(client: RpcClient, sku: str, timeout: float | None = None, say: Say = silent) -> int:
     """Asks the inventory.
 
     Args:
         client: Whose connection is used.
         sku: What is asked for.
         timeout: Seconds; by default the client's.
+        say: Where it tells what it asks, and what the reply is.
 
     Raises:
         CallTimedOut: No server answers.
@@ -92,11 +101,20 @@ def stock_of(client: RpcClient, sku: str, timeout: float | None = None) -> int:
         CallFailed: The reply is no stock level.
         InvalidMessage: The item's name is empty, or too long.
     """
-    reply = client.call(INVENTORY, query(sku).to_json(), timeout)
+    request = query(sku).to_json()
+    say(f"asks {INVENTORY} for {sku}")
+    call = client.send(INVENTORY, request, timeout)
     try:
-        return parse(StockReply, reply).available
+        available = parse(StockReply, call.result()).available
     except InvalidMessage as error:
         raise CallFailed(f"the reply of {INVENTORY!r} is no stock level: {error}") from error
+    say(f"{sku}: {available} in stock, correlation_id {call.correlation_id}")
+    return available
+
+
+def _shortened(reply_to: str) -> str:
+    """An address of direct reply-to ends in a key of some 60 letters."""
+    return f"{DIRECT_REPLY_TO}…" if reply_to.startswith(f"{DIRECT_REPLY_TO}.") else reply_to
 
 
 def query(sku: str) -> StockQuery:

@@ -7,7 +7,7 @@ from collections import Counter
 from rmqspec.client import Delivery, Outcome, Settings
 from rmqspec.orders.messages import Log, parse
 from rmqspec.orders.service import Say, Subscriber, silent
-from rmqspec.orders.topology import LOGS
+from rmqspec.orders.topology import LOGS, LOGS_EXCHANGE
 
 __all__ = ["LogConsumer"]
 
@@ -27,5 +27,6 @@ class LogConsumer(Subscriber):
         """Prints one line."""
         log = parse(Log, delivery.body)
         self.events[log.event] += 1
-        self.say(f"{log.event} {log.order_id} by {log.worker}{f': {log.detail}' if log.detail else ''}")
+        detail = f" ({log.detail})" if log.detail else ""
+        self.say(f"key {log.event}: {log.order_id} by {log.worker}{detail}, from {LOGS} ({LOGS_EXCHANGE})")
         return Outcome.ACK

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 __all__ = [
+    "FAILURE",
     "Completed",
     "Event",
     "InvalidMessage",
@@ -15,6 +16,7 @@ __all__ = [
     "Order",
     "StockQuery",
     "StockReply",
+    "counted",
     "money",
     "order_id_in",
     "parse",
@@ -36,6 +38,7 @@ Id = Annotated[Name, AfterValidator(_short)]
 Cents = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 Model = TypeVar("Model", bound=BaseModel)
 
+FAILURE = "simulated failure"  # why a worker fails an order
 MAX_REASON = 500  # characters; a reason travels in a header, and a header must fit into one frame
 
 
@@ -93,7 +96,7 @@ Event = Literal["order.created", "order.completed", "order.failed"]  # also the 
 
 
 class Log(_Message):
-    """Something happened to an order."""
+    """Something happened to an order; ``worker`` is who says so, of ``order.created`` the producer."""
 
     event: Event
     order_id: Id
@@ -158,6 +161,11 @@ def money(cents: int) -> str:
     """An amount as a person reads it. It does not round, and has no greatest amount."""
     whole, rest = divmod(cents, 100)
     return f"{whole:,}.{rest:02}"
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of what has a regular plural: ``1 order``, ``2 orders``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _holds(outer: tuple[int | str, ...], inner: tuple[int | str, ...]) -> bool:

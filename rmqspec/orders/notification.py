@@ -5,7 +5,7 @@ from __future__ import annotations
 from rmqspec.client import Delivery, Outcome, Settings
 from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import Completed, parse
-from rmqspec.orders.service import Say, Subscriber, silent
+from rmqspec.orders.service import Say, Subscriber, origin, silent
 from rmqspec.orders.topology import NOTIFICATIONS
 
 __all__ = ["Notification"]
@@ -28,5 +28,5 @@ class Notification(Subscriber):
         """Notifies one customer."""
         event = parse(Completed, delivery.body)
         self.notified.append(event.order_id)
-        self.say(f"told {event.customer} that order {event.order_id} is done")
+        self.say(f"told {event.customer} of order {event.order_id}, from {origin(delivery)}")
         return Outcome.ACK

@@ -15,9 +15,10 @@ from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
 from rmqspec.orders.topology import dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
-__all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "raise_if_permanent", "silent"]
+__all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "origin", "raise_if_permanent", "silent"]
 
 Say = Callable[[str], None]  # where a service tells a person what it does
+Settled = Callable[[Delivery, Outcome], None]
 
 PAUSE, GRACE = 1.0, 30.0  # seconds: before a message is given back; for the message in hand after ``stop``
 PASSING = (InboxUnavailable, PublishFailed, ServiceStopped)  # what may be over when the message comes again
@@ -30,6 +31,12 @@ def raise_if_permanent(error: ClientError) -> None:
     """
     if error.permanent:
         raise error
+
+
+def origin(delivery: Delivery) -> str:
+    """Where a delivery comes from, for a person: ``orders (orders.direct, key order)``."""
+    key = f", key {delivery.routing_key}" if delivery.routing_key else ""
+    return f"{delivery.queue} ({delivery.exchange or 'default exchange'}{key})"
 
 
 def silent(_: str) -> None:
@@ -48,6 +55,10 @@ def harmless(say: Say) -> Say:
 
 class Service(Protocol):
     """Whatever runs until it is stopped."""
+
+    @property
+    def at_work(self) -> str:
+        """What it works on now; empty where it waits."""
 
     def run(self) -> None:
         """Serves until ``stop``; returns after the message in hand is settled."""
@@ -75,6 +86,11 @@ class Subscriber(ABC):
             share it. By default it is one of its own, in memory.
         pause: Seconds before a delivery that cannot be handled now goes back to its queue.
         topology: Declared at each connection; by default the order system's.
+        prefetch: How many unacked messages it may have; it works on them one at a time.
+
+    Attributes:
+        at_work: What it works on now, as an order's id; empty where it waits. Another thread may read it.
+        settled: Called with each delivery and what becomes of it, before the broker hears of that.
 
     Raises:
         InvalidSetting: The name is empty, or too long for the protocol.
@@ -90,16 +106,18 @@ class Subscriber(ABC):
         inbox: Inbox | None = None,
         pause: float = PAUSE,
         topology: Topology | None = None,
+        prefetch: int = 1,
     ) -> None:
         if not 0 < len(name.encode()) <= MAX_ID:
             raise InvalidSetting(f"a service's name should have from 1 to {MAX_ID} bytes in UTF-8")
         self.name, self.say, self.inbox = name, harmless(say), inbox or Inbox()
-        self.waits = Waits()
+        self.waits, self.at_work = Waits(), ""
+        self.settled: Settled = lambda _, __: None
         self.publisher = Publisher(source, f"{name} publisher")
         self.consumer = Consumer(
             # The retry policy does nothing: what is to be tried again is on its way before the handler returns.
-            source, queue, self._handle, topology=topology or order_system(), retry=lambda _: None, name=name,
-            requeue_pause=pause, grace=GRACE,
+            source, queue, self._settle, prefetch=prefetch, topology=topology or order_system(), retry=lambda _: None,
+            name=name, requeue_pause=pause, grace=GRACE,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -129,6 +147,15 @@ class Subscriber(ABC):
     def put_off(self, delivery: Delivery) -> None:
         """Sends a delivery to where it waits to be tried again, when ``handle`` has returned ``RETRY``."""
         raise NotImplementedError(f"{self.name} has nowhere to put off a message")
+
+    def _settle(self, delivery: Delivery) -> Outcome:
+        self.at_work = order_id_in(delivery.body) or "a message"
+        try:
+            outcome = self._handle(delivery)
+            self.settled(delivery, outcome)
+        finally:
+            self.at_work = ""
+        return outcome
 
     def _handle(self, delivery: Delivery) -> Outcome:
         try:

@@ -65,6 +65,11 @@ class OrderSystem:
         with translated(f"looking at {queue!r}"):
             return int(self.channel.queue_declare(queue, passive=True).method.message_count)
 
+    def consumers(self, queue: str) -> int:
+        """How many consumers a queue has, those of other programs among them."""
+        with translated(f"looking at {queue!r}"):
+            return int(self.channel.queue_declare(queue, passive=True).method.consumer_count)
+
     def halt(self, service: Service) -> None:
         """Stops one service, and returns when it has settled what it had in hand and hung up."""
         for entry in [entry for entry in self._running if entry[0] is service]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ from pika import BasicProperties
 
 from rmqspec.client import Delivery, Outcome, RetryLadder, Settings, persistent
 from rmqspec.orders.inbox import Inbox
-from rmqspec.orders.messages import Completed, Event, Log, Order, parse
-from rmqspec.orders.service import PAUSE, Say, Subscriber, silent
-from rmqspec.orders.topology import EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS, order_system
+from rmqspec.orders.messages import FAILURE, Completed, Event, Log, Order, parse
+from rmqspec.orders.service import PAUSE, Say, Subscriber, origin, silent
+from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS, order_system
 
 __all__ = ["Failures", "Worker"]
 
-FAILURE = "simulated failure"
+SAMPLE = re.compile(r"^(\d+-\d{4,})-[a-z0-9]{4}$")  # as sample_orders makes ids: the order, and the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Failures:
     """Which orders fail, for the sake of the lesson.
 
     The verdict depends on seed, order and attempt alone, not on who works when: a run with the same seed fails the same
-    orders. Each further attempt has its own verdict, so that a failure passes, unless the rate is 1.
+    orders. What the ids of sample orders end in, to tell runs apart, is no part of it. Each further attempt has its own
+    verdict, so that a failure passes, unless the rate is 1.
 
     Attributes:
         rate: The share that fails, from 0 to 1.
@@ -37,7 +39,8 @@ class Failures:
 
     def hits(self, order_id: str, attempt: int = 1) -> bool:
         """Whether this order fails at this attempt, from 1."""
-        die = f"{self.seed}:{order_id}" if attempt == 1 else f"{self.seed}:{order_id}:{attempt}"
+        sample = SAMPLE.sub(r"\1", order_id)
+        die = f"{self.seed}:{sample}" if attempt == 1 else f"{self.seed}:{sample}:{attempt}"
         return random.Random(die).random() < self.rate  # noqa: S311  (a simulation)
 
 
@@ -54,6 +57,7 @@ class Worker(Subscriber):
         say: Where it tells what it does.
         retry: Where an order waits that failed, to be tried again. Without one it is rejected at its first failure.
         pause: Seconds before an order that cannot be handled now goes back to its queue.
+        prefetch: How many unacked orders it may have.
 
     Attributes:
         handled: How many orders it completed and failed.
@@ -62,29 +66,35 @@ class Worker(Subscriber):
     def __init__(
         self,
         source: str | Settings,
-        name: str = "worker-1",
+        name: str = "W1",
         failures: Failures = Failures(),
         work_time: float = 0.0,
         inbox: Inbox | None = None,
         say: Say = silent,
         retry: RetryLadder | None = None,
         pause: float = PAUSE,
+        prefetch: int = 1,
     ) -> None:
-        super().__init__(source, ORDERS, name, say, inbox=inbox, pause=pause, topology=order_system(retry=retry))
+        topology = order_system(retry=retry)
+        super().__init__(source, ORDERS, name, say, inbox=inbox, pause=pause, topology=topology, prefetch=prefetch)
         self.failures, self.work_time, self.retry = failures, work_time, retry
         self.handled: Counter[Event] = Counter()
 
     def handle(self, delivery: Delivery) -> Outcome:
         """Works on one order. A crash before the end leaves it unacknowledged, and another worker gets it."""
         order = parse(Order, delivery.body)
-        self.say(f"took order {order.order_id}{' (redelivered)' if delivery.redelivered else ''}")
-        self._log("order.created", order)
+        self.say(
+            f"took order {order.order_id}{' (redelivered)' if delivery.redelivered else ''} from {origin(delivery)}"
+        )
         if self.work_time:
             time.sleep(self.work_time)  # the consumer's own thread answers heartbeats meanwhile
         if self.failures.hits(order.order_id, RetryLadder.attempts(delivery.properties) + 1):
-            self._log("order.failed", order, FAILURE)
-            self.say(f"failed order {order.order_id}")
-            return Outcome.RETRY if self.retry else Outcome.REJECT
+            self._log("order.failed", order, delivery, FAILURE)
+            outcome, what = (
+                (Outcome.RETRY, "") if self.retry else (Outcome.REJECT, f", rejects it to {DEAD_LETTER_EXCHANGE}")
+            )
+            self.say(f"failed order {order.order_id} (simulated){what}")
+            return outcome
         event = Completed(
             order_id=order.order_id, customer=order.customer, total_cents=order.total_cents, worker=self.name
         )
@@ -92,8 +102,8 @@ class Worker(Subscriber):
         # be placed again.
         properties = persistent(message_id=delivery.properties.message_id)
         self._publish(EVENTS_EXCHANGE, "", event.to_json(), properties)
-        self._log("order.completed", order)
-        self.say(f"completed order {order.order_id}")
+        self._log("order.completed", order, delivery)
+        self.say(f"completed order {order.order_id} and told {EVENTS_EXCHANGE}")
         return Outcome.ACK
 
     def put_off(self, delivery: Delivery) -> None:
@@ -102,9 +112,10 @@ class Worker(Subscriber):
         delay = self.retry.climb(self.publisher, delivery, FAILURE, wait=self.waits.confirmed)
         self.say("parked it for a person to look at" if delay is None else f"will try it again in {delay:g} s")
 
-    def _log(self, event: Event, order: Order, detail: str = "") -> None:
+    def _log(self, event: Event, order: Order, delivery: Delivery, detail: str = "") -> None:
         log = Log(event=event, order_id=order.order_id, worker=self.name, detail=detail)
-        self._publish(LOGS_EXCHANGE, event, log.to_json(), persistent())
+        about = delivery.properties.message_id  # which publish of the order it tells of
+        self._publish(LOGS_EXCHANGE, event, log.to_json(), persistent(correlation_id=about))
         self.handled[event] += 1
 
     def _publish(self, exchange: str, key: str, body: bytes, properties: BasicProperties) -> None:

@@ -15,7 +15,7 @@ Reference: DIRECT-01, DIRECT-02, BIND-01, BIND-04, XDEFAULT-01, PUB-04, PUB-06
 import pytest
 
 from rmqspec.client.errors import Returned
-from rmqspec.orders import Order, parse, sample_orders
+from rmqspec.orders import Log, Order, parse, sample_orders
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -110,7 +110,7 @@ class TestProducer:
 
     @lie("message-lost")
     def test_publishes_an_order_to_orders_and_to_no_other_queue(self, orders, drain):
-        """The key `order` is bound once. The other queues get messages only when a worker has received the order."""
+        """The key `order` is bound once. What is logged goes to another exchange: that the order was created."""
         (order,) = sample_orders(1)
 
         orders.producer.publish(order)
@@ -118,7 +118,7 @@ class TestProducer:
         assert [parse(Order, body) for body in drain("orders")] == [order]
         assert orders.depth("notifications") == 0
         assert orders.depth("analytics") == 0
-        assert orders.depth("logs") == 0
+        assert [parse(Log, body).event for body in drain("logs")] == ["order.created"]
         assert orders.depth("orders.failed") == 0
 
     @lie("message-lost")

@@ -5,7 +5,7 @@ with a pattern: a word matches itself, `*` matches exactly one word, and `#` mat
 consumer chooses what it wants, and the publisher only describes what happened. A new kind of event needs no new
 topology: the pattern `order.#` matches it already.
 
-In the order system the workers publish `order.created`, `order.completed` and `order.failed` to `logs.topic`, and the
+In the order system the producer publishes `order.created`, the workers `order.completed` and `order.failed`, and the
 queue `logs` is bound with `order.#`.
 
 Spec: https://www.rabbitmq.com/docs/exchanges#topic
@@ -92,11 +92,25 @@ class TestTopicExchange:
         assert consumer.wait_for(3) == [b"order.created", b"order.sent", b"payment.created"]
 
 
-class TestWorker:
-    """Our worker: it publishes to `logs.topic` what happens to an order."""
+class TestProducer:
+    """Our producer: it publishes to `logs.topic` that an order was created."""
 
     @lie("delivered-key-lost")
-    def test_publishes_order_created_and_then_order_completed(self, orders, receive):
+    def test_publishes_order_created_before_any_worker_has_the_order(self, orders, receive):
+        """Whoever creates an order says so. Said by the worker, an order that waits would not be known of."""
+        orders.producer.publish(*sample_orders(1))
+
+        (created,) = receive("logs")
+        assert created.routing_key == "order.created"
+        assert parse(Log, created.body).worker == "producer"
+        assert parse(Log, created.body).order_id == "00-0001"
+
+
+class TestWorker:
+    """Our worker: it publishes to `logs.topic` what becomes of an order."""
+
+    @lie("delivered-key-lost")
+    def test_publishes_order_completed_after_the_order_created_of_the_producer(self, orders, receive):
         """The routing key names the event, so a consumer can bind to the events that it needs."""
         orders.start(lambda source: Worker(source, failures=Failures(rate=0)))
         (order,) = sample_orders(1)
@@ -110,7 +124,7 @@ class TestWorker:
         assert parse(Log, completed.body).order_id == "00-0001"
 
     @lie("delivered-key-lost")
-    def test_publishes_order_created_and_then_order_failed_if_the_order_fails(self, orders, receive):
+    def test_publishes_order_failed_after_the_order_created_if_the_order_fails(self, orders, receive):
         """An alert can bind `order.failed` alone. The queue `logs` gets it by the pattern that it has already."""
         orders.start(lambda source: Worker(source, failures=Failures(rate=1)))
         (order,) = sample_orders(1)

@@ -287,7 +287,7 @@ class TestCommand:
         wrong = {"RABBITMQ_CA": str(certificates / "strange-ca.pem")}
 
         by_option = run("demo", "produce", "--orders", "1", *options, **wrong)
-        by_option.waits_for("1 orders published and confirmed")
+        by_option.waits_for("1 order published and confirmed")
         assert by_option.ends() == 0
 
         by_environment = run("demo", "produce", "--orders", "1", **wrong)

@@ -197,6 +197,13 @@ class TestUnpacked:
         assert refused.value.reason == "this distribution has no rabbitmq-server"
         assert refused.value.remedy == "enable its universe or main section"
 
+    def test_says_when_the_cache_cannot_be_used(self, repository, monkeypatch):
+        """A full or read-only home is no matter of the network; the next source is asked."""
+        monkeypatch.setenv("XDG_CACHE_HOME", str(repository / "Packages"))
+
+        with pytest.raises(Unavailable, match=r"the cache .*Packages/rmqspec cannot be used \(Not a directory\)"):
+            unpacked(silently)
+
     def test_gives_a_server_that_runs_as_this_user(self, tmp_path, monkeypatch):
         """The real packages: a broker for whoever may not install anything."""
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

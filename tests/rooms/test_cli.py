@@ -3,12 +3,15 @@
 import json
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from rmqspec.cli.main import cli
-from rmqspec.orders import REASON_HEADER, Failures, sample_orders
+from rmqspec.cli.options import FileToWrite
+from rmqspec.orders import REASON_HEADER, Failures, Order, parse, sample_orders
 
 # Processes of Python start in half a second each on a busy machine.
 pytestmark = pytest.mark.timeout(120)
@@ -41,6 +44,55 @@ class TestDemo:
         assert table["Dead letter exchange"] == f"{doomed} failed, 1 unreadable; {doomed + 1} there now"
         assert table["Fanout exchange"] == f"{9 - doomed} events; {9 - doomed} and {9 - doomed} delivered"
         assert table["RPC"] == "6 calls, 6 replies"
+
+    def test_names_exchange_key_and_queue_in_its_lines(self, run):
+        """Without them a person sees services that talk, and not the broker between them."""
+        demo = run("demo", "--orders", "2", "--failure-rate", "0", "--work-time", "0")
+
+        assert demo.ends() == 0, demo.output
+        said = {" ".join(line.split()) for line in demo.lines}
+        assert "producer published order 00-0001 (417.80) to orders.direct, key order" in said
+        assert "notification told Linus of order 00-0001, from notifications (events.fanout)" in said
+        assert "logs key order.created: 00-0001 by producer, from logs (logs.topic)" in said
+        assert any("took order 00-0001 from orders (orders.direct, key order)" in line for line in said)
+        assert max(len(line) for line in demo.lines if "00-0001" in line) <= 80
+
+    def test_shows_correlation_id_and_reply_to_of_its_calls(self, run):
+        """A reply finds its caller by the one, and its request by the other."""
+        demo = run("demo", "--orders", "1", "--work-time", "0")
+
+        assert demo.ends() == 0, demo.output
+        assert "waits for replies at reply_to amq.rabbitmq.reply-to" in demo.output
+        assert "answers mouse: 17 in stock, reply_to amq.rabbitmq.reply-to" in demo.output
+        assert re.search(r"mouse: 17 in stock, correlation_id [0-9a-f]{8}-2", demo.output)
+
+    def test_shows_fair_dispatch_by_one_slow_worker(self, run):
+        """Three equal workers share equally under round robin too."""
+        demo = run("demo", "--orders", "30", "--work-time", "0.02", "--failure-rate", "0")
+
+        assert demo.ends() == 0, demo.output
+        assert "3 workers (W3 is slow)" in demo.output
+        first, second, slow = map(int, re.findall(r"W\d (\d+)", table_of(demo.output)["Work queue, fair dispatch"]))
+        assert first + second + slow == 31
+        assert slow < min(first, second)
+
+    def test_counts_its_own_orders_alone_where_others_wait(self, run, orders, channel):
+        """`2 orders, 1826 acked` is an account that nobody can check."""
+        for order in sample_orders(5, 7):
+            orders.producer.publish(order)
+        channel.basic_publish("orders.dlx", "", b"an old one")
+
+        demo = run("demo", "--orders", "2", "--failure-rate", "0", "--work-time", "0")
+
+        assert demo.ends() == 0, demo.output
+        assert "others wait here already: 5 in orders, 5 in logs, 1 in orders.failed" in demo.output
+        table = table_of(demo.output)
+        assert table["Direct exchange"] == "2 orders and 1 that is none, confirmed"
+        assert table["Ack and nack"] == "3 acked, 0 nacked, 0 left"
+        assert table["Dead letter exchange"] == "0 failed, 1 unreadable; 2 there now, 1 of them of others"
+        assert table["Fanout exchange"] == "2 events; 2 and 2 delivered"
+        assert table["Topic exchange"] == "2 order.completed, 2 order.created"
+        assert table["Analytics"].startswith("2 orders, 844.80 in all")
 
     def test_repeats_with_its_seed(self, run):
         """What went wrong once can be looked at twice."""
@@ -90,6 +142,23 @@ class TestWorkerProcess:
         assert "took order 00-0002" not in worker.output
         assert orders.depth("orders") == 1
 
+    def test_is_w1_and_says_its_pid_first(self, run, orders):
+        """Exercise 2 ends it with `kill -9`: nobody should have to look for the number."""
+        worker = run("demo", "worker")
+
+        worker.waits_for("is ready")
+
+        assert worker.lines[0].split("; ")[0].split() == ["W1", "is", "ready,", "pid", str(worker._process.pid)]
+
+    def test_has_as_many_unacked_orders_as_its_prefetch(self, run, orders, eventually):
+        """Behind a slow order they wait for this worker, and no other can have them."""
+        for order in sample_orders(5):
+            orders.producer.publish(order)
+
+        run("demo", "worker", "--prefetch", "3", "--work-time", "600").waits_for("took order 00-0001")
+
+        eventually(lambda: orders.depth("orders"), 2)
+
     def test_parks_what_is_no_order_and_goes_on(self, run, orders, receive):
         """One message that cannot be read must not stop the queue behind it."""
         orders.channel.basic_publish("orders.direct", "order", b"nonsense")
@@ -104,6 +173,34 @@ class TestWorkerProcess:
 
 class TestProduce:
     """`rmqspec demo produce`."""
+
+    def test_publishes_orders_with_new_ids_at_each_run(self, run, orders, drain):
+        """With the same ids nobody can tell today's order from that of an hour ago in `orders.failed`."""
+        for _ in range(2):
+            assert run("demo", "produce", "--orders", "1").ends() == 0
+
+        first, second = (parse(Order, body).order_id for body in drain("orders"))
+
+        assert first != second
+        assert first[:8] == second[:8] == "00-0001-"
+        assert Failures(0.5).hits(first) == Failures(0.5).hits(second) == Failures(0.5).hits("00-0001")
+
+    def test_reads_a_file_that_begins_with_a_byte_order_mark(self, run, orders, tmp_path):
+        """Editors on Windows write one; the first order of such a file was refused."""
+        order = next(sample_orders(1)).to_json()
+        (tmp_path / "orders.jsonl").write_bytes(b"\xef\xbb\xbf" + order + b"\r\n")
+
+        produce = run("demo", "produce", "--file", str(tmp_path / "orders.jsonl"))
+
+        assert produce.ends() == 0, produce.output
+        assert orders.depth("orders") == 1
+
+    def test_says_one_order_in_the_singular(self, run, orders):
+        """`1 orders` looks like a program that nobody has looked at."""
+        produce = run("demo", "produce", "--orders", "1")
+
+        assert produce.ends() == 0
+        assert produce.lines[-1] == "1 order published and confirmed"
 
     def test_publishes_the_orders_of_a_file(self, run, orders, tmp_path):
         """What is wrong is told with its line, and the exit code tells a script."""
@@ -128,6 +225,10 @@ class TestSentence:
             pytest.param({"RABBITMQ_URL": ""}, "no broker is up: start one with rmqspec rabbitup", id="no_broker"),
             pytest.param({"RABBITMQ_URL": "amqp://127.0.0.1:1"}, "no broker answers at 127.0.0.1:1", id="unreachable"),
             pytest.param({"RABBITMQ_URL": "http://x"}, "a broker's URL reads amqp://", id="no_url"),
+            pytest.param({"RABBITMQ_URL": "http://x"}, "the scheme is neither amqp nor amqps", id="scheme"),
+            pytest.param({"RABBITMQ_URL": "amqp://u:secret@h:99999"}, "the port is no number from 0", id="port"),
+            pytest.param({"RABBITMQ_URL": "amqp://u:sec/ret@h"}, "an @ stands behind a /", id="slash_in_password"),
+            pytest.param({"RABBITMQ_URL": "amqp://u@h"}, "there is a user without a password", id="no_password"),
         ],
     )
     def test_says_what_is_wrong_and_what_to_do(self, run, settings, words):
@@ -137,6 +238,7 @@ class TestSentence:
         assert process.ends() == 1
         assert process.output.count("\n") == 0
         assert words in process.output
+        assert "sec" not in process.output.replace("seconds", "")
 
     def test_refuses_what_stands_before_a_part(self, tmp_path):
         """Who names authorities for TLS must not be connected without a look at them."""
@@ -148,8 +250,102 @@ class TestSentence:
         assert "before worker nobody would look at --orders, --ca" in result.output
 
 
+class TestImpossibleOption:
+    """An option that Python could read, and nothing could use."""
+
+    @pytest.mark.parametrize(
+        "command",
+        ["demo worker --retry nan", "demo worker --failure-rate nan", "demo worker --work-time inf",
+         "demo worker --work-time 1e300", "demo worker --prefetch 0", "demo rpc-client --timeout nan",
+         "demo rpc-client --timeout inf", "nemesis --seconds nan", "nemesis --work inf", "nemesis --bound nan",
+         "nemesis --faults=", "rabbitup --port -1", "rabbitup --management-port 65536",
+         "rabbitup --port 7000 --management-port 7000", "demo --book /nonexistent/book.html", "demo --book /",
+         "nemesis --log /nonexistent/log", "book run.jsonl -o /nonexistent/book.html"],
+    )  # fmt: skip
+    def test_is_refused_before_anything_is_begun(self, command):
+        """NaN is neither too small nor too large; it came out as a traceback in the middle of a run."""
+        result = CliRunner().invoke(cli, command.split())
+
+        assert result.exit_code == 2, result.output
+        assert "Error: " in result.output
+        assert isinstance(result.exception, SystemExit)
+
+    def test_leaves_a_file_as_it_was_if_it_can_be_written(self, tmp_path):
+        """Looking whether a book can be written must neither empty one that is there nor leave an empty one."""
+        (there := tmp_path / "there.html").write_text("a book")
+
+        for path in (there, tmp_path / "new.html"):
+            FileToWrite().convert(str(path), None, None)
+
+        assert there.read_text() == "a book"
+        assert [path.name for path in tmp_path.iterdir()] == ["there.html"]
+
+    def test_of_the_connection_is_one_sentence(self, run):
+        """These are read where the environment is, whose variables have the same names."""
+        process = run("demo", "worker", "--timeout", "nan")
+
+        assert process.ends() == 1
+        assert process.lines == ["rmqspec: timeout is nan: seconds from 0.001 to 1000000 are wanted"]
+
+    def test_may_be_an_item_of_no_letters(self, run):
+        """The inventory would refuse it; there is nothing to wait for."""
+        process = run("demo", "rpc-client", "")
+
+        assert process.ends() == 2
+        assert "'' can be no item" in process.output
+
+
+class TestOutput:
+    """Where nothing can be written, or not everything."""
+
+    @pytest.mark.parametrize("command", ["demo --orders 1 --work-time 0", "dead-letters list", "--help", "lies --list"])
+    def test_is_one_sentence_if_the_disk_is_full(self, environment, url, orders, channel, command):
+        """A traceback of the terminal's library says that the thing is broken, and not that the disk is."""
+        channel.basic_publish("orders.dlx", "", b"a dead letter")
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            done = subprocess.run(
+                [sys.executable, "-m", "rmqspec", *command.split()],
+                env={**environment, "RABBITMQ_URL": url}, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                timeout=60,
+            )  # fmt: skip
+
+        assert done.returncode == 1
+        assert done.stderr == "rmqspec: the output cannot be written (No space left on device)\n"
+
+    @pytest.mark.parametrize("command", ["demo --orders 2 --work-time 0", "dead-letters list", "dead-letters show 1"])
+    def test_is_ascii_where_the_terminal_knows_no_more(self, run, channel, orders, command):
+        """What it has no letters for is written in those that it has, and arrows are not `\\u2192`."""
+        order = next(sample_orders(1)).model_copy(update={"customer": "Zoë", "order_id": "Zoë"})
+        channel.basic_publish("orders.dlx", "", order.to_json())
+
+        process = run(*command.split(), PYTHONIOENCODING="ascii")
+
+        assert process.ends() == 0, process.output
+        assert process.output.isascii()
+        assert "\\u2192" not in process.output
+        assert "\\u2026" not in process.output
+        if "show" in command:
+            assert json.loads(process.output)["order"] == "Zoë"
+
+
 class TestHelp:
     """`--help`."""
+
+    def test_puts_tls_and_time_outs_apart(self):
+        """Of a worker's dozen options a learner needs four; the others hid them."""
+        lines = CliRunner().invoke(cli, ["demo", "worker", "--help"]).output.splitlines()
+
+        headings = [line for line in lines if line and not line.startswith(" ")][1:]
+        assert headings == ["Options:", "Connection:", "TLS:", "Time-outs:"]
+        assert "--ca FILE" in "\n".join(lines[lines.index("TLS:") :])
+        assert "--heartbeat SECONDS" in lines[lines.index("Time-outs:") + 1]
+
+    def test_holds_no_marks_of_its_maker(self):
+        """A backspace tells click not to wrap a paragraph; written with a backslash it is shown."""
+        shown = CliRunner().invoke(cli, ["demo", "produce", "--help"]).output
+
+        assert "\\b" not in shown
+        assert '{"order_id": "A1", "customer": "Ada", "items": [{"sku"' in shown
 
     @pytest.mark.parametrize(
         "command",

@@ -62,9 +62,36 @@ class TestLook:
         shown = json.loads(command.output)
         assert (shown["order"], shown["headers"]["x-death"][0]["queue"]) == ("00-0002", "orders")
 
+    def test_tells_the_cause_beside_the_brokers_rejected(self, run, failed):
+        """A reject carries no reason. Our worker rejects an order that it can read for one cause alone."""
+        listed = run("dead-letters", "list")
+
+        assert listed.ends() == 0
+        assert [line.split("│")[3].strip() for line in listed.lines if "rejected" in line] == [
+            "rejected: simulated failure"
+        ] * 2
+
+    def test_reads_in_a_narrow_terminal(self, run, failed):
+        """In 40 columns a table of six is a heap of syllables."""
+        listed = run("dead-letters", "list", COLUMNS="40")
+
+        assert listed.ends() == 0
+        assert listed.lines[:2] == [" 1  00-0001", "    rejected: simulated failure"]
+        assert listed.lines[3] == f"    {len(next(sample_orders(1)).to_json())} bytes"
+
 
 class TestReplay:
     """`replay`."""
+
+    def test_fails_for_a_number_that_is_not_there(self, run, failed, eventually):
+        """A script that replays one order must hear that there was none."""
+        command = run("dead-letters", "replay", "2", "999")
+
+        assert command.ends() == 1
+        assert command.lines == [
+            "rmqspec: there is no dead letter number 999, or none within the limit", "1 sent again",
+        ]  # fmt: skip
+        eventually(lambda: failed.depth("orders.failed"), 2)
 
     def test_sends_only_the_chosen_again(self, url, failed, eventually):
         """One order can be tried before all are."""

@@ -235,7 +235,7 @@ class TestSubscribers:
         receive("notifications")
 
         assert said[:3] == ["gives order A1 back for now: somebody else is at it"] * 3
-        assert said[3] == "took order A1 (redelivered)"
+        assert said[3].startswith("took order A1 (redelivered)")
 
     def test_acknowledge_what_is_done(self, orders, open_inbox, receive, drain, eventually):
         """A worker dies between its work and its ack: the next one knows, and only acknowledges."""

@@ -244,7 +244,7 @@ class TestLog:
             link.close()
 
         said = [record.getMessage() for record in caplog.records if record.name == "rmqspec.client"]
-        assert said[0].startswith("orders: connection lost")
+        assert said[0].startswith("orders: lost the broker")
         assert said[1].startswith("orders: back after 0.")
         assert [record.name for record in caplog.records if record.name.startswith("pika")] == []
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from pika.exceptions import ConnectionClosedByBroker
 
 from rmqspec.cli.main import cli
+from rmqspec.cli.nemesis import MEANINGS, WITHOUT_CONFIRMS, _print_account
 from rmqspec.client import Channel, Consumer, Outcome, Publisher, RpcClient
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, FAILED, ORDERS
 from rmqspec.tools.broker.errors import ControlError
 from rmqspec.tools.nemesis import FAULTS, PARTICIPANTS, Ledger, Plan, run, schedule
-from rmqspec.tools.nemesis.account import Fate
+from rmqspec.tools.nemesis.account import Account, Fate
 from rmqspec.tools.nemesis.faults import Fault
 from rmqspec.tools.nemesis.invariants import State, behind, stalled
 from rmqspec.tools.nemesis.participants import Participant
@@ -598,3 +599,20 @@ class TestCommand:
 
         assert command.ends() == 1
         assert "nemesis kills its broker, so it takes none by its URL" in command.output
+
+
+class TestAccountWithoutConfirms:
+    """What `nemesis --no-confirms` prints."""
+
+    def test_confirms_nothing(self, capsys):
+        """The broker was not asked; "confirmed and lost" would accuse it of what it never promised."""
+        numbers = dict.fromkeys((field.name for field in dataclasses.fields(Account)), 3)
+
+        _print_account(Account(**numbers), WITHOUT_CONFIRMS)
+        without = capsys.readouterr().out
+        _print_account(Account(**numbers), MEANINGS)
+        asked = capsys.readouterr().out
+
+        assert "confirm" not in without
+        assert "written, and never arrived: must be 0" in without
+        assert "confirmed, and never arrived: must be 0" in asked

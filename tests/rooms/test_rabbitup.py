@@ -13,8 +13,10 @@ import socket
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from rmqspec import client
+from rmqspec.cli.rabbitup import rabbit_down, rabbit_up
 from rmqspec.tools.broker import DEFAULT_IMAGE, Choice, Management, NoBroker, Unavailable, rabbitup
 from rmqspec.tools.broker.endpoint import greet
 from rmqspec.tools.broker.engine import engine, local_image
@@ -168,6 +170,71 @@ class TestTakenPort:
             f"port {wanted[which]} is taken by {me.name()} (pid {me.pid}, user {me.username()}): "
             "stop that, or choose another port"
         )
+
+    def test_is_refused_if_it_is_wanted_twice(self, tmp_path, monkeypatch):
+        """It took half a minute, and ended in a dump of Erlang's."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+        with pytest.raises(rabbitup.AlreadyTaken, match="cannot both have port 7000"):
+            rabbitup.up(Choice(broker="node"), 7000, 7000, silently)
+
+
+class TestOtherPort:
+    """`rabbitup --port` while a broker is up at another one."""
+
+    def test_is_answered_with_where_the_broker_is(self, standing, up, ports):
+        """Silently taken for done, a script would go on with a port at which nobody listens."""
+        asked = CliRunner().invoke(rabbit_up, ["--port", str(ports[2])])
+        same = CliRunner().invoke(rabbit_up, ["--port", str(ports[0])])
+
+        assert asked.exit_code == 1
+        assert f"it is up at {ports[0]}: for --port {ports[2]} run rmqspec rabbitdown first" in asked.output
+        assert (same.exit_code, CliRunner().invoke(rabbit_up).exit_code) == (0, 0)
+
+
+class TestState:
+    """The file in which it stands what is up."""
+
+    @pytest.mark.parametrize(
+        "written", [b"", b"{", b"{}", b"null", b"[]", b"\xff", b'{"kind": "node", "endpoint": {"x": 1}}'],
+        ids=["empty", "half", "no_fields", "null", "list", "no_text", "other_version"],
+    )  # fmt: skip
+    def test_may_be_no_whole_one(self, written, tmp_path, monkeypatch):
+        """A full disk left an empty one, and then not even `rabbitdown` worked."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        rabbitup.state_directory().mkdir()
+        (rabbitup.state_directory() / "rabbitup.json").write_bytes(written)
+
+        assert rabbitup.current() is None
+        down = CliRunner().invoke(rabbit_down)
+
+        assert (down.exit_code, down.output) == (
+            0, "The note of what was up was not whole; whatever rabbitup had started is down.\n",
+        )  # fmt: skip
+        assert rabbitup.down() is None
+
+    def test_that_is_not_whole_leaves_nothing_running(self, standing, up, choice, ports, eventually):
+        """What was started is known by its label, or by its directory, also without the note."""
+        (rabbitup.state_directory() / "rabbitup.json").write_text("")
+
+        rabbitup.down()
+
+        with pytest.raises(ConnectionRefusedError):
+            greet(standing.endpoint)
+        assert choice.broker == "node" or containers(ports[0]) == []
+
+    @pytest.mark.parametrize("place", ["a_file", "a_directory_as_note"])
+    def test_that_cannot_be_used_is_one_sentence(self, place, ports, tmp_path, monkeypatch):
+        """A home directory that is full or read-only is the user's to mend, and a traceback does not say so."""
+        (tmp_path / "a_file").touch()
+        (tmp_path / "a_directory_as_note/rmqspec/rabbitup.json").mkdir(parents=True)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / place))
+
+        with pytest.raises(rabbitup.StateUnusable, match="let XDG_STATE_HOME name a directory"):
+            rabbitup.up(Choice(broker="node"), *ports[2:], silently)
+        with pytest.raises(rabbitup.StateUnusable, match="what is up cannot be noted: /"):
+            rabbitup.down()
+        assert rabbitup.current() is None
 
 
 class TestSource:

@@ -48,12 +48,16 @@ def unpacked(progress: Progress) -> Installation:
             "package", f"this is no Debian or Ubuntu ({missing[0]} is missing)", "use a container, or install RabbitMQ"
         )
     cache = cache_directory()
-    cache.mkdir(parents=True, exist_ok=True)
     whole = cache / f"server-{_distribution()}"
-    with FileLock(cache / "download.lock"):  # two runs that begin together download once
-        if not whole.is_dir():
-            _sweep(cache)
-            _fill(whole, progress)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "download.lock"):  # two runs that begin together download once
+            if not whole.is_dir():
+                _sweep(cache)
+                _fill(whole, progress)
+    except OSError as error:
+        words = f"the cache {cache} cannot be used ({error.strerror or error})"
+        raise Unavailable("package", words, "let XDG_CACHE_HOME name a directory that one may write") from error
     return _installation(whole)
 
 

@@ -5,10 +5,11 @@ What was started stands in a file in the user's state directory, readable by the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,13 +27,18 @@ from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
 from rmqspec.tools.broker.reaper import OWNER_LABEL, kill_owned, remove_containers
 from rmqspec.tools.broker.uninterrupted import uninterrupted
 
-__all__ = ["AlreadyTaken", "Standing", "current", "down", "up"]
+__all__ = ["AlreadyTaken", "Standing", "StateUnusable", "current", "down", "up"]
 
 USER, PASSWORD = "guy", "yug"
+UNKNOWN = "unknown"
 
 
 class AlreadyTaken(BrokerError):
     """Somebody else listens on a port that is wanted."""
+
+
+class StateUnusable(BrokerError):
+    """What is up can be neither noted nor looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Standing:
     """A broker that was started by ``rabbitup``.
 
     Attributes:
-        kind: ``container``, ``node`` or ``package``.
+        kind: ``container``, ``node`` or ``package``; ``unknown`` where the note of it is not whole.
         endpoint: Its addresses and its login.
         directory: A node's own directory; empty for a container.
     """
@@ -63,8 +69,11 @@ def state_directory() -> Path:
 
 
 def current() -> Standing | None:
-    """The broker that ``rabbitup`` started and that answers, if any."""
-    standing = _read()
+    """The broker that ``rabbitup`` started and that answers, if any; none either where nothing can be looked up."""
+    try:
+        standing = _read()
+    except StateUnusable:
+        return None
     return standing if standing and standing.identity() else None
 
 
@@ -81,11 +90,13 @@ def up(choice: Choice, port: int, management_port: int, progress: Progress) -> t
         The broker, and whether it was started now.
 
     Raises:
-        AlreadyTaken: Somebody else has one of the ports; the text says who.
+        AlreadyTaken: Somebody else has one of the ports; the text says who. Or both are the same.
+        StateUnusable: What is up cannot be noted.
         NoBroker: No source can give one.
     """
-    state_directory().mkdir(parents=True, exist_ok=True)
-    with FileLock(state_directory() / "rabbitup.lock"):
+    if port == management_port:
+        raise AlreadyTaken(f"AMQP and management cannot both have port {port}: name two")
+    with _locked():
         if standing := current():
             return standing, False
         _remove(_read())  # it was started and is dead
@@ -97,12 +108,38 @@ def up(choice: Choice, port: int, management_port: int, progress: Progress) -> t
 
 
 def down() -> Standing | None:
-    """Ends what ``rabbitup`` started, with its data, and nothing else; returns what that was, if anything."""
-    state_directory().mkdir(parents=True, exist_ok=True)
-    with FileLock(state_directory() / "rabbitup.lock"):
+    """Ends what ``rabbitup`` started, with its data, and nothing else; returns what that was, if anything.
+
+    Raises:
+        StateUnusable: The directory of the note cannot be used.
+    """
+    with _locked():
         standing = _read()
         _remove(standing)
         return standing
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """One at a time."""
+    with _usable():
+        state_directory().mkdir(parents=True, exist_ok=True)
+        lock = FileLock(state_directory() / "rabbitup.lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _usable() -> Iterator[None]:
+    """What goes wrong with the files of the state is one sentence."""
+    try:
+        yield
+    except OSError as error:
+        words = f"what is up cannot be noted: {error.filename or state_directory()}: {error.strerror or error}"
+        raise StateUnusable(f"{words}; let XDG_STATE_HOME name a directory that one may write") from error
 
 
 def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
@@ -159,7 +196,7 @@ def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) 
 
     installation = unpacked(progress) if source == "package" else installed_here()
     progress(f"starting a node of {installation.server}")
-    directory = state_directory() / "rabbitup-node"
+    directory = _node_directory()
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     internal = ReservedPort(), ReservedPort()
@@ -191,17 +228,23 @@ def _settled(standing: Standing, run: Callable[[], None]) -> Standing:
 def _remove(standing: Standing | None) -> None:
     if standing is None:
         return
-    if standing.kind == "container":
-        remove_containers(_label())
-    else:
+    if standing.kind in ("container", UNKNOWN):
+        with contextlib.suppress(Exception) if standing.kind == UNKNOWN else contextlib.nullcontext():
+            remove_containers(_label())  # without an engine it was none
+    if standing.directory:
         kill_owned(Path(standing.directory))
         shutil.rmtree(standing.directory, ignore_errors=True)
-    _file().unlink(missing_ok=True)
+    with _usable():
+        _file().unlink(missing_ok=True)
 
 
 def _label() -> str:
     """One engine may serve several people, and each has a broker of their own."""
     return f"rabbitup of {state_directory()}"
+
+
+def _node_directory() -> Path:
+    return state_directory() / "rabbitup-node"
 
 
 def _file() -> Path:
@@ -210,17 +253,22 @@ def _file() -> Path:
 
 def _write(standing: Standing) -> None:
     half = _file().with_suffix(".half")  # whoever reads the file meanwhile finds it whole or not at all
-    half.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-    half.write_text(json.dumps(asdict(standing)))
-    half.replace(_file())
+    with _usable():
+        half.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+        half.write_text(json.dumps(asdict(standing)))
+        half.replace(_file())
 
 
 def _read() -> Standing | None:
+    with _usable():
+        if not _file().exists():
+            return None
+        written = _file().read_bytes()
     try:
-        fields = json.loads(_file().read_text())
-    except FileNotFoundError:
-        return None
-    return Standing(fields["kind"], Endpoint(**fields["endpoint"]), fields["directory"])
+        fields = json.loads(written)
+        return Standing(fields["kind"], Endpoint(**fields["endpoint"]), fields["directory"])
+    except (ValueError, TypeError, KeyError):  # half written by another program, or of another version
+        return Standing(UNKNOWN, Endpoint(LOOPBACK, 0, USER, PASSWORD, ""), str(_node_directory()))
 
 
 def _holder(port: int) -> str:

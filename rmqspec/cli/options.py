@@ -1,0 +1,91 @@
+"""Kinds of options that several commands share: finite numbers, files to write, help in sections."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["PORT", "FileToWrite", "Finite", "SectionedCommand", "SectionedGroup", "SectionedOption", "seconds"]
+
+LONGEST = (
+    1_000_000  # seconds: eleven days; what is beyond the range of a timer would be an error in the middle of a run
+)
+PORT = click.IntRange(1, 65_535)
+
+
+class Finite(click.FloatRange):
+    """A number in a range; NaN and infinity, which Python reads too, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads it."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number of this kind: a finite one is wanted", param, ctx)
+        return number
+
+
+def seconds(least: float = 0) -> Finite:
+    """A duration that a timer can be set to."""
+    return Finite(least, LONGEST)
+
+
+class FileToWrite(click.Path):
+    """A file to write. That it cannot be written is found out before anything is begun."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads it."""
+        path = Path(str(super().convert(value, param, ctx)))
+        there = path.exists()
+        try:
+            with path.open("ab"):
+                pass
+            if not there:
+                path.unlink()
+        except OSError as error:
+            self.fail(f"{path} cannot be written ({error.strerror}): name another file", param, ctx)
+        return path
+
+
+class SectionedOption(click.Option):
+    """An option that stands under a heading of its own in the help.
+
+    Attributes:
+        section: The heading.
+    """
+
+    def __init__(self, *names: Any, section: str, **options: Any) -> None:
+        super().__init__(*names, **options)
+        self.section = section
+
+
+class _Sectioned(click.Command):
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Those without a section first."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class SectionedCommand(_Sectioned):
+    """A command whose help keeps what is for the connection apart."""
+
+
+class SectionedGroup(click.Group, _Sectioned):
+    """A group whose help does so, and whose commands do too."""
+
+    command_class = SectionedCommand
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, then the commands."""
+        _Sectioned.format_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
