@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -20,11 +21,20 @@ from rmqspec.orders.service import Say
 
 __all__ = ["console", "escape_unprintable", "notice", "plain", "progress", "scene", "shown", "summary", "voice"]
 
+
+class _Console(Console):
+    """A console that says when nobody reads it; rich's own ends the thread, and with it the work of a service."""
+
+    def on_broken_pipe(self) -> None:
+        """Click ends a command at this error, without a word and with exit code 1; services go on."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
+
+
 # rich obeys NO_COLOR, and leaves colours out where the output is no terminal.
-console = Console(highlight=False, soft_wrap=True)
+console = _Console(highlight=False, soft_wrap=True)
 if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = 132  # of the table: nobody's window limits it
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+errors = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 STYLES = {
     "producer": "bold cyan",

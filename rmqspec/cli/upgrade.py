@@ -42,13 +42,13 @@ class _Version(click.ParamType[Release]):
     help="An export of the broker's definitions: what it concerns there is named. No broker is asked.",
 )  # fmt: skip
 @click.option(
-    "--url", metavar="URL",
+    "--url", "running", metavar="URL",
     help="A running broker's management API, such as http://user@host:15672; only GET, the tag monitoring is enough. "
     "The password comes from RABBITMQ_PASSWORD, else it is asked for.",
 )  # fmt: skip
 @click.option("--json", "form", flag_value="json", help="One JSON object for programs.")
 @click.option("--markdown", "form", flag_value="markdown", help="Markdown, for a ticket or a page.")
-def upgrade_command(old: Release, new: Release, file: Path | None, url: str | None, form: str | None) -> None:
+def upgrade_command(old: Release, new: Release, file: Path | None, running: str | None, form: str | None) -> None:
     """Say what changes between two releases of RabbitMQ, such as 3.13 and 4.3.
 
     Each difference says what one does, what happens before and after, and which spec proves it: ~ where none does. With
@@ -58,8 +58,8 @@ def upgrade_command(old: Release, new: Release, file: Path | None, url: str | No
     1: something breaks or loses messages. 2: usage, or a source that cannot be read. 3: no supported way.
     """
     sources: list[Source] = [] if file is None else [Definitions(file)]
-    if url is not None:
-        sources.append(_running(url))
+    if running is not None:
+        sources.append(_running(running))
     try:
         answer = report(old, new, sources)
     except NoWay as reason:

@@ -218,7 +218,8 @@ class TestPrinting:
     def test_goes_on_where_nobody_reads(self, environment, url, orders, eventually):
         """`demo worker | head -1`: the reader goes, and the orders are worked on all the same."""
         command = [sys.executable, "-m", "rmqspec", "demo", "worker", "--work-time", "0", "--failure-rate", "0"]
-        with subprocess.Popen(command, env={**environment, "RABBITMQ_URL": url}, stdout=subprocess.PIPE) as process:
+        buffered = {name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
+        with subprocess.Popen(command, env={**buffered, "RABBITMQ_URL": url}, stdout=subprocess.PIPE) as process:
             assert b"is ready" in process.stdout.readline()
             process.stdout.close()
             for order in sample_orders(5):
