@@ -9,7 +9,7 @@ In the order system the producer publishes `order.created`, the workers `order.c
 queue `logs` is bound with `order.#`.
 
 Spec: https://www.rabbitmq.com/docs/exchanges#topic
-Code: rmqspec/orders/worker.py, rmqspec/orders/log_consumer.py, rmqspec/orders/topology.py
+Code: rmqspec/orders/worker.py, rmqspec/orders/log_consumer.py, rmqspec/orders/topology.py, rmqspec/orders/producer.py
 Reference: TOPIC-01…06, TOPIC-09, TOPIC-10
 """
 
