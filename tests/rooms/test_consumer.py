@@ -266,11 +266,17 @@ class TestQueue:
 
     def test_is_waited_for_if_that_is_wanted(self, url, connect, eventually, patience):
         """Who deploys consumers before queues, or replaces a queue, wants no crash loop."""
-        seen = []
-        consumer = Consumer(url, "late", lambda d: seen.append(d.body) or Outcome.ACK, wait_for_queue=True)
+        seen, tried_again = [], threading.Event()
+        consumer = Consumer(
+            Settings(urls=(url,), max_backoff=0.2),
+            "late",
+            lambda d: seen.append(d.body) or Outcome.ACK,
+            wait_for_queue=True,
+            on_reconnect=lambda _seconds: tried_again.set(),
+        )
         channel = connect().channel()
         with running(consumer, patience) as errors:
-            eventually(lambda: consumer.connected, True)
+            assert tried_again.wait(patience)  # it was refused once; between two refusals it is connected for a moment
             for body in (b"first", b"second"):
                 channel.queue_declare("late", durable=True)
                 channel.basic_publish("", "late", body)
