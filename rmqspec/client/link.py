@@ -56,6 +56,7 @@ from rmqspec.client.settings import Settings
 
 __all__ = ["Link", "LoopChannel", "State", "Tenant"]
 
+CONNECTION_FORCED = 320  # an operator closes the connection, or the broker shuts down
 GOODBYE = 1.5  # seconds at most that the end of a connection may take
 UNREAD_GOODBYE = 0.2  # the same to a broker that blocks this connection: it reads nothing from it, a goodbye neither
 
@@ -342,7 +343,7 @@ class Link:
         reason, self._reason = self._reason, None
         if self._closing.is_set() or reason is None:
             return
-        span = self._lives.connection_ends()
+        span = self._lives.connection_ends(forced=reason.reply_code == CONNECTION_FORCED)
         if span is not None:
             raise ConnectionLost(
                 f"{self._lives.short} connections in {span:.0f} s ended right after they were opened: look into the "

@@ -16,7 +16,7 @@ __all__ = ["Lives"]
 FIRST_PAUSE = 0.05  # seconds at most after the first failure; twice as long after the second
 SHORT_LIFE = 1.0  # seconds: what has lived no longer and brought nothing did not help
 SHORT_LIVES = 10  # so many connections in a row, over at least SHORT_SPAN, and the next would not help either
-SHORT_SPAN = 10.0  # seconds
+SHORT_SPAN = 30.0  # seconds; a broker that restarts, or a network that flickers, is well again before
 
 
 class Lives:
@@ -60,9 +60,17 @@ class Lives:
         self._useful = False
         return self._pause(self._channel_failures)
 
-    def connection_ends(self) -> float | None:
-        """The seconds for which connections have ended right after they were opened, if it is time to give up."""
+    def connection_ends(self, *, forced: bool = False) -> float | None:
+        """The seconds for which connections have ended right after they were opened, if it is time to give up.
+
+        Args:
+            forced: The broker has said that an operator ends it, or that it shuts down (320). That is no sign that the
+                next connection would end too: the pause grows, and nobody gives up for it.
+        """
         now = time.monotonic()
+        if forced:
+            self._failures += 1
+            return None
         if self._useful or (self._connected_at is not None and now - self._connected_at >= SHORT_LIFE):
             self._failures = self._short = 0
             return None
