@@ -187,13 +187,21 @@ class TestWindow:
 
     def test_keeps_what_the_broker_does_not_read(self, broker, url, silent):
         """Calls that have expired must not stay in the socket's buffer, 300 MB of them."""
+
+        def begin(_):
+            try:
+                return client.send(silent, bytes(1_000_000), 0.2)
+            except CallFailed:  # on a busy machine no room came free before its deadline; it was never in the buffer
+                return None
+
         with (
             Proxy(broker.endpoint.host, broker.endpoint.port) as proxy,
             RpcClient(proxy.url(url), window_bytes=20_000_000) as client,
         ):
             proxy.throttle(1)
-            calls = [client.send(silent, bytes(1_000_000), 0.2) for _ in range(40)]
+            calls = list(filter(None, map(begin, range(40))))
 
+            assert len(calls) >= 20
             assert all(isinstance(call.exception(5), CallFailed) for call in calls)
             assert client._loop.unsent < 3_000_000
             proxy.heal()
