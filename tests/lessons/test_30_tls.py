@@ -104,7 +104,7 @@ class TestTlsConnection:
 
     @behaviour("TLS-01")
     @lie("tls-plain")
-    def test_encrypts_what_is_sent_over_the_network(self, tls_broker, context):
+    def test_encrypts_all_bytes_on_the_network(self, tls_broker, context):
         """Somebody on the network between the two sees that they talk, but neither messages nor passwords."""
         at = tls_broker.endpoint
         incoming = ssl.MemoryBIO()

@@ -125,7 +125,9 @@ class TestPermissions:
 
     @behaviour("PERM-07")
     @lie("refusal-hidden")
-    def test_are_checked_anew_on_a_new_channel(self, broker, vhost, user, connect_as, refusal):
+    def test_that_were_revoked_are_refused_with_403_on_a_new_channel_of_an_open_connection(
+        self, broker, vhost, user, connect_as, refusal
+    ):
         """An open channel may cache a permission for a while: to revoke one, also close the connections."""
         who = user(**ALL)
         connection = connect_as(who)

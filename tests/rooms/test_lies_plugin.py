@@ -159,6 +159,22 @@ class TestLies:
             ["lies: 2 proved, 1 not proved, 0 not asked", "ERROR*test_it?forgotten*names no lie*"]
         )
 
+    def test_asks_the_other_cases_where_no_lie_can_be_told_for_one(self, suite):
+        """A reason excuses its own case; one that excused all of them would hide a spec that asserts nothing."""
+        result = suite(
+            """
+            @lie("body-falsified", cases="body")
+            @lie(None, cases="local", because="nothing passes the proxy")
+            @pytest.mark.parametrize("case", ["body", "local"])
+            def test_it(queue, drain, case):
+                assert drain(queue) == [b"kept"]
+            """,
+            "--lies",
+        )
+
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["lies: 1 proved, 0 not proved, 1 not asked"])
+
     def test_adds_up_what_several_processes_have_proved(self, suite):
         """CI runs it with workers: what counts is the sum."""
         result = suite(

@@ -155,12 +155,16 @@ def base_of(item: pytest.Item) -> str:
 
 def is_asked(item: pytest.Item) -> bool:
     """Whether one of the item's markers names its lie for its case."""
-    case = base_of(item).partition("[")[2].removesuffix("]")
     return any(
-        lie_of(item) in marker.args and _is_of(case, marker.kwargs.get("cases"))
+        lie_of(item) in marker.args and _is_of(_case_of(item), marker.kwargs.get("cases"))
         for marker in item.iter_markers("lie")
         if lie_of(item)
     )
+
+
+def _case_of(item: pytest.Item) -> str:
+    """The id of the case, as in an ordinary run; empty for a spec without cases."""
+    return base_of(item).partition("[")[2].removesuffix("]")
 
 
 def _is_of(case: str, cases: str | Sequence[str] | None) -> bool:
@@ -180,7 +184,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not item.config.getoption("lies"):
         return
     item.config.stash[LIAR].begin()
-    reasons = [marker.kwargs.get("because") for marker in item.iter_markers("lie") if marker.args == (None,)]
+    reasons = [
+        marker.kwargs.get("because")
+        for marker in item.iter_markers("lie")
+        if marker.args == (None,) and _is_of(_case_of(item), marker.kwargs.get("cases"))
+    ]
     if any(reasons):
         pytest.skip(f"not asked: {reasons[0]}")
     if lie_of(item) is None or not is_asked(item):

@@ -54,7 +54,7 @@ class Suggestions:
             if report.when == "call" and report.passed:
                 self._noticed.setdefault(spec, [])
         elif lie is not None and not report.skipped:
-            if report.when == "call" and not objection(item, report, call, told=bool(self._liar.told)):
+            if report.when == "call" and not objection(item, report, call, told=True):
                 words = call.excinfo.exconly().splitlines()[0] if call.excinfo else ""
                 self._noticed[spec].append(Noticed(round(report.duration, 2), lie, words))
             report.outcome, report.longrepr = "passed", None  # it may end as it likes
