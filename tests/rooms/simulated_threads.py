@@ -7,6 +7,7 @@ and make it simpler. No lists means: each thread runs until it waits. Time stand
 """
 
 import contextlib
+import gc
 import itertools
 import queue
 import sys
@@ -24,6 +25,22 @@ class Stuck(AssertionError):
 
 class _End(BaseException):
     """The example is over: what still runs is unwound."""
+
+
+@contextlib.contextmanager
+def _no_collection():
+    """Collects no cycles for a while: what an earlier example left would be finalized here, and at any line.
+
+    A finalizer of a traced file is points, too; within the start of a real thread they would hand the baton to a
+    thread that waits for a lock of the interpreter's own, for ever.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class World:
@@ -62,13 +79,14 @@ class World:
         """
         first = Thread(self, target=main, name="main")
         self.first = self.current = first
-        first.start()
-        first.baton.release()
-        first.real.join(60)
-        assert not first.real.is_alive(), "the simulation itself hangs"
-        for thread in list(self._threads):
-            thread.real.join(10)
-            assert not thread.real.is_alive(), f"{thread.name} could not be unwound"
+        with _no_collection():
+            first.start()
+            first.baton.release()
+            first.real.join(60)
+            assert not first.real.is_alive(), "the simulation itself hangs"
+            for thread in list(self._threads):
+                thread.real.join(10)
+                assert not thread.real.is_alive(), f"{thread.name} could not be unwound"
         if self.failure:
             raise self.failure
 

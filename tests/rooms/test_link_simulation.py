@@ -9,10 +9,12 @@ Code: rmqspec/client/link.py, rmqspec/client/outbox.py, rmqspec/client/consumer.
 """
 
 import concurrent.futures._base
+import gc
 import logging
 import sys
 import time
 import types
+import weakref
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,26 @@ class TestLink:
     def test_closes_within_two_seconds(self, simulate):
         """A service that is to end must not wait for a broker that is away, or for its own pause."""
         look(close, simulate, 100)
+
+
+class TestWorld:
+    """The simulated threads."""
+
+    def test_finalizes_nothing_of_an_earlier_example(self):
+        """Collected within the start of a thread, it would hand over to one that waits for that start, for ever."""
+        left = CallTimedOut("in a cycle")
+        left.itself = left
+        gone = weakref.ref(left)
+        del left
+
+        def main():
+            for _ in range(5_000):
+                cycle = []
+                cycle.append(cycle)
+            assert gone() is not None
+
+        World().run(main)
+        assert gc.isenabled()
 
 
 # What one line keeps from happening: the module, the line or two as they are, what they become, who notices.
