@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["Content"]
@@ -16,11 +17,12 @@ class Content(bytes):
         reply_to: Of a request, where its reply goes; else empty.
     """
 
-    headers: Mapping[str, Any]
+    headers: Mapping[str, Any] = MappingProxyType({})
     reply_to: str = ""
 
     def __new__(cls, body: bytes = b"", headers: Mapping[str, Any] | None = None) -> Content:
         """Makes one; the body is copied."""
         self = super().__new__(cls, body)
-        self.headers = headers or {}
+        if headers:
+            self.headers = headers
         return self

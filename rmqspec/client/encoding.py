@@ -119,7 +119,8 @@ def _body_start(channel: int, size: int) -> bytes:
 
 def _header(channel: int, message: Message) -> bytes:
     properties = message.properties
-    encoded = _encoded(*_fields(properties)) if properties.headers is None else b"".join(Properties.encode(properties))
+    repeats = properties.headers is None and properties.correlation_id is None and properties.message_id is None
+    encoded = _encoded(*_fields(properties)) if repeats else b"".join(Properties.encode(properties))
     if not isinstance(message.body, bytes):
         raise TypeError(f"the body is of type {type(message.body).__name__}, not bytes")
     return (
@@ -129,16 +130,17 @@ def _header(channel: int, message: Message) -> bytes:
     )
 
 
+# What messages of one kind have in common: all but their headers and ids.
 FIELDS = (
-    "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration",
-    "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
+    "content_type", "content_encoding", "delivery_mode", "priority", "reply_to", "expiration", "timestamp", "type",
+    "user_id", "app_id", "cluster_id",
 )  # fmt: skip
 
 
 def _fields(p: BasicProperties) -> tuple[Any, ...]:
     return (
-        p.content_type, p.content_encoding, p.delivery_mode, p.priority, p.correlation_id, p.reply_to, p.expiration,
-        p.message_id, p.timestamp, p.type, p.user_id, p.app_id, p.cluster_id,
+        p.content_type, p.content_encoding, p.delivery_mode, p.priority, p.reply_to, p.expiration, p.timestamp, p.type,
+        p.user_id, p.app_id, p.cluster_id,
     )  # fmt: skip
 
 

@@ -152,11 +152,16 @@ class Link:
             return
         self.check_process()
         with self._guard:
-            self._woken = True
-            if self._loop is None:
-                self._bell.set()
-            else:
-                self._loop.ioloop.add_callback_threadsafe(self._work)
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._woken:  # by another, while this one waited for the lock
+            return
+        self._woken = True
+        if self._loop is None:
+            self._bell.set()
+        else:
+            self._loop.ioloop.add_callback_threadsafe(self._work)
 
     def close(self, *, wait: bool = True) -> None:
         """Says goodbye to the broker and ends the thread. A goodbye that is not answered is not waited for long.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from functools import lru_cache
 
 from rmqspec.client.rpc import DIRECT_REPLY_TO
 
@@ -23,6 +24,7 @@ __all__ = ["is_readable"]
 PROCESS = re.compile(rb"\x83X(v\x00.|w.)(reply@\d{1,10}).{12}", re.DOTALL)
 
 
+@lru_cache(maxsize=1024)  # a caller has one address for as long as it is connected
 def is_readable(reply_to: str | bytes) -> bool:
     """Whether the broker can read an address that a reply is to be sent to; of any but a direct one it is so."""
     address = reply_to.encode() if isinstance(reply_to, str) else reply_to

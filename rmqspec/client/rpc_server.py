@@ -128,7 +128,7 @@ class RpcServer:
         return None
 
     def _send(self, request: BasicProperties, body: bytes, headers: Mapping[str, Any]) -> None:
-        reply = persistent(correlation_id=request.correlation_id, headers=dict(headers))
+        reply = persistent(correlation_id=request.correlation_id, headers=dict(headers) or None)
         # On the request's own channel, ahead of its ack: the broker takes them in this order, so a request is done only
         # when its reply is on its way. Not mandatory: the caller may have gone, and up to 4.1 the broker returns a
         # mandatory direct reply even when it has delivered it.
