@@ -198,6 +198,12 @@ class Consumer:
         return run is not None and run.subscription.link.connected
 
     @property
+    def lost(self) -> ClientError | None:
+        """What this run's last channel ended with, an error of its own each time; None while the first one lives."""
+        run = self._run
+        return run.subscription.lost if run is not None else None
+
+    @property
     def blocked(self) -> str:
         """Why the broker blocks publishers; empty where it does not. Consuming goes on meanwhile."""
         run = self._run

@@ -16,7 +16,7 @@ from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
 from rmqspec.client.content import Content
 from rmqspec.client.errors import Unencodable
 from rmqspec.client.message import Message, persistent
-from rmqspec.client.reply_to import is_readable
+from rmqspec.client.reply_to import Unreplied, is_readable
 from rmqspec.client.rpc import ERROR_HEADER
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
@@ -46,7 +46,7 @@ class RpcServer:
         concurrency: How many requests are answered at once, each in a thread.
         topology: Declared before consuming, at each connection.
         without_address: What becomes of a request that says not where its reply should go, or says it in a way that the
-            broker cannot read; by default it is rejected.
+            broker cannot read, or fails at; by default it is rejected.
         grace: Seconds that answers in hand have to finish after ``stop``.
 
     Attributes:
@@ -79,6 +79,7 @@ class RpcServer:
         )
         self._counting = threading.Lock()
         self.answered = 0
+        self._unreplied = Unreplied(prefetch)
 
     def run(self) -> None:
         """Answers until ``stop`` is called; raises what ``Consumer.run`` raises."""
@@ -97,6 +98,9 @@ class RpcServer:
         reply_to = delivery.properties.reply_to
         if not reply_to or not is_readable(reply_to):
             return self._without_address(delivery)
+        outcome = self._unreplied.outcome(delivery, self._consumer.lost)
+        if outcome is not Outcome.ACK:
+            return self._without_address(delivery) if outcome is Outcome.REJECT else outcome
         self._reply(delivery)
         with self._counting:
             self.answered += 1

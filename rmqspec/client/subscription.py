@@ -106,6 +106,7 @@ class Subscription:
 
     Attributes:
         session: The channel of now; a ``Taken`` of another is no longer this subscription's.
+        lost: What the last channel ended with, None while the first lives.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Subscription:
         self._wanted, self._take, self._fail = wanted, take, fail
         self._quiet = False
         self.session: Session | None = None
+        self.lost: ClientError | None = None
         self.link = Link(settings, wanted.name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
         self._outbox = Outbox[_Word](self.link.wake)
 
@@ -200,7 +202,7 @@ class Subscription:
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel. A refusal would come again, so it ends the subscription."""
-        self.session = None
+        self.session, self.lost = None, reason
         waits = self._wanted.wait_for_queue and reason.reply_code == NOT_FOUND
         if final or (isinstance(reason, ChannelClosed) and not waits):
             self._fail(reason)

@@ -10,7 +10,9 @@ import pytest
 from pika import BasicProperties
 
 from rmqspec.client import RpcClient, RpcServer
-from rmqspec.client.reply_to import is_readable
+from rmqspec.client.delivery import Delivery, Outcome
+from rmqspec.client.errors import ConnectionLost
+from rmqspec.client.reply_to import TRIAL, Unreplied, is_readable
 from rmqspec.client.rpc import DIRECT_REPLY_TO
 from rmqspec.tools.wire import Proxy
 
@@ -87,3 +89,81 @@ class TestRpcServer:
 
         assert (answer, len(connections)) == (b"STILL THERE", 1)
         assert drain("dead") == [case.encode() for case in MADE_UP]
+
+    @pytest.mark.parametrize("concurrency", [1, 4])
+    def test_rejects_a_request_whose_reply_the_broker_fails_at(self, url, channel, drain, concurrency):
+        """RabbitMQ 3.10 closes the connection (541): the request came again and again, and the server gave up."""
+        channel.queue_declare("dead")
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        channel.queue_declare("q", arguments=arguments)
+        server = RpcServer(url, "q", bytes.upper, concurrency=concurrency)
+        thread = threading.Thread(target=server.run, daemon=True)
+        with RpcClient(url) as client:
+            before = [client.send("q", b"before %d" % number, 20) for number in range(2)]
+            unknown = BasicProperties(reply_to=direct(PROCESS).decode(), correlation_id="unknown")
+            channel.basic_publish("", "q", b"unknown", unknown)
+            behind = [client.send("q", b"behind %d" % number, 20) for number in range(2)]
+            thread.start()
+            answers = [call.result() for call in before + behind]
+            answers.append(client.call("q", b"still there", 20))
+        server.stop()
+        thread.join(10)
+
+        assert answers == [b"BEFORE 0", b"BEFORE 1", b"BEHIND 0", b"BEHIND 1", b"STILL THERE"]
+        assert drain("dead") in ([b"unknown"], [])  # newer versions drop the reply
+
+
+def request(address, *, redelivered=False):
+    return Delivery("q", "", "q", redelivered, BasicProperties(reply_to=address, correlation_id="1"), b"")
+
+
+class TestUnreplied:
+    """`Unreplied`: which of those that come back is to blame."""
+
+    @pytest.fixture
+    def asked(self):
+        """What becomes of a request to an address, after a loss with this code; `asked.time` passes by itself."""
+        unreplied = Unreplied(10, lambda: asked.time)
+
+        def asked(address, lost=None, *, redelivered=False):
+            return unreplied.outcome(request(f"{DIRECT_REPLY_TO}.{address}", redelivered=redelivered), lost)
+
+        asked.time = 0.0
+        return asked
+
+    def test_answers_what_was_not_answered_on_the_channel_that_failed(self, asked):
+        """Whoever stood behind the culprit has done nothing."""
+        asked("a")
+        failure = ConnectionLost("failed", 541, "")
+
+        assert asked("b", failure, redelivered=True) is Outcome.ACK
+
+    def test_answers_one_suspect_at_a_time(self, asked):
+        """Two at once, and the next failure would not tell which of them it was."""
+        asked("a")
+        asked("b")
+        failure = ConnectionLost("failed", 541, "")
+
+        first, second = (asked(address, failure, redelivered=True) for address in "ab")
+        asked.time += TRIAL
+        third = asked("b", failure, redelivered=True)
+
+        assert [first, second, third] == [Outcome.ACK, Outcome.REQUEUE_LATER, Outcome.ACK]
+
+    def test_rejects_the_one_that_was_tried_when_the_broker_failed_again(self, asked):
+        """Once may have been chance."""
+        asked("a")
+        asked("b")
+        first, again = (ConnectionLost("failed", 541, "") for _ in range(2))
+        asked("a", first, redelivered=True)
+
+        assert asked("b", again, redelivered=True) is Outcome.ACK
+        assert asked("a", again, redelivered=True) is Outcome.REJECT
+
+    def test_suspects_nobody_after_any_other_loss(self, asked):
+        """A network that flickers, or a broker that restarts, is nobody's fault."""
+        asked("a")
+        asked("a", ConnectionLost("failed", 541, ""), redelivered=True)
+        lost = ConnectionLost("a restart", 320, "")
+
+        assert asked("a", lost, redelivered=True) is Outcome.ACK
