@@ -256,7 +256,7 @@ class TestTransientFailure:
 
         with Proxy(at.host, at.port) as proxy:
             proxy.taps = without_first_confirm
-            yield replace(Settings.of(proxy.url(url)), answer_timeout=0.4)
+            yield replace(Settings.of(proxy.url(url)), answer_timeout=1.0)
         assert lost
 
     def test_gives_the_delivery_back_after_a_pause(self, orders, forgetful, receive):

@@ -27,7 +27,7 @@ def silent(broker, url):
 
         def keeping_back(lie):
             liar.lie = LIES[lie]
-            return Settings(urls=(proxy.url(url),), answer_timeout=0.4)
+            return Settings(urls=(proxy.url(url),), answer_timeout=1.0)
 
         yield keeping_back
 
@@ -40,10 +40,10 @@ class TestConnection:
         connection = connect(silent("queue-name-changed"), "patient")  # pika takes the answer for that to another
         begin = time.monotonic()
 
-        with pytest.raises(Unanswered, match=r"the broker has not answered queue_declare within 0\.4 s"):
+        with pytest.raises(Unanswered, match=r"the broker has not answered queue_declare within 1 s"):
             connection.channel().queue_declare("q", exclusive=True)
 
-        assert (0.4 <= time.monotonic() - begin < 2, connection.unanswered) == (True, True)
+        assert (1.0 <= time.monotonic() - begin < 5, connection.unanswered) == (True, True)
         with pytest.raises(StreamLostError):
             connection.close()
         assert not connection.is_open
@@ -62,7 +62,7 @@ class TestConnection:
             asking.confirm_delivery()
         arguments = {"basic_publish": ("", "q", b"order"), "basic_get": ("q",), "tx_select": ()}[asked]
 
-        with pytest.raises(Unanswered, match=rf"the broker has not answered {asked} within 0\.4 s"):
+        with pytest.raises(Unanswered, match=rf"the broker has not answered {asked} within 1 s"):
             getattr(asking, asked)(*arguments)
 
         with pytest.raises(StreamLostError):
@@ -70,13 +70,13 @@ class TestConnection:
 
     def test_waits_for_a_message_as_long_as_its_caller_says(self, url):
         """What comes when it comes is no answer; the limit is for what the broker owes."""
-        with closing(connect(Settings(urls=(url,), answer_timeout=0.1), "listener")) as connection:
+        with closing(connect(Settings(urls=(url,), answer_timeout=2.0), "listener")) as connection:
             channel = connection.channel()
             queue = channel.queue_declare("", exclusive=True).method.queue
             begin = time.monotonic()
 
-            assert next(channel.consume(queue, inactivity_timeout=0.5)) == (None, None, None)
-            assert time.monotonic() - begin >= 0.5
+            assert next(channel.consume(queue, inactivity_timeout=2.5)) == (None, None, None)
+            assert time.monotonic() - begin >= 2.5
             channel.cancel()
 
 
@@ -96,8 +96,8 @@ class TestPublisher:
 
         assert [type(error) for error in errors] == [OutcomeUnknown] * 3
         assert "does not answer" in str(errors[0])
-        assert str(errors[0].__cause__) == "the broker has not confirmed a message within 0.4 s"
-        assert 0.4 <= time.monotonic() - begin < 2
+        assert str(errors[0].__cause__) == "the broker has not confirmed a message within 1 s"
+        assert 1.0 <= time.monotonic() - begin < 5
         assert drain("work") == [b"order"] * 3
 
     def test_gives_each_message_its_own_time(self, silent, channel):
@@ -111,7 +111,7 @@ class TestPublisher:
             assert isinstance(first.exception(5), OutcomeUnknown)
             assert not second.done()
             assert isinstance(second.exception(5), OutcomeUnknown)
-            assert time.monotonic() - sent >= 0.4
+            assert time.monotonic() - sent >= 1.0
 
 
 class TestLink:
@@ -124,10 +124,10 @@ class TestLink:
         monkeypatch.setitem(LIES, "no-channel", mute)
         begin = time.monotonic()
 
-        with pytest.raises(Unreachable, match=r"opened no channel within 0\.4 s: try again"):
+        with pytest.raises(Unreachable, match=r"opened no channel within 1 s: try again"):
             way(silent("no-channel"))
 
-        assert 0.4 <= time.monotonic() - begin < 2
+        assert 1.0 <= time.monotonic() - begin < 5
 
 
 class TestConsumer:
@@ -148,7 +148,7 @@ class TestConsumer:
         consumer.stop()
         thread.join()
 
-        assert 0.4 <= time.monotonic() - begin < 2
+        assert 1.0 <= time.monotonic() - begin < 5
         assert "nobody knows this tag" not in [one.name for one in open_connections()]
 
 
