@@ -27,6 +27,7 @@ def queue(channel):
 @pytest.fixture
 def suite(pytester, broker, monkeypatch):
     """Runs pytest on a spec: `suite(source, "--lies")`; in a process of its own, as a run of lies changes much."""
+    monkeypatch.delenv("RABBITMQ_BROKER", raising=False)  # else each starts one of its own
     monkeypatch.setenv("RABBITMQ_URL", broker.endpoint.url())
     monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", broker.endpoint.management_url)
     monkeypatch.setenv("COLUMNS", "200")

@@ -42,6 +42,7 @@ class TestPlugin:
 
     def test_gives_fixtures_to_a_foreign_project(self, pytester, broker, monkeypatch):
         """Testing a consumer against a real broker needs a vhost for each test and waits without sleeping."""
+        monkeypatch.delenv("RABBITMQ_BROKER", raising=False)  # else it starts one of its own
         monkeypatch.setenv("RABBITMQ_URL", broker.endpoint.url())
         monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", broker.endpoint.management_url)
         pytester.makeconftest(CONFTEST)
