@@ -15,8 +15,8 @@ from rmqspec.tools.upgrade import NoWay, Release, Unreadable
 from rmqspec.tools.upgrade.definitions import Definitions
 from rmqspec.tools.upgrade.report import Report, report
 from rmqspec.tools.upgrade.running import Address, RunningBroker
+from rmqspec.tools.upgrade.sources import Source
 from rmqspec.tools.upgrade.text import as_json, as_markdown, as_text
-from rmqspec.tools.upgrade.used import Source
 
 __all__ = ["upgrade_command"]
 
