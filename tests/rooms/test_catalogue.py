@@ -83,7 +83,7 @@ class TestBehaviours:
         """A list that is not cleaned sends somebody to write what is there."""
         both = sorted(held().keys() & unheld().keys())
 
-        assert both == [], f"{' and '.join(both)} have a spec now: delete their lines from {OPEN}"
+        assert both == [], "; ".join(f"{name} has a spec now: delete its line from {OPEN}" for name in both)
 
     def test_of_differences_have_a_spec_or_are_open(self):
         """A row of an upgrade leads to the specs by these ids: one that is nowhere is a slip of the pen."""

@@ -77,8 +77,13 @@ def sentence_of(item: pytest.Item) -> str:
     name = getattr(item, "originalname", None) or item.name
     # A header keeps its hyphen, x-death, and a version its dot, since 4.0.
     fact = name.removeprefix("test_").replace("_x_", "_x-").replace("_", " ")
-    fact = re.sub(r"\b(since|before) (\d+) (\d+)\b", r"\1 \2.\3", fact)
+    fact = re.sub(r"\b(?:since|before) \d+(?: \d+)+\b", _with_dots, fact)
     return f"{subject_of(getattr(item, 'cls', None))} {fact}".strip()
+
+
+def _with_dots(version: re.Match[str]) -> str:
+    word, _, numbers = version[0].partition(" ")
+    return f"{word} {numbers.replace(' ', '.')}"
 
 
 def subject_of(owner: type | None) -> str:
