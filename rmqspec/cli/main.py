@@ -12,6 +12,8 @@ import click
 from rmqspec import __version__
 from rmqspec.cli import terminal
 from rmqspec.cli.book import book_command
+from rmqspec.cli.catalogue import catalogue_command
+from rmqspec.cli.compare import compare_command
 from rmqspec.cli.dead_letters import dead_letters_group
 from rmqspec.cli.demo import demo_group
 from rmqspec.cli.lies import lies_command
@@ -67,6 +69,8 @@ for _command in (
     dead_letters_group,
     nemesis,
     book_command,
+    catalogue_command,
+    compare_command,
     lies_command,
     rabbit_up,
     rabbit_down,

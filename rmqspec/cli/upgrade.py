@@ -15,8 +15,8 @@ from rmqspec.tools.upgrade import NoWay, Release, Unreadable
 from rmqspec.tools.upgrade.definitions import Definitions
 from rmqspec.tools.upgrade.report import Report, report
 from rmqspec.tools.upgrade.running import Address, RunningBroker
+from rmqspec.tools.upgrade.sources import Source
 from rmqspec.tools.upgrade.text import as_json, as_markdown, as_text
-from rmqspec.tools.upgrade.used import Source
 
 __all__ = ["upgrade_command"]
 
@@ -54,9 +54,14 @@ def upgrade_command(old: Release, new: Release, file: Path | None, running: str 
     Each difference says what one does, what happens before and after, and which spec proves it: ~ where none does. With
     --definitions or --url only what concerns what you use is listed, by name.
 
+    \b
+      rmqspec upgrade 3.13 4.3
+      rmqspec upgrade 3.13 4.3 --definitions rabbit.json
+      rmqspec upgrade 3.13.7 4.3.6 --url http://monitor@mq.example.com:15672 --markdown
+
     Exit code 0: nothing that breaks or loses messages was found in what was read; the last lines say what was not read.
     1: something breaks or loses messages. 2: usage, or a source that cannot be read. 3: no supported way.
-    """
+    """  # noqa: D301  (click knows by the backspace what not to wrap)
     sources: list[Source] = [] if file is None else [Definitions(file)]
     if running is not None:
         sources.append(_running(running))

@@ -350,7 +350,7 @@ class TestHelp:
     @pytest.mark.parametrize(
         "command",
         ["", "demo", "demo worker", "demo notification", "demo analytics", "demo logs", "demo produce",
-         "demo rpc-server", "demo rpc-client", "rabbitup", "rabbitdown",
+         "demo rpc-server", "demo rpc-client", "rabbitup", "rabbitdown", "catalogue", "compare", "upgrade",
          "dead-letters", "dead-letters list", "dead-letters show", "dead-letters replay", "dead-letters purge"],
     )  # fmt: skip
     def test_explains(self, command):

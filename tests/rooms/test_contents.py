@@ -97,6 +97,22 @@ class TestReadme:
         assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+class TestWorkflow:
+    """The workflow in tests/README.md, for whoever has all releases at hand."""
+
+    def test_names_each_known_release_and_files_that_exist(self):
+        """It is copied a year later: a release that it leaves out is never compared."""
+        from rmqspec.tools.upgrade.releases import KNOWN
+
+        (workflow,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "tests" / "README.md").read_text(), re.S)
+
+        (matrix,) = re.findall(r"rabbitmq: \[(.+)\]", workflow)
+        (loop,) = re.findall(r"for new in (.+); do", workflow)
+        assert matrix == ", ".join(f'"{release}"' for release in KNOWN), "name all releases in the matrix"
+        assert loop == " ".join(KNOWN), "compare all releases, in order"
+        assert [path for path in re.findall(r"tests/\w+", workflow) if not (ROOT / path).is_dir()] == []
+
+
 class TestChapter:
     """A file of tests/lessons."""
 

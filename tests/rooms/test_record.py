@@ -30,6 +30,16 @@ class TestQueue:
         assert drain("q") == [body]
 '''
 
+DEAD = """
+def test_dies(channel, eventually):
+    channel.queue_declare("dead")
+    channel.queue_declare("q", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    channel.basic_publish("", "q", b"1")
+    channel.basic_reject(channel.basic_get("q")[0].delivery_tag, requeue=False)
+    eventually(lambda: channel.queue_declare("dead", passive=True).method.message_count, 1)
+    assert channel.basic_get("dead")[1].headers["x-death"]
+"""
+
 OUTCOMES = """
 import pytest
 
@@ -41,6 +51,9 @@ def broken(): yield; raise RuntimeError("too late")
 def test_fails_behind(broken): pass
 @pytest.mark.rabbitmq(since="99.0")
 def test_of_the_future(): pass
+@pytest.mark.rabbitmq(before="4.10")
+@pytest.mark.rabbitmq(since="3.0", before="4.1")
+def test_of_the_past_since_3_0(): pass
 def test_kills(disposable_broker): pass
 def test_skips(): pytest.skip("no reason")
 @pytest.mark.xfail(reason="known")
@@ -113,15 +126,29 @@ class TestRecordOption:
             assert (spec.frames[0].method, spec.frames[-1].method) == ("connection.start", "connection.close-ok")
         assert (len(record.chapters), record.cut_off) == (1, False)
 
+    @pytest.mark.parametrize("workers", [pytest.param((), id="alone"), pytest.param(("-n", "2"), id="two_workers")])
+    def test_records_numbers_that_the_broker_writes_in_another_width(self, suite, workers):
+        """The count in x-death has 8 bytes: a kind of int of our own, which ended a run with workers."""
+        result, file = suite(DEAD, *workers)
+
+        result.assert_outcomes(passed=1)
+        (spec,) = read(file).specs
+        *_, dead = [frame for frame in spec.frames if frame.method == "basic.get-ok"]
+        assert dead.fields["properties"]["headers"]["x-death"][0]["count"] == 1
+
     def test_tells_outcomes_apart(self, suite):
         """Red is not red: a promise that is broken, one of another version, and a broker that is gone."""
         _, file = suite(OUTCOMES)
 
-        told = {spec.sentence: (spec.outcome, spec.reason.splitlines()[:1]) for spec in read(file).specs}
+        specs = read(file).specs
+        told = {spec.sentence: (spec.outcome, spec.reason.splitlines()[:1]) for spec in specs}
+        versions = {spec.sentence: (spec.since, spec.before) for spec in specs}
         assert told["writes x-death"] == ("passed", [])
         assert told["fails"][0] == told["fails before"][0] == "failed"
         assert told["fails behind"] == ("failed", ["RuntimeError: too late"])
         assert told["of the future"][0] == "not in this version"
+        assert versions["of the future"] == ("99.0", "")
+        assert versions["of the past since 3.0"] == ("3.0", "4.1")
         assert told["kills"][0] == "not run"
         assert told["kills"][1][0].startswith("the broker was named by its URL")
         assert told["skips"] == ("not run", ["no reason"])

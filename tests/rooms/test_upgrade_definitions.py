@@ -4,6 +4,8 @@ Code: rmqspec/tools/upgrade/definitions.py, recognisers.py, used.py
 """
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +13,9 @@ from click.testing import CliRunner
 from rmqspec.cli.main import cli
 from rmqspec.tools.upgrade.recognisers import RECOGNISERS
 
-from .upgrade_exports import CONCERNED, ELSEWHERE, HASH, SECRET_URI, clean, everything, export, queue
+from .upgrade_exports import CONCERNED, ELSEWHERE, HASH, SECRET_URI, clean, everything, export, of_the_readme, queue
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 IN_AN_EXPORT = {"queues", "exchanges", "bindings", "policies", "operator_policies", "users", "topic_permissions"}
 ALL = {**{name: (*case, ("3.10", "4.3")) for name, case in CONCERNED.items()}, **ELSEWHERE}
@@ -78,8 +82,10 @@ class TestCleanExport:
         end = ask(clean()).output.partition("Nothing was found")[2]
 
         assert "--url http://" in end
+        assert "B02: Channels with a global prefetch count." in end
         assert "B05: basic.nack with requeue=true" in end
         assert "--definitions" not in end
+        assert "no exclusive queues, not what clients declare later" in end
 
     def test_is_found_clean_as_the_export_of_one_vhost_too(self, ask):
         """Its rows do not repeat the vhost, and it has no users."""
@@ -92,7 +98,10 @@ class TestCleanExport:
         ended = ask({"rabbitmq_definition_format": "single_virtual_host", "original_vhost_name": "shop", **kept})
 
         assert ended.exit_code == 0, ended.output
-        assert "definitions shows (B20, B22)" in ended.output, "the users were not read, and that is said"
+        end = ended.output.partition("Nothing was found")[2]
+        assert "This export does not hold it; that of a whole broker does" in end, "the users were not read"
+        assert "\n  B20: A user named guest.\n" in end
+        assert "--definitions" not in end
 
 
 class TestExportWithSilentChanges:
@@ -151,6 +160,22 @@ class TestExportWithEverything:
         for form in ((), ("--markdown",), ("--json",)):
             assert "\x1b" not in ask(tricky, "--definitions", str(odd), *form).output
         assert "``queue 'a" in ask(tricky, "--markdown").output.replace("`` queue", "``queue")
+
+
+class TestReadme:
+    """The excerpt in README.md."""
+
+    def test_shows_what_the_command_prints(self, tmp_path, monkeypatch):
+        """An excerpt that nobody runs shows an older program; a line of … stands for what is left out."""
+        command, *shown = re.search(r"```text\n\$ (rmqspec upgrade .*?)```", README, re.S)[1].splitlines()
+        (tmp_path / "rabbit.json").write_text(json.dumps(of_the_readme()))
+        monkeypatch.chdir(tmp_path)
+
+        printed = CliRunner().invoke(cli, command.split()[1:]).output
+
+        for part in "\n".join(["", *shown, ""]).split("\n…\n"):
+            _, found, printed = printed.partition(f"{part.strip()}\n") if part.strip() else ("", "nothing", printed)
+            assert found, f"correct the excerpt in README.md; the command does not print, in this place:\n{part}"
 
 
 class TestUnreadableExport:

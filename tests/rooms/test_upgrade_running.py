@@ -167,6 +167,14 @@ class TestFinding:
             ("B02", "channels", {"global_prefetch_count": 5}, {"global_prefetch_count": 0}, "channel 'it'"),
             ("B18", "connections", {"frame_max": 4096}, {"frame_max": 8192}, "frame_max 4096"),
             ("B50", "feature-flags", {"state": "disabled"}, {"name": "khepri_db", "state": "enabled"}, "khepri_db"),
+            *(
+                (name, "deprecated-features/used", {"name": feature}, {}, f"deprecated feature {feature}")
+                for name, feature in [
+                    ("B01", "transient_nonexcl_queues"),
+                    ("B25", "queue_master_locator"),
+                    ("B26", "classic_queue_mirroring"),
+                ]
+            ),
             ("B59", "connections", {"protocol": "AMQP 0-8"}, {"protocol": "AMQP 0-9"}, "connection 'it'"),
             ("B84", "connections", {"protocol": "AMQP 1-0"}, {"protocol": "AMQP 0-9-1"}, "connection 'it'"),
             *(
@@ -243,8 +251,15 @@ class TestWithheld:
         """3.10 shows feature flags to administrators only."""
         output = ask(api({"feature-flags": 401})).output
 
-        assert "Not read: feature-flags" in output
-        assert "B50" in output[output.index("Nothing was found") :]
+        end = output[output.index("Nothing was found") :]
+        assert "Not read: feature-flags" in end
+        assert "ask as a user with the tag administrator. B50: The feature flag" in " ".join(end.split())
+        assert "--url" not in end
+
+    def test_deprecated_features_of_a_release_without_them_are_no_gap(self, api):
+        """3.10 has no such list, and nothing to say there; an administrator could not read it either."""
+        assert json.loads(ask(api({"deprecated-features/used": 404}), "--json").output)["gaps"] == []
+        assert json.loads(ask(api({"deprecated-features/used": 401}), "--json").output)["gaps"] != []
 
     def test_login_is_one_sentence(self, api):
         """It says what tag is missing, and ends with 2: nothing was read."""

@@ -208,6 +208,11 @@ def everything():
     return export(**parts)
 
 
+def of_the_readme():
+    """The export of the excerpt in README.md."""
+    return export(queues=[queue("q", arguments={"x-queue-version": 1}), queue("fleeting", durable=False)])
+
+
 def clean():
     """An export of somebody whom no upgrade from 3.13 concerns."""
     return export(

@@ -10,7 +10,8 @@ run that is interrupted leaves a file that is whole up to there. Schema 1::
              ``title`` and ``prose`` of its docstring, ``spec`` and ``code`` as that docstring lists them
     spec     ``id``, a stable name; ``node``, as pytest calls it; ``chapter``, by name; ``subject`` and ``about``, its
              class and what that says of itself; ``sentence``; ``case``, if it has several; ``behaviours``, by their ids
-             in the catalogue; ``why``, its docstring; ``outcome``, one of five, and the ``reason`` for any but
+             in the catalogue; ``since`` and ``before``, the versions in which this is so, such as "4.0", empty where
+             there is no such bound; ``why``, its docstring; ``outcome``, one of five, and the ``reason`` for any but
              "passed"; ``seconds`` that its body took, without setup and teardown; its ``source``; ``frames``; and
              ``left_out``, how many of them are missing in their middle: not more than 400 are kept
     footer   the last line: ``outcomes`` as {outcome: count}, ``seconds``, ``finished``. Without one the run was cut off
@@ -91,6 +92,8 @@ class Spec:
     sentence: str
     case: str = ""
     behaviours: Sequence[str] = ()
+    since: str = ""
+    before: str = ""
     why: str = ""
     outcome: Outcome
     reason: str = ""

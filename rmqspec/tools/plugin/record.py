@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections import Counter
@@ -75,8 +76,8 @@ class _Notes:
             seconds = sum(one.duration for one in self._reports if one.when == "call")
             events, left_out = self._recorder.recording()
             spec = spec_of(item, outcome=outcome, reason=reason, seconds=seconds, frames=events, left_out=left_out)
-            # Plain data: pytest-xdist carries no other from a worker to its controller.
-            vars(report)["rmqspec_record"] = [to_plain(chapter_of(item)), to_plain(spec)]
+            # Text: pytest-xdist carries plain data only from a worker to its controller, and no kind of int but int.
+            vars(report)["rmqspec_record"] = [json.dumps(to_plain(line)) for line in (chapter_of(item), spec)]
         return report
 
 
@@ -91,8 +92,8 @@ class _Book:
         self._writer.write(_header(broker))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for plain in getattr(report, "rmqspec_record", ()):
-            line = from_plain(plain)
+        for text in getattr(report, "rmqspec_record", ()):
+            line = from_plain(json.loads(text))
             if isinstance(line, Spec):
                 self._write_spec(line)
             elif isinstance(line, Chapter) and line.name not in self._chapters:

@@ -15,7 +15,7 @@ from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import greet
 from rmqspec.tools.plugin.headings import heading
 
-__all__ = ["chapter_of", "judge", "sentence_of", "spec_of"]
+__all__ = ["behaviours_of", "chapter_of", "judge", "sentence_of", "spec_of", "subject_of", "versions_of"]
 
 SKIPPED: Mapping[str, Outcome] = {"not in this version: ": "not in this version", "not run: ": "not run"}
 NO_BROKER = "no disposable broker: "
@@ -40,6 +40,7 @@ def chapter_of(item: pytest.Item) -> Chapter:
 def spec_of(item: pytest.Item, **result: Any) -> Spec:
     """A test, with what its run has shown."""
     owner, function = getattr(item, "cls", None), getattr(item, "function", None)
+    since, before = versions_of(item)
     parts = (item.path.stem, owner.__name__ if owner else "", item.name)
     return Spec(
         id=".".join(filter(None, parts)),
@@ -49,19 +50,40 @@ def spec_of(item: pytest.Item, **result: Any) -> Spec:
         about=_doc(owner),
         sentence=sentence_of(item),
         case=item.callspec.id if hasattr(item, "callspec") else "",
-        behaviours=list(dict.fromkeys(name for mark in item.iter_markers("behaviour") for name in mark.args)),
+        behaviours=behaviours_of(item),
+        since=since,
+        before=before,
         why=_doc(function),
         source=_source(function),
         **result,
     )
 
 
+def behaviours_of(item: pytest.Item) -> list[str]:
+    """The ids of the catalogue that a test holds."""
+    return list(dict.fromkeys(name for mark in item.iter_markers("behaviour") for name in mark.args))
+
+
+def versions_of(item: pytest.Item) -> tuple[str, str]:
+    """Since which version a test's sentence is so, and before which; empty where there is no such bound."""
+    given = [mark.kwargs for mark in item.iter_markers("rabbitmq")]
+    since = max((str(one["since"]) for one in given if one.get("since")), key=_numbers, default="")
+    before = min((str(one["before"]) for one in given if one.get("before")), key=_numbers, default="")
+    return since, before
+
+
 def sentence_of(item: pytest.Item) -> str:
     """Class and name as a sentence: `Dead letter exchange receives messages rejected without requeue`."""
     name = getattr(item, "originalname", None) or item.name
-    # A header keeps its hyphen: x-death.
+    # A header keeps its hyphen, x-death, and a version its dot, since 4.0.
     fact = name.removeprefix("test_").replace("_x_", "_x-").replace("_", " ")
+    fact = re.sub(r"\b(?:since|before) \d+(?: \d+)+\b", _with_dots, fact)
     return f"{subject_of(getattr(item, 'cls', None))} {fact}".strip()
+
+
+def _with_dots(version: re.Match[str]) -> str:
+    word, _, numbers = version[0].partition(" ")
+    return f"{word} {numbers.replace(' ', '.')}"
 
 
 def subject_of(owner: type | None) -> str:
@@ -84,6 +106,10 @@ def judge(reports: Sequence[pytest.TestReport], broker: Broker) -> tuple[Outcome
         if report.skipped:
             return _of_skipped(report)
     return "passed", ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _of_skipped(report: pytest.TestReport) -> tuple[Outcome, str]:

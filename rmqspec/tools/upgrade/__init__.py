@@ -1,7 +1,8 @@
 """What an upgrade of RabbitMQ changes, as data, and for what somebody uses.
 
 ``differences.toml`` has a row for each change of behaviour. ``recognisers`` look in what was read of a broker
-(``definitions``, ``running``) for what such a change concerns; ``report`` puts both together.
+(``definitions``, ``running``) for what such a change concerns; ``report`` puts both together. Another source is added
+in ``sources``.
 """
 
 from rmqspec.tools.upgrade.differences import Difference, Kind, between, differences

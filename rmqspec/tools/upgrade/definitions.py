@@ -13,9 +13,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rmqspec.tools.upgrade.errors import Unreadable
+from rmqspec.tools.upgrade.sources import Shows
 from rmqspec.tools.upgrade.used import Item, Used
 
 __all__ = ["Definitions"]
@@ -49,6 +50,7 @@ class Definitions:
     """An export of definitions, in JSON."""
 
     path: Path
+    shows: ClassVar[Shows] = "definitions"
 
     @property
     def name(self) -> str:

@@ -199,6 +199,15 @@ def khepri_is_off(used: Used) -> Iterator[str]:
         yield f"feature flag khepri_db: {state}"
 
 
+def _in_use(feature: str) -> Find:
+    """The broker's own word that a deprecated feature is in use: also where this user does not see the vhost."""
+    return lambda used: (
+        f"deprecated feature {feature}, in use by the broker's own account"
+        for row in used.deprecated
+        if row.get("name") == feature
+    )
+
+
 def _with_argument(names: tuple[str, ...], *types: str) -> Find:
     def find(used: Used) -> Iterator[str]:
         for queue in used.queues_of(*types):
@@ -267,6 +276,7 @@ def _table() -> Iterator[Recogniser]:
     classic, quorum, stream = "classic", "quorum", "stream"
     rows: tuple[tuple[str, tuple[str, ...], Find], ...] = (
         ("B01", ("queues",), transient_queues),
+        ("B01", ("deprecated",), _in_use("transient_nonexcl_queues")),
         ("B02", ("channels",), global_prefetch),
         ("B04", ("queues", *policies), quorum_queues_without_limit),
         ("B06", ("queues", *policies), delivery_limits_of_minus_1),
@@ -287,7 +297,9 @@ def _table() -> Iterator[Recogniser]:
             ("queues", *policies),
             _both(_with_argument(("x-queue-master-locator",), classic), _with_policy_key("queue-master-locator")),
         ),
+        ("B25", ("deprecated",), _in_use("queue_master_locator")),
         ("B26", policies, _with_policy_key("ha-")),
+        ("B26", ("deprecated",), _in_use("classic_queue_mirroring")),
         ("B28", ("queues", "consumers"), _consuming_with("x-stream-filter", stream)),
         ("B32", ("bindings", "exchanges"), many_hashes),
         ("B33", ("bindings", "exchanges"), empty_keys),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rmqspec.tools.upgrade.differences import Difference, Kind, between
 from rmqspec.tools.upgrade.recognisers import RECOGNISERS
 from rmqspec.tools.upgrade.releases import Release, Step, way
-from rmqspec.tools.upgrade.used import Source
+from rmqspec.tools.upgrade.sources import Shows, Source
 
 __all__ = ["Finding", "Report", "report"]
 
@@ -38,6 +38,7 @@ class Report:
         steps: The supported way, in place.
         rows: All differences of the two.
         sources: What was read, by name; empty if nothing was.
+        shown_by: The kinds of these sources.
         findings: What concerns what was read.
         unseen: The differences that cannot be seen in what was read.
         gaps: What should have been read and could not.
@@ -48,6 +49,7 @@ class Report:
     steps: tuple[Step, ...]
     rows: tuple[Difference, ...]
     sources: tuple[str, ...] = ()
+    shown_by: frozenset[Shows] = frozenset()
     findings: tuple[Finding, ...] = ()
     unseen: tuple[Difference, ...] = ()
     gaps: tuple[str, ...] = ()
@@ -96,6 +98,7 @@ def report(old: Release, new: Release, sources: Sequence[Source] = ()) -> Report
         steps,
         rows,
         tuple(source.name for source in sources),
+        frozenset(source.shows for source in sources),
         tuple(Finding(row, _once(found[row.id])) for row in rows if found.get(row.id)),
         tuple(row for row in rows if row.id not in seen),
         _once(gap for used in read for gap in used.gaps),

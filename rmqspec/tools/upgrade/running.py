@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 from rmqspec.tools.broker.endpoint import Endpoint
 from rmqspec.tools.broker.errors import ManagementError
 from rmqspec.tools.broker.management import Management
 from rmqspec.tools.upgrade.errors import Unreadable
+from rmqspec.tools.upgrade.sources import Shows
 from rmqspec.tools.upgrade.used import Item, Used
 
 __all__ = ["Address", "RunningBroker"]
@@ -42,6 +43,7 @@ OF_THE_CLUSTER = {
     ),
     "channels": ("channels", "name,user,global_prefetch_count", True),
     "flags": ("feature-flags", "name,state", False),
+    "deprecated": ("deprecated-features/used", "name", False),
     "nodes": ("nodes", "name,enabled_plugins", False),
 }
 
@@ -86,6 +88,7 @@ class RunningBroker:
 
     address: Address
     password: str = field(repr=False)
+    shows: ClassVar[Shows] = "management"
 
     @property
     def name(self) -> str:
@@ -159,6 +162,8 @@ class _Reading:
         except ManagementError as error:
             if error.status not in WITHHELD:
                 raise
+            if part == "deprecated" and error.status == 404:  # a release that does not know deprecated features
+                return
             self._gaps.append(f"{path}: this release shows it to administrators only, or not at all")
 
     def _rows(self, path: str, columns: str, *, paged: bool) -> Iterator[Item]:

@@ -11,6 +11,8 @@ from itertools import chain
 from rmqspec.tools.upgrade.differences import Difference, Kind
 from rmqspec.tools.upgrade.releases import KNOWN, WAY_SOURCE
 from rmqspec.tools.upgrade.report import Finding, Report
+from rmqspec.tools.upgrade.sources import SOURCES
+from rmqspec.tools.upgrade.sources import Kind as SourceKind
 
 __all__ = ["as_json", "as_markdown", "as_text"]
 
@@ -188,30 +190,33 @@ def _not_read(report: Report) -> Iterator[str]:
         yield "Nothing that breaks or loses messages was found in what was read."
     yield from (f"Not read: {gap}" for gap in report.gaps)
     rest = [row for row in report.unseen if row.kind in (Kind.BREAKS, Kind.LOSES, Kind.SILENT)]
-    exported = [row for row in rest if row.recognised.definitions]
-    running = [row for row in rest if row.recognised.management and not row.recognised.definitions]
-    traced = [row for row in rest if row.recognised.trace and row not in exported and row not in running]
-    hidden = [row for row in rest if row.recognised.reason]
-    if exported:
-        yield (
-            f"Not read: what an export of the definitions shows ({_ids(exported)}). Read it with --definitions FILE, "
-            "which rabbitmqctl export_definitions FILE writes."
-        )
-    if running:
-        yield (
-            f"Not read: what a running broker knows of clients, plugins and feature flags ({_ids(running)}). "
-            "Read it with --url http://user@host:15672."
-        )
-    if traced:
-        yield "Not read: what clients send. Neither an export nor a broker shows it: look in your clients for"
-        yield from (f"  {row.id}: {row.recognised.trace}" for row in traced)
-    if hidden:
+    for kind in SOURCES:
+        read = kind.shows in report.shown_by
+        rows = [row for row in rest if getattr(row.recognised, kind.shows)]
+        if not read:  # what a source lacks that was read stands there, and not at one that could have it too
+            rows = [row for row in rows if not any(getattr(row.recognised, other) for other in report.shown_by)]
+        rest = [row for row in rest if row not in rows]
+        yield from _of_source(kind, rows, read=read, in_words=bool(report.sources))
+    if hidden := [row for row in rest if row.recognised.reason]:
         yield "Not read: what no client and no export shows:"
         yield from (f"  {row.id}: {row.does} {row.recognised.reason}" for row in hidden)
     yield (
         f"Known are the releases {KNOWN[0]} to {KNOWN[-1]}. What was not read, or is not known here, may change too: "
         "try the new release with your own applications."
     )
+
+
+def _of_source(kind: SourceKind, rows: Sequence[Difference], *, read: bool, in_words: bool) -> Iterator[str]:
+    """What a source of this kind shows of rows that were not seen; ids alone where each row is listed above."""
+    advice = kind.lacking if read else kind.how
+    listed = in_words or advice is None
+    if rows and listed:
+        yield f"Not read: {kind.what}{'.' if advice else ''} {advice or ''}".rstrip()
+        yield from (f"  {row.id}: {getattr(row.recognised, kind.shows)}" for row in rows)
+    elif rows:
+        yield f"Not read: {kind.what} ({_ids(rows)}). {advice}"
+    if read:
+        yield kind.limit
 
 
 def _ids(rows: Iterable[Difference]) -> str:

@@ -1,7 +1,6 @@
 """What somebody uses of a broker, as far as it was read: queues, exchanges, bindings, policies, clients.
 
-A source (an export of definitions, a running broker, later a recording) reads a part of it. A part that is not among
-``read`` is unknown, which is not the same as empty.
+A source (``sources``) reads a part of it. A part that is not among ``read`` is unknown, which is not the same as empty.
 """
 
 from __future__ import annotations
@@ -9,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["PARTS", "Item", "Source", "Used", "arguments", "definition", "named", "queue_type"]
+__all__ = ["PARTS", "Item", "Used", "arguments", "definition", "named", "queue_type"]
 
 Item = Mapping[str, Any]
 
@@ -57,6 +56,7 @@ class Used:
     consumers: tuple[Item, ...] = ()
     plugins: tuple[Item, ...] = ()
     flags: tuple[Item, ...] = ()
+    deprecated: tuple[Item, ...] = ()
     read: frozenset[str] = field(default_factory=frozenset)
     gaps: tuple[str, ...] = ()
 
@@ -91,21 +91,6 @@ class Used:
 
 
 PARTS = tuple(one.name for one in fields(Used) if one.name not in ("read", "gaps"))
-
-
-class Source(Protocol):
-    """Where it is read what somebody uses."""
-
-    @property
-    def name(self) -> str:
-        """As it is called in the report; it holds no password."""
-
-    def read(self) -> Used:
-        """Reads all that this source can.
-
-        Raises:
-            Unreadable: It cannot be read at all.
-        """
 
 
 def queue_type(queue: Item) -> str:
