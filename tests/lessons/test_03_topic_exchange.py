@@ -96,7 +96,7 @@ class TestProducer:
     """Our producer: it publishes to `logs.topic` that an order was created."""
 
     @lie("delivered-key-lost")
-    def test_publishes_order_created_before_any_worker_has_the_order(self, orders, receive):
+    def test_publishes_order_created_itself_even_if_no_worker_is_running(self, orders, receive):
         """Whoever creates an order says so. Said by the worker, an order that waits would not be known of."""
         orders.producer.publish(*sample_orders(1))
 

@@ -154,7 +154,9 @@ class TestPublisher:
 
     @behaviour("ALARM-01")
     @lie("second-message-lost")
-    def test_loses_no_message_to_an_alarm(self, alarm, open_publisher, source, receive, patience):
+    def test_waits_during_an_alarm_and_loses_and_repeats_no_message(
+        self, alarm, open_publisher, source, receive, patience
+    ):
         """A caller that waits need not know of the alarm: all messages arrive, once and in order, only later."""
         bodies = [b"%d" % number for number in range(100)]
         publisher = open_publisher(source, window=10)

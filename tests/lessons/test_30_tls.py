@@ -115,13 +115,15 @@ class TestTlsConnection:
         with socket.create_connection((at.host, at.tls_port), timeout=10) as network:
             for step in (link.do_handshake, lambda: link.write(b"AMQP\0\0\x09\x01"), lambda: link.read(4096)):
                 while (received := try_step(step)) is None:
-                    network.sendall(outgoing.read())
-                    encrypted = network.recv(65536)
-                    overheard += encrypted
-                    incoming.write(encrypted)
+                    said = outgoing.read()
+                    network.sendall(said)
+                    answered = network.recv(65536)
+                    overheard += said + answered
+                    incoming.write(answered)
 
         assert b"RabbitMQ" in received
         assert b"RabbitMQ" not in overheard
+        assert b"AMQP" not in overheard
 
 
 class TestServerCertificate:

@@ -126,7 +126,7 @@ class TestAlternateExchange:
 
     @behaviour("XDECL-04", "CHAN-03")
     @lie("alternate-exchange-lost")
-    def test_redeclared_with_another_name_closes_the_channel_with_406(self, exchange, refusal):
+    def test_changed_by_a_redeclare_closes_the_channel_with_406(self, exchange, refusal):
         """Two versions of a program that disagree about it are stopped, instead of losing messages by turns."""
         exchange("shop", "direct", alternate="unknown")
         exchange("shop", "direct", alternate="unknown")

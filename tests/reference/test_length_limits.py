@@ -181,7 +181,9 @@ class TestLengthLimitArguments:
         [("x-overflow", "drop-tail"), ("x-max-length", -1), ("x-max-length", "1"), ("x-max-length-bytes", -1)],
         ids=["unknown_overflow", "negative_length", "length_as_text", "negative_bytes"],
     )
-    def test_close_the_channel_with_406_if_negative_or_text_or_unknown(self, queue, refusal, lookup, argument, value):
+    def test_close_the_channel_with_406_if_a_limit_is_negative_or_text_or_the_overflow_is_unknown(
+        self, queue, refusal, lookup, argument, value
+    ):
         """A misspelt overflow would otherwise mean the default, and drop the messages that it was to protect."""
         known = queue(**{"x-max-length": 0, "x-max-length-bytes": 0, "x-overflow": "drop-head"})
 

@@ -228,7 +228,7 @@ class TestExpiredMessage:
     # rabbitmq-server issue 1449: what overtakes starts no timer, and expired messages are removed only after a get.
     @behaviour("PRIO-08")
     @lie("priority-levels-lost")
-    def test_is_delivered_if_its_priority_put_it_ahead_of_a_live_message(
+    def test_is_still_delivered_if_its_higher_priority_put_it_ahead_of_an_earlier_live_message(
         self, queue, publish, pass_the_expiration, drain
     ):
         """The TTL is not kept here: a consumer that must never act on old messages compares a timestamp."""

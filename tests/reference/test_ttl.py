@@ -115,8 +115,16 @@ class TestTtlArguments:
             ("x-message-ttl", 100 * 365 * 24 * 3600 * 1000 + 1),
             ("x-expires", 0),
             ("x-expires", -1),
+            ("x-expires", "1000"),
         ],
-        ids=["negative_ttl", "ttl_as_text", "ttl_over_100_years", "expires_of_0", "negative_expires"],
+        ids=[
+            "negative_ttl",
+            "ttl_as_text",
+            "ttl_over_100_years",
+            "expires_of_0",
+            "negative_expires",
+            "expires_as_text",
+        ],
     )
     def test_close_the_channel_with_406_if_x_message_ttl_or_x_expires_is_out_of_range_or_text(
         self, queue, refusal, lookup, argument, value

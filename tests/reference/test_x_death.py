@@ -75,7 +75,7 @@ class TestFirstDeathHeaders:
 
     @behaviour("XDEATH-05")
     @lie("first-death-lost")
-    def test_name_reason_and_queue_of_the_first_of_two_deaths(self, died_twice):
+    def test_contain_the_reason_and_the_queue_of_the_first_of_two_deaths(self, died_twice):
         """A headers exchange can match them under all-with-x and any-with-x; it cannot match the table in x-death."""
         assert died_twice.headers.get("x-first-death-reason") == "rejected"
         assert died_twice.headers.get("x-first-death-queue") == "first"
@@ -87,7 +87,7 @@ class TestLastDeathHeaders:
     @behaviour("XDEATH-06")
     @rabbitmq(since="4.0")
     @lie("last-death-lost")
-    def test_name_since_4_0_reason_and_queue_of_the_last_of_two_deaths(self, died_twice):
+    def test_contain_since_4_0_the_reason_and_the_queue_of_the_last_of_two_deaths(self, died_twice):
         """A message that died several times can be sorted by its latest death without a look into x-death."""
         assert died_twice.headers.get("x-last-death-reason") == "expired"
         assert died_twice.headers.get("x-last-death-queue") == "second"
