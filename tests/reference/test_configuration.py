@@ -1,0 +1,324 @@
+"""Configuration: keys of `rabbitmq.conf` that came, changed or went with a release.
+
+One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
+
+Spec: https://www.rabbitmq.com/docs/configure
+Reference: CONF-01…03, CONF-07, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06, XTYPES-11
+"""
+
+import pika
+import pytest
+
+from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
+pytestmark = pytest.mark.timeout(180)  # brokers of their own are started
+
+# The release that knows it first, and a line.
+LINES = [
+    ((3, 10), "disk_free_limit.absolute = 64M"),
+    ((3, 13), "consumer_max_per_channel = 3"),
+    ((3, 13), "channel_max_per_node = 60"),
+    ((3, 13, 3), "default_queue_type = quorum"),
+    ((4, 0), "cluster_queue_limit = 20"),
+    ((4, 1, 4), "cluster_exchange_limit = 200"),
+    ((4, 1, 4), "exchange_types.local_random.enabled = false"),
+    ((4, 2), "queue_types.stream.enabled = false"),
+    ((4, 2), "message_interceptors.incoming.set_header_timestamp.overwrite = true"),
+    ((4, 2), "message_interceptors.incoming.set_header_routing_node.overwrite = true"),
+    ((4, 2), "message_interceptors.outgoing.timestamp.enabled = true"),
+]
+PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
+
+
+@pytest.fixture(scope="module")
+def disposable_broker(another_broker, broker):
+    """A broker with all these lines that its release knows."""
+    lines = tuple(line for since, line in LINES if broker.identity.release >= since)
+    return another_broker(Configuration(lines=lines, plugins=PLUGINS))
+
+
+@pytest.fixture
+def url(disposable_url):
+    return disposable_url
+
+
+class TestMemoryAndDiskUnits:
+    """RabbitMQ: `64M` in a limit of memory or disk space."""
+
+    @behaviour("CONF-07")
+    @lie(None, because="the limit is read by rabbitmqctl, and lies are told on AMQP connections")
+    @pytest.mark.parametrize(
+        "size",
+        [
+            pytest.param(67_108_864, id="before_3_13", marks=rabbitmq(before="3.13")),
+            pytest.param(64_000_000, id="since_3_13", marks=rabbitmq(since="3.13")),
+        ],
+    )
+    def test_are_powers_of_two_before_3_13_and_powers_of_ten_since(self, disposable_broker, size):
+        """The same file means 5 % less, and with G 7 %: the alarm comes earlier or later than before. Write MiB."""
+        assert int(disposable_broker.control("eval", "rabbit_disk_monitor:get_disk_free_limit().")) == size
+
+
+class TestConsumerLimit:
+    """RabbitMQ: `consumer_max_per_channel`, here 3."""
+
+    @behaviour("CONSUME-16", "CHAN-04")
+    @rabbitmq(since="3.13")
+    @lie("connection-code-changed")
+    def test_closes_the_connection_with_530_on_one_more_consumer(self, connect, refusal, channel):
+        """A program that subscribes in a loop, and never cancels, is stopped."""
+        queue = channel.queue_declare("", exclusive=False, durable=True, arguments={"x-expires": 60_000}).method.queue
+
+        def consume(careless):
+            for _ in range(4):
+                careless.basic_consume(queue, print)
+
+        said = refusal(consume, on=connect())
+
+        assert said.code == 530
+        assert said.closed == "connection"
+        assert "reached maximum (3) of consumers per channel" in said.text
+        assert channel.queue_delete(queue).method.message_count == 0
+
+
+class TestChannelLimit:
+    """RabbitMQ: `channel_max_per_node`, here 60."""
+
+    @behaviour("LIMITS-04", "CHAN-04")
+    @rabbitmq(since="3.13")
+    @lie("connection-code-changed")
+    def test_closes_the_connection_with_530_on_one_more_channel_of_the_node(self, connect, refusal, channel):
+        """A leak of channels in one program costs that program, and not the node."""
+        leaking = connect()
+
+        said = refusal(lambda _: [leaking.channel() for _ in range(70)], on=leaking)
+
+        assert said.code == 530
+        assert said.closed == "connection"
+        assert "number of channels opened on node" in said.text
+        assert channel.is_open
+
+
+class TestClusterLimit:
+    """RabbitMQ: how many queues and exchanges a cluster may have; here 20 and 200."""
+
+    @lie("code-406-changed")
+    @pytest.mark.parametrize(
+        ("kind", "text"),
+        [
+            pytest.param(
+                "queue", "queue limit in cluster (20) is reached", id="queue",
+                marks=[rabbitmq(since="4.0"), behaviour("LIMITS-05")],
+            ),
+            pytest.param(
+                "exchange", "exchange limit of 200 is reached", id="exchange",
+                marks=[rabbitmq(since="4.1.4"), behaviour("LIMITS-05")],
+            ),
+        ],
+    )  # fmt: skip
+    def test_closes_the_channel_with_406_on_one_more(self, channel, refusal, kind, text):
+        """A program that declares without end is stopped, in whatever vhost it does so."""
+        made = []
+
+        def declare(greedy):
+            for number in range(201):
+                getattr(greedy, f"{kind}_declare")(f"{kind} {number}", durable=True)
+                made.append(f"{kind} {number}")
+
+        said = refusal(declare)
+
+        for name in made:
+            getattr(channel, f"{kind}_delete")(name)
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert text in said.text
+        assert made != []
+
+
+class TestDefaultQueueTypeOfTheNode:
+    """RabbitMQ: `default_queue_type`, here quorum."""
+
+    @behaviour("VHOST-07")
+    @rabbitmq(since="3.13.3")
+    @lie("precondition-hidden")
+    def test_is_the_type_of_a_queue_without_x_queue_type(self, channel, refusal):
+        """Programs that name no type get replicated queues, in every vhost."""
+        channel.queue_declare("work", durable=True)
+
+        declared_as = [
+            refusal(
+                lambda again, kind=kind: again.queue_declare("work", durable=True, arguments={"x-queue-type": kind})
+            )
+            for kind in ("quorum", "classic")
+        ]
+
+        channel.queue_delete("work")
+        assert [said.code for said in declared_as] == [0, 406]
+
+
+class TestDisabledType:
+    """RabbitMQ: a type of queues or exchanges that the configuration disables."""
+
+    @behaviour("XTYPES-06", "CHAN-03")
+    @rabbitmq(since="4.1.4")
+    @lie("precondition-hidden")
+    def test_of_exchanges_closes_the_channel_with_406(self, refusal):
+        """A type that an operator does not want in a cluster is refused before anybody depends on it."""
+        said = refusal(lambda channel: channel.exchange_declare("spread", "x-local-random", durable=True))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "x-local-random exchange is disabled by configuration" in said.text
+
+    @behaviour("STREAM-01", "CHAN-04")
+    @rabbitmq(since="4.2")
+    @lie("arguments-lost")
+    def test_of_queues_closes_the_connection_with_541(self, connect, refusal, channel):
+        """One declaration of a stream costs the program all its channels."""
+        arguments = {"x-queue-type": "stream"}
+
+        said = refusal(lambda wrong: wrong.queue_declare("log", durable=True, arguments=arguments), on=connect())
+
+        assert said.code == 541
+        assert said.closed == "connection"
+        assert "of type 'rabbit_stream_queue'" in said.text
+        assert channel.is_open
+
+
+class TestMessageInterceptor:
+    """RabbitMQ: `message_interceptors`, which let the broker add headers to messages."""
+
+    @behaviour("PUB-12")
+    @rabbitmq(since="4.2")
+    @lie("delivered-headers-lost")
+    def test_adds_the_time_and_node_of_the_publish_and_the_time_of_the_delivery(self, channel, receive):
+        """How long a message waited can be measured without a change of the programs."""
+        channel.queue_declare("work", durable=True)
+        channel.basic_publish("", "work", b"letter", pika.BasicProperties(headers={"own": 1}))
+
+        (delivery,) = receive("work")
+
+        channel.queue_delete("work")
+        added = {"timestamp_in_ms", "x-routed-by", "x-opt-rabbitmq-sent-time"}
+        assert set(delivery.headers) - {"x-delivery-count", "x-acquired-count"} == added | {"own"}
+
+
+class TestConsistentHashExchange:
+    """RabbitMQ: the weight of a binding of an `x-consistent-hash` exchange."""
+
+    @behaviour("XTYPES-01")
+    @rabbitmq(before="4.2")
+    @lie("second-message-lost")
+    def test_may_be_above_10_000_before_4_2(self, channel, drain, hashing):
+        """The ring needs memory for each unit of weight, on each node: a mistake that nobody sees."""
+        channel.queue_bind("work", "spread", "10001")
+
+        for body in (b"1", b"2"):
+            channel.basic_publish("spread", "any", body)
+
+        assert drain("work") == [b"1", b"2"]
+
+    @behaviour("XTYPES-01", "CHAN-03")
+    @rabbitmq(since="4.3")
+    @lie("precondition-hidden")
+    def test_above_10_000_closes_the_channel_with_406_since_4_3(self, channel, refusal, drain, hashing):
+        """Weights only have to be in proportion: 1 and 2 share out the messages as 10,000 and 20,000 do."""
+        channel.queue_bind("work", "spread", "1")
+
+        said = refusal(lambda careless: careless.queue_bind("work", "spread", "10001"))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "The binding key must not exceed 10000" in said.text
+        channel.basic_publish("spread", "any", b"1")
+        assert drain("work") == [b"1"]
+
+
+@pytest.fixture
+def hashing(channel):
+    """The exchange `spread` of type `x-consistent-hash`, and the queue `work`."""
+    channel.exchange_declare("spread", "x-consistent-hash", durable=True)
+    channel.queue_declare("work", durable=True)
+    yield
+    channel.queue_delete("work")
+    channel.exchange_delete("spread")
+
+
+class TestQueueCreatedEvent:
+    """RabbitMQ: the event `queue.created` of the plugin `rabbitmq_event_exchange`."""
+
+    @behaviour("XTYPES-11")
+    @lie("delivered-headers-lost")
+    @pytest.mark.parametrize(
+        "queue_type",
+        [
+            pytest.param(None, id="before_3_12", marks=rabbitmq(before="3.12")),
+            pytest.param("rabbit_classic_queue", id="since_3_13", marks=rabbitmq(since="3.13")),
+        ],
+    )
+    def test_has_no_type_before_3_12_and_names_a_module_since_3_13(self, channel, receive, queue_type):
+        """A program that compares the type with `classic` sees no classic queue any more."""
+        events = channel.queue_declare("events", durable=True).method.queue
+        channel.queue_bind(events, "amq.rabbitmq.event", "queue.created")
+
+        channel.queue_declare("made", durable=True, arguments={"x-queue-type": "classic"})
+
+        (event,) = receive(events)
+        for name in ("made", events):
+            channel.queue_delete(name)
+        assert event.headers.get("name") == "made"
+        assert event.headers.get("type") == queue_type
+
+
+class TestKeyThatStopsTheBoot:
+    """RabbitMQ: a line of `rabbitmq.conf` with which a release does not start."""
+
+    @lie(None, because="a broker that does not start says nothing that could be falsified")
+    @pytest.mark.parametrize(
+        "line",
+        [
+            pytest.param(
+                "classic_queue.default_version = 1", id="classic_queue_version_1",
+                marks=[behaviour("CONF-01"), rabbitmq(since="4.0")],
+            ),
+            pytest.param(
+                "cluster_formation.randomized_startup_delay_range.max = 2", id="randomized_startup_delay",
+                marks=[behaviour("CONF-02"), rabbitmq(since="4.0")],
+            ),
+            pytest.param(
+                "ssl_options.cacerts.1 = /nowhere.pem", id="cacerts",
+                marks=[behaviour("CONF-03"), rabbitmq(since="4.2")],
+            ),
+        ],
+    )  # fmt: skip
+    def test_is_one_that_the_release_does_not_know_any_more(self, boot, line):
+        """The upgrade ends with a node that is down: try the file with the new release before."""
+        with pytest.raises(BrokerDied):
+            boot(line)
+
+    @behaviour("CONF-01", "CONF-02", "CONF-03")
+    @rabbitmq(before="3.13")
+    @lie(None, because="that a broker starts cannot be falsified on the way")
+    def test_was_accepted_before_3_13(self, boot):
+        """Such lines are in files that were written years ago, and nobody has looked at them since."""
+        boot(
+            "classic_queue.default_version = 1",
+            "cluster_formation.randomized_startup_delay_range.max = 2",
+            "ssl_options.cacerts.1 = /nowhere.pem",
+        )
+
+
+@pytest.fixture
+def boot(broker, another_broker):
+    """Starts a broker with these lines, and ends it again."""
+
+    def start(*lines):
+        try:
+            broker.another(Configuration(lines=lines, management=False)).close()
+        except NotOurs as reason:
+            pytest.skip(f"not run: {reason}")
+
+    return start
