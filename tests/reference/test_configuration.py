@@ -3,7 +3,7 @@
 One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Reference: CONF-01…03, CONF-07, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06, XTYPES-11
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06, XTYPES-11
 """
 
 import pika
@@ -30,6 +30,11 @@ LINES = [
     ((4, 2), "message_interceptors.incoming.set_header_routing_node.overwrite = true"),
     ((4, 2), "message_interceptors.outgoing.timestamp.enabled = true"),
 ]
+KEYS_REMOVED_IN_4_0 = (
+    "classic_queue.default_version = 1",
+    "cluster_formation.randomized_startup_delay_range.max = 2",
+)
+REFUSED_SINCE_4_2 = ("ssl_options.cacerts.1 = /nowhere.pem", "auth_backends.1 = http")
 PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
 
 
@@ -70,18 +75,18 @@ class TestConsumerLimit:
     @lie("connection-code-changed")
     def test_closes_the_connection_with_530_on_one_more_consumer(self, connect, refusal, channel):
         """A program that subscribes in a loop, and never cancels, is stopped."""
-        queue = channel.queue_declare("", exclusive=False, durable=True, arguments={"x-expires": 60_000}).method.queue
+        channel.queue_declare("work", durable=True)
 
         def consume(careless):
             for _ in range(4):
-                careless.basic_consume(queue, print)
+                careless.basic_consume("work", print)
 
         said = refusal(consume, on=connect())
 
+        channel.queue_delete("work")
         assert said.code == 530
         assert said.closed == "connection"
         assert "reached maximum (3) of consumers per channel" in said.text
-        assert channel.queue_delete(queue).method.message_count == 0
 
 
 class TestChannelLimit:
@@ -259,56 +264,54 @@ class TestQueueCreatedEvent:
             pytest.param("rabbit_classic_queue", id="since_3_13", marks=rabbitmq(since="3.13")),
         ],
     )
-    def test_has_no_type_before_3_12_and_names_a_module_since_3_13(self, channel, receive, queue_type):
+    def test_has_no_type_before_3_12_and_names_a_module_since_3_13(self, event_channel, eventually, queue_type):
         """A program that compares the type with `classic` sees no classic queue any more."""
-        events = channel.queue_declare("events", durable=True).method.queue
-        channel.queue_bind(events, "amq.rabbitmq.event", "queue.created")
+        event_channel.queue_declare("events", exclusive=True)
+        event_channel.queue_bind("events", "amq.rabbitmq.event", "queue.created")
 
-        channel.queue_declare("made", durable=True, arguments={"x-queue-type": "classic"})
+        event_channel.queue_declare("made", exclusive=True, arguments={"x-queue-type": "classic"})
 
-        (event,) = receive(events)
-        for name in ("made", events):
-            channel.queue_delete(name)
-        assert event.headers.get("name") == "made"
-        assert event.headers.get("type") == queue_type
+        eventually(lambda: event_channel.queue_declare("events", passive=True).method.message_count, 1)
+        _, properties, _ = event_channel.basic_get("events", auto_ack=True)
+        headers = properties.headers or {}
+        assert headers.get("name") == "made"
+        assert headers.get("type") == queue_type
 
 
-class TestKeyThatStopsTheBoot:
-    """RabbitMQ: a line of `rabbitmq.conf` with which a release does not start."""
+@pytest.fixture
+def event_channel(disposable_broker, route):
+    """A channel in the vhost `/`, the only one that has the exchange of the events."""
+    with pika.BlockingConnection(pika.URLParameters(route(disposable_broker.endpoint.url()))) as connection:
+        yield connection.channel()
 
+
+class TestLineThatStopsTheNode:
+    """RabbitMQ: a line of `rabbitmq.conf` with which a node of a later release does not start."""
+
+    @behaviour("CONF-01", "CONF-02")
+    @rabbitmq(since="4.0")
     @lie(None, because="a broker that does not start says nothing that could be falsified")
-    @pytest.mark.parametrize(
-        "line",
-        [
-            pytest.param(
-                "classic_queue.default_version = 1", id="classic_queue_version_1",
-                marks=[behaviour("CONF-01"), rabbitmq(since="4.0")],
-            ),
-            pytest.param(
-                "cluster_formation.randomized_startup_delay_range.max = 2", id="randomized_startup_delay",
-                marks=[behaviour("CONF-02"), rabbitmq(since="4.0")],
-            ),
-            pytest.param(
-                "ssl_options.cacerts.1 = /nowhere.pem", id="cacerts",
-                marks=[behaviour("CONF-03"), rabbitmq(since="4.2")],
-            ),
-        ],
-    )  # fmt: skip
-    def test_is_one_that_the_release_does_not_know_any_more(self, boot, line):
-        """The upgrade ends with a node that is down: try the file with the new release before."""
-        with pytest.raises(BrokerDied):
+    @pytest.mark.parametrize("line", KEYS_REMOVED_IN_4_0, ids=["classic_queue_version_1", "startup_delay"])
+    def test_names_a_key_that_4_0_removed(self, boot, line):
+        """The upgrade ends with a node that is down: start the new release with that file, without data, to try it."""
+        with pytest.raises(BrokerDied, match="prelaunch"):
             boot(line)
 
-    @behaviour("CONF-01", "CONF-02", "CONF-03")
-    @rabbitmq(before="3.13")
+    @behaviour("CONF-03", "CONF-08")
+    @rabbitmq(since="4.2")
+    @lie(None, because="a broker that does not start says nothing that could be falsified")
+    @pytest.mark.parametrize("line", REFUSED_SINCE_4_2, ids=["cacerts", "backend_without_plugin"])
+    def test_names_since_4_2_a_removed_key_or_a_backend_whose_plugin_is_not_enabled(self, boot, line):
+        """Before, the node started and refused all logins; now it says at its start what is missing."""
+        with pytest.raises(BrokerDied, match="application_start_failure"):
+            boot(line)
+
+    @behaviour("CONF-01", "CONF-02", "CONF-03", "CONF-08")
+    @rabbitmq(before="4.0")
     @lie(None, because="that a broker starts cannot be falsified on the way")
-    def test_was_accepted_before_3_13(self, boot):
-        """Such lines are in files that were written years ago, and nobody has looked at them since."""
-        boot(
-            "classic_queue.default_version = 1",
-            "cluster_formation.randomized_startup_delay_range.max = 2",
-            "ssl_options.cacerts.1 = /nowhere.pem",
-        )
+    def test_does_not_stop_it_before_4_0(self, boot):
+        """Such lines stand in files that were written years ago, and nobody has looked at them since."""
+        boot(*KEYS_REMOVED_IN_4_0, *REFUSED_SINCE_4_2)
 
 
 @pytest.fixture

@@ -271,7 +271,23 @@ class TestStreamFilterOfAnOldBroker:
 
 
 class TestDeadLetterInAStream:
-    """RabbitMQ: a dead letter that is read from a stream."""
+    """RabbitMQ: a dead letter of another queue, whose dead-letter exchange routes to a stream."""
+
+    @behaviour("STREAM-15", "DLX-12")
+    @rabbitmq(before="3.12")
+    @lie("consumer-not-made")
+    def test_is_lost_before_3_12(self, channel, publish, read, get_without_ack, message_count):
+        """The topology is accepted, and the history of all failures stays empty: use a classic or quorum queue."""
+        to_log = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "log"}
+        channel.queue_declare("work", durable=True, arguments=to_log)
+        publish(b"failed", queue="work")
+        tag, _ = get_without_ack(channel, "work")
+        channel.basic_reject(tag, requeue=False)
+        assert message_count("work") == 0
+
+        publish(b"later")
+
+        assert read(offset="first").wait_for(1) == [b"later"]
 
     @behaviour("CONVERT-15")
     @rabbitmq(since="3.13.3")
