@@ -3,7 +3,7 @@
 One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06, XTYPES-11
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06
 """
 
 import pika
