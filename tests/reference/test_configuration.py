@@ -6,8 +6,11 @@ Spec: https://www.rabbitmq.com/docs/configure
 Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06
 """
 
+import socket
+
 import pika
 import pytest
+from pika import exceptions, frame, spec
 
 from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs
 
@@ -105,6 +108,53 @@ class TestChannelLimit:
         assert said.closed == "connection"
         assert "number of channels opened on node" in said.text
         assert channel.is_open
+
+
+class TestConnectionLimit:
+    """RabbitMQ: `connection_max`, here 3, on a node with three open connections."""
+
+    @behaviour("LIMITS-04", "LIMITS-10")
+    @rabbitmq(before="3.11")
+    @lie(None, because="the broker says nothing, and silence cannot be falsified")
+    def test_lets_one_more_hang_until_another_closes_before_3_11_12(self, crowded, patience):
+        """The client sees an open socket and no answer, and times out as if the network were bad."""
+        url, three = crowded
+        with socket.create_connection((url.host, url.port), patience) as link:
+            link.sendall(frame.ProtocolHeader().marshal())
+            three[0].channel()  # the broker answers others
+            link.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                link.recv(1)
+
+            three.pop().close()
+
+            link.settimeout(patience)
+            assert link.recv(1) == bytes([spec.FRAME_METHOD])
+
+    @behaviour("LIMITS-04", "LIMITS-10")
+    @rabbitmq(since="3.12")
+    @lie("connection-code-changed")
+    def test_refuses_one_more_with_530_since_3_11_12(self, crowded):
+        """The refusal says what is wrong, and leaves the open connections alone."""
+        url, three = crowded
+
+        with pytest.raises(exceptions.ProbableAccessDeniedError) as refused:
+            pika.BlockingConnection(url)
+
+        assert "(530)" in str(refused.value)
+        assert "node connection limit (3) is reached" in str(refused.value)
+        assert three[0].channel().is_open
+
+
+@pytest.fixture
+def crowded(another_broker, route):
+    """How to connect to a broker that takes three connections, and the three that are open."""
+    limited = another_broker(Configuration(lines=("connection_max = 3",), management=False))
+    url = pika.URLParameters(route(limited.endpoint.url()))
+    three = [pika.BlockingConnection(url) for _ in range(3)]
+    yield url, three
+    for connection in three:
+        connection.close()
 
 
 class TestClusterLimit:

@@ -1,11 +1,13 @@
 """Virtual hosts: what is in a new one, and what becomes of one that is deleted.
 
 Spec: https://www.rabbitmq.com/docs/vhosts
-Reference: VHOST-04…07, PROTO-16
+Reference: VHOST-04…07, VHOST-09, VHOST-11, PROTO-16
 """
 
 import pytest
 from pika import exceptions
+
+from rmqspec.tools.broker import ManagementError
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -93,6 +95,40 @@ def quorum_by_default(broker, another_vhost, connect_as):
     """A connection to a vhost with the default queue type `quorum`."""
     broker.management.create_vhost(another_vhost, default_queue_type="quorum")
     return connect_as(broker.endpoint, another_vhost)
+
+
+class TestDeletionProtection:
+    """RabbitMQ: a vhost that an operator has protected from deletion, by the management API."""
+
+    @behaviour("VHOST-09", "VHOST-11")
+    @rabbitmq(before="4.0.6")
+    @lie(None, because="a vhost is deleted over HTTP, and lies are told on AMQP connections")
+    def test_does_not_exist_before_4_0_6(self, broker, another_vhost):
+        """One wrong name in a script deletes all queues of a vhost with their messages."""
+        with pytest.raises(ManagementError) as error:
+            broker.management.protect_vhost(another_vhost)
+
+        assert error.value.status == 405
+        broker.management.delete_vhost(another_vhost)
+        assert another_vhost not in broker.management.vhosts()
+        broker.management.create_vhost(another_vhost)
+
+    @behaviour("VHOST-09", "VHOST-11")
+    @rabbitmq(since="4.1")
+    @lie(None, because="a vhost is deleted over HTTP, and lies are told on AMQP connections")
+    def test_refuses_a_delete_with_412_since_4_0_6_until_it_is_taken_back(self, broker, another_vhost):
+        """To delete it takes two steps, and nobody takes both by mistake."""
+        broker.management.protect_vhost(another_vhost)
+
+        with pytest.raises(ManagementError, match="it is protected from deletion") as error:
+            broker.management.delete_vhost(another_vhost)
+
+        assert error.value.status == 412
+        assert another_vhost in broker.management.vhosts()
+        broker.management.protect_vhost(another_vhost, protected=False)
+        broker.management.delete_vhost(another_vhost)
+        assert another_vhost not in broker.management.vhosts()
+        broker.management.create_vhost(another_vhost)
 
 
 class TestLogExchange:

@@ -55,6 +55,10 @@ class Management:
         """Deletes a vhost with all that is in it; its connections are closed by the broker."""
         self._call("DELETE", f"vhosts/{_part(name)}")
 
+    def protect_vhost(self, name: str, *, protected: bool = True) -> None:
+        """Lets nobody delete a vhost until it is no longer protected; RabbitMQ can since 4.0.6."""
+        self._call("POST" if protected else "DELETE", f"vhosts/{_part(name)}/deletion/protection")
+
     def vhosts(self) -> list[str]:
         """The names of all vhosts."""
         return [str(vhost["name"]) for vhost in self._call("GET", "vhosts")]
