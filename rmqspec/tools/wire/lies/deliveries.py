@@ -63,9 +63,11 @@ def _last_death_invented(said: Said, _: Talk) -> Told:
 def _cc_kept(said: Said, _: Talk) -> Told:
     """A dead letter has its copies in CC again; ``x-death`` knows them."""
     deaths = said.headers.get("x-death")
-    if not isinstance(deaths, list) or not deaths or "CC" in said.headers:
+    first = deaths[0] if isinstance(deaths, list) and deaths else None
+    keys = first.get("routing-keys") if isinstance(first, dict) else None
+    if not isinstance(keys, list) or "CC" in said.headers:
         return said
-    return said.having(headers=said.headers | {"CC": deaths[0].get("routing-keys", [])[1:]})
+    return said.having(headers=said.headers | {"CC": keys[1:]})
 
 
 def _swapped(said: Said, talk: Talk) -> Told:
