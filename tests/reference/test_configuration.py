@@ -193,7 +193,7 @@ class TestClusterLimit:
         assert made != []
 
 
-class TestDefaultQueueTypeOfTheNode:
+class TestNodeDefaultQueueType:
     """RabbitMQ: `default_queue_type`, here quorum."""
 
     @behaviour("VHOST-07")

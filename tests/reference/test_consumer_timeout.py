@@ -116,7 +116,7 @@ class TestConsumerTimeoutOfOneQueue:
         assert patient.is_open
 
 
-class TestConsumerTimeoutSince43:
+class TestConsumerTimeoutOfClassicQueues:
     """RabbitMQ since 4.3: a message that is unacked for longer than the configured consumer timeout."""
 
     @behaviour("ACKTIMEOUT-03")

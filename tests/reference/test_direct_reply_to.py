@@ -109,7 +109,7 @@ def address(connect, channel):
     return of_caller
 
 
-class TestReplyToACallerThatHasGone:
+class TestReplyToGoneCaller:
     """RabbitMQ: a mandatory reply to an address whose caller has closed its connection."""
 
     @behaviour("REPLYTO-07")
@@ -141,7 +141,7 @@ class TestReplyToACallerThatHasGone:
         assert log.methods == ["Basic.Ack"]
 
 
-class TestBindingOfAReplyAddress:
+class TestReplyAddressBinding:
     """RabbitMQ: `queue.bind` of an address of direct reply-to."""
 
     @behaviour("BIND-08", "CHAN-03")

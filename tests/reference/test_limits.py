@@ -72,7 +72,7 @@ class TestUserLimit:
         assert modest.is_open
 
 
-class TestTextOfTheChannelLimit:
+class TestChannelLimitText:
     """RabbitMQ: the text of the 530 at a user's limit of channels."""
 
     @behaviour("LIMITS-13")

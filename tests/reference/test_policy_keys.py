@@ -152,7 +152,7 @@ class TestOperatorPolicy:
         assert drain("work") == [b"1"]
 
 
-class TestPolicyWithAKeyOfAnotherType:
+class TestPolicyWithForeignKey:
     """RabbitMQ: a policy for a classic queue, of which one key is for queues of other types only."""
 
     @behaviour("POLICY-16")

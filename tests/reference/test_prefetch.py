@@ -26,7 +26,7 @@ class TestBasicQosPrefetch:
     """RabbitMQ: a new prefetch count while messages are unacked."""
 
     @behaviour("PREFETCH-01")
-    @lie("prefetch-scope-changed")
+    @lie("prefetch-ignored")
     def test_is_raised_by_cancelling_the_consumer_and_consuming_again(
         self, channel, queue, drain, subscribe_without_ack
     ):
@@ -81,7 +81,7 @@ class TestGlobalPrefetch:
         assert drain(queue) == [b"5"]
 
 
-class TestGlobalPrefetchOfAnotherQueueType:
+class TestGlobalPrefetchOfOtherQueueTypes:
     """RabbitMQ: `basic.qos` with `global`, and then `basic.consume` of a quorum queue or stream."""
 
     @behaviour("GLOBALQOS-05", "CHAN-04")

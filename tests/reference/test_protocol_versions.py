@@ -24,6 +24,14 @@ AMQP_1_0 = b"AMQP\x00\x01\x00\x00"
 AMQP_1_0_SASL = b"AMQP\x03\x01\x00\x00"
 
 
+def read_or_end(link):
+    """What has come; nothing if the broker has closed the socket, in good order or not."""
+    try:
+        return link.recv(65536)
+    except ConnectionResetError:
+        return b""
+
+
 class Greeting:
     """What a broker sends after a client's first eight bytes.
 
@@ -40,7 +48,7 @@ class Greeting:
             received = b""
             self.closed, self.method = False, None
             while self.method is None and not self.closed:
-                chunk = link.recv(65536)
+                chunk = read_or_end(link)
                 received += chunk
                 self.closed = not chunk
                 if received[:4] != b"AMQP":

@@ -83,7 +83,7 @@ class TestCredit:
         assert drain(work) == [b"letter"]
 
 
-class TestCancelOkFromAClient:
+class TestClientCancelOk:
     """RabbitMQ: `basic.cancel-ok` from a client, as some send it in answer to a consumer cancel notification."""
 
     @behaviour("FRAMES-25", "CHAN-04")
@@ -151,7 +151,7 @@ class TestBodyBeyondItsSize:
         assert drain(work) == [b"letter"]
 
 
-class TestBodyOfMoreThanHalfAGibibyte:
+class TestHugeBody:
     """RabbitMQ: a content header that announces more than 512 MiB."""
 
     @behaviour("FRAMES-12")

@@ -270,7 +270,7 @@ class TestStreamFilterOfAnOldBroker:
         assert red.wait_for(3) == [b"red", b"blue", b"red"]
 
 
-class TestDeadLetterInAStream:
+class TestDeadLetterInStream:
     """RabbitMQ: a dead letter of another queue, whose dead-letter exchange routes to a stream."""
 
     @behaviour("STREAM-15", "DLX-12")
