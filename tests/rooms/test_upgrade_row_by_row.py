@@ -13,6 +13,7 @@ import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pika
 import pytest
@@ -314,10 +315,11 @@ class TestExportWithEverything:
 
 
 class Visit:
-    """A channel in the vhost of one row, on one of the two brokers."""
+    """A channel in the vhost of one row, on one of the two brokers; nothing is waited for longer than `within`."""
 
-    def __init__(self, broker, vhost, channel, eventually):
-        self.broker, self.vhost, self.channel, self.eventually = broker, vhost, channel, eventually
+    def __init__(self, broker, vhost, channel, eventually, within):
+        self.broker, self.vhost, self.channel = broker, vhost, channel
+        self.eventually = partial(eventually, within=within)
 
     def publish(self, queue, *bodies, exchange="", **properties):
         for body in bodies:
@@ -327,12 +329,12 @@ class Visit:
         return self.channel.queue_declare(queue, passive=True).method.message_count
 
     def deliveries_of_a_rejected_message(self, queue, most=25):
-        """How often a message comes that is rejected each time; no longer than two seconds pass between two of them."""
+        """How often a message comes that is rejected each time; three seconds without one are the end."""
         consumer = self.channel.connection.channel()
         consumer.basic_qos(prefetch_count=1)
         self.publish(queue, b"poison")
         count = 0
-        for method, _, _ in consumer.consume(queue, inactivity_timeout=2):
+        for method, _, _ in consumer.consume(queue, inactivity_timeout=3):
             if method is None:
                 break
             count += 1
@@ -382,7 +384,7 @@ def cancels_a_consumer_at_the_timeout_of_its_queue(at):
         at.channel.connection.process_data_events(time_limit=0)
         return cancelled
 
-    at.eventually(so_far, ["hanging"], within=2)
+    at.eventually(so_far, ["hanging"])
 
 
 class Anonymous(pika.PlainCredentials):
@@ -482,7 +484,7 @@ def activates_a_consumer_of_higher_priority(at):
         at.channel.connection.process_data_events(time_limit=0)
         return got
 
-    at.eventually(so_far, [10], within=2)
+    at.eventually(so_far, [10])
 
 
 @row("B70")
@@ -525,7 +527,7 @@ class TestRow:
         if name not in found:
             pytest.skip(f"not run: {name} is no difference of these two releases")
         with channel_in(new, vhost_of(name)) as channel:
-            AFTER[name](Visit(new, vhost_of(name), channel, eventually))
+            AFTER[name](Visit(new, vhost_of(name), channel, eventually, within=10))
 
     @each
     def test_does_not_hold_on_the_old_broker(self, name, found, old, eventually):
@@ -533,6 +535,6 @@ class TestRow:
         if name not in found:
             pytest.skip(f"not run: {name} is no difference of these two releases")
         with channel_in(old, vhost_of(name)) as channel:
-            visit = Visit(old, vhost_of(name), channel, eventually)
+            visit = Visit(old, vhost_of(name), channel, eventually, within=2)
             with pytest.raises((AssertionError, pytest.fail.Exception)):
                 AFTER[name](visit)
