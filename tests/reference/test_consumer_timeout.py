@@ -1,11 +1,11 @@
-"""Consumer timeout: the delivery acknowledgement timeout as it was before RabbitMQ 4.3.
+"""Consumer timeout: the delivery acknowledgement timeout as it was before RabbitMQ 4.3, and what 4.3 left out.
 
 A message may be unacked for `consumer_timeout`, 30 minutes by default. Before 4.3 the broker closes the channel of a
 consumer that exceeds it; the chapter on consumer cancellation shows what 4.3 does instead. The broker looks for such
 consumers once a minute, and here ten times a second.
 
 Spec: https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
-Reference: ACKTIMEOUT-02, ACKTIMEOUT-03, ACKTIMEOUT-04, ACKTIMEOUT-05, ACKTIMEOUT-08
+Reference: ACKTIMEOUT-02…06, ACKTIMEOUT-08
 """
 
 import pytest
@@ -78,3 +78,80 @@ class TestConsumerTimeout:
 
         assert error.reply_code == 406
         assert "timed out" in error.reply_text
+
+
+class TestConsumerTimeoutOfOneQueue:
+    """RabbitMQ before 4.3: the queue argument `x-consumer-timeout`, here an hour, where 250 ms are configured."""
+
+    @behaviour("ACKTIMEOUT-06")
+    @rabbitmq(before="3.12")
+    @lie("code-406-changed")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_is_ignored_before_3_12(self, connection, patient_queue, subscribe_without_ack, closed_channel, queue_type):
+        """The queue is declared without an error, and its slow consumers lose their channels all the same."""
+        hanging = connection.channel()
+        subscribe_without_ack(hanging, patient_queue(queue_type)).wait_for(1)
+
+        error = closed_channel(hanging)
+
+        assert error.reply_code == 406
+        assert "timed out" in error.reply_text
+
+    @behaviour("ACKTIMEOUT-06")
+    @rabbitmq(since="3.12", before="4.3")
+    @lie("arguments-lost")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_replaces_the_configured_one_from_3_12_to_4_2(
+        self, connection, patient_queue, channel, subscribe_without_ack, closed_channel, queue_type
+    ):
+        """Slow work gets its time, without more time for everybody else."""
+        hasty = f"hasty {queue_type}"
+        channel.queue_declare(hasty, durable=True)
+        channel.basic_publish("", hasty, b"first")
+        patient, hanging = connection.channel(), connection.channel()
+        subscribe_without_ack(patient, patient_queue(queue_type)).wait_for(1)
+        subscribe_without_ack(hanging, hasty).wait_for(1)
+
+        assert closed_channel(hanging).reply_code == 406
+        assert patient.is_open
+
+
+class TestConsumerTimeoutOfClassicQueues:
+    """RabbitMQ since 4.3: a message that is unacked for longer than the configured consumer timeout."""
+
+    @behaviour("ACKTIMEOUT-03")
+    @rabbitmq(since="4.3")
+    @lie("queue-type-lost")
+    def test_does_not_apply_to_classic_queues_since_4_3(
+        self, connection, channel, subscribe_without_ack, cancelled_consumers, message_count, eventually
+    ):
+        """A consumer that hangs keeps its message for ever, and nobody is told: watch unacked messages yourself."""
+        tags = {}
+        consuming = connection.channel()
+        cancelled = cancelled_consumers(consuming)
+        for queue_type in ("classic", "quorum"):
+            channel.queue_declare(queue_type, durable=True, arguments={"x-queue-type": queue_type})
+            channel.basic_publish("", queue_type, b"first")
+            consumer = subscribe_without_ack(consuming, queue_type)
+            consumer.wait_for(1)
+            tags[queue_type] = consumer.consumer_tag
+
+        eventually(cancelled, [tags["quorum"]])
+
+        assert consuming.is_open
+        assert message_count("classic") == 0
+        assert message_count("quorum") == 1
+
+
+@pytest.fixture
+def patient_queue(channel):
+    """A queue with one message, whose consumers may hold it for an hour: `patient_queue("quorum")`."""
+
+    def declare(queue_type):
+        arguments = {"x-queue-type": queue_type, "x-consumer-timeout": 3_600_000}
+        name = f"patient {queue_type}"
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        channel.basic_publish("", name, b"first")
+        return name
+
+    return declare

@@ -103,3 +103,49 @@ class TestDeliveryHeaders:
 
         assert delivery.headers.get("x-acquired-count") == 2
         assert delivery.headers.get("x-delivery-count") == 1
+
+
+class TestDeliveryCount:
+    """RabbitMQ: `x-delivery-count` of a message that `basic.get` fetches from a quorum queue."""
+
+    @behaviour("POISON-05", "POISON-06")
+    @rabbitmq(before="3.12")
+    @lie("delivery-count-wrong")
+    def test_is_0_at_the_first_get_and_counts_rejects_and_nacks_before_3_12(self, queue, counts_by_get):
+        """A consumer may read the header without asking whether it is there; since 3.12 that fails at the first get."""
+        assert counts_by_get(queue(), "basic_reject", "basic_nack") == [(0, None), (1, None), (2, None)]
+
+    @behaviour("POISON-05", "POISON-06")
+    @rabbitmq(since="3.12", before="4.3")
+    @lie("delivery-count-wrong")
+    def test_is_absent_at_the_first_get_and_counts_rejects_and_nacks_from_3_12_to_4_2(self, queue, counts_by_get):
+        """It is one number for two things: deliveries, and failures that count towards the delivery limit."""
+        assert counts_by_get(queue(), "basic_reject", "basic_nack") == [(None, None), (1, None), (2, None)]
+
+    @behaviour("POISON-05", "POISON-06")
+    @rabbitmq(since="4.3")
+    @lie("delivery-count-wrong")
+    def test_is_absent_at_the_first_get_and_counts_rejects_only_since_4_3(self, queue, counts_by_get):
+        """Code that stops by this count goes on for ever with nacks; x-acquired-count has the number of deliveries."""
+        assert counts_by_get(queue(), "basic_reject", "basic_nack") == [(None, None), (1, 1), (1, 2)]
+
+
+@pytest.fixture
+def counts_by_get(channel, connection, eventually):
+    """Fetches a queue's message by `basic.get`, returns it to the queue by each of these methods, and fetches it again.
+
+    `counts_by_get("work", "basic_nack")`: `x-delivery-count` and `x-acquired-count` of each delivery, None if absent.
+    """
+
+    def fetch(queue, *methods):
+        counts = []
+        for method in (*methods, None):
+            eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count, 1)
+            got, properties, _ = channel.basic_get(queue)
+            headers = properties.headers or {}
+            counts.append((headers.get("x-delivery-count"), headers.get("x-acquired-count")))
+            if method is not None:
+                getattr(channel, method)(got.delivery_tag, requeue=True)
+        return counts
+
+    return fetch

@@ -1,7 +1,7 @@
 """Direct reply-to: its consumer, who is there, and reply queues that go with their caller.
 
 Spec: https://www.rabbitmq.com/docs/direct-reply-to
-Reference: REPLYTO-02, REPLYTO-05, EXCL-04
+Reference: REPLYTO-02, REPLYTO-05, REPLYTO-07, BIND-08, EXCL-04
 """
 
 import pytest
@@ -9,6 +9,7 @@ from pika import BasicProperties
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 
@@ -87,3 +88,84 @@ class TestExclusiveReplyQueue:
         calling.close()
 
         eventually(passive_declare_code, 404)
+
+
+@pytest.fixture
+def address(connect, channel):
+    """The reply address that a server received: `address(gone=True)` if its caller has closed its connection."""
+
+    def of_caller(gone):
+        channel.queue_declare("requests", durable=True)
+        calling = connect()
+        caller = calling.channel()
+        caller.confirm_delivery()
+        caller.basic_consume(REPLY_TO, ignore, auto_ack=True)
+        caller.basic_publish("", "requests", b"how many?", BasicProperties(reply_to=REPLY_TO))
+        _, request, _ = channel.basic_get("requests", auto_ack=True)
+        if gone:
+            calling.close()
+        return request.reply_to
+
+    return of_caller
+
+
+class TestReplyToGoneCaller:
+    """RabbitMQ: a mandatory reply to an address whose caller has closed its connection."""
+
+    @behaviour("REPLYTO-07")
+    @rabbitmq(before="4.2")
+    @lie("return-swallowed")
+    def test_is_returned_before_4_2(self, connection, confirm_log, address, lookup, eventually):
+        """The server learns that nobody waits for its work any more, and can undo it."""
+        where = address(gone=True)
+        eventually(lambda: lookup("queue", where), "missing")
+        log = confirm_log(connection)
+
+        log.channel.basic_publish("", where, b"two", mandatory=True)
+        log.wait_for(1)
+
+        assert log.methods == ["Basic.Return", "Basic.Ack"]
+
+    @behaviour("REPLYTO-07")
+    @rabbitmq(since="4.2")
+    @lie("routed-returned")
+    def test_is_dropped_and_confirmed_since_4_2(self, connection, confirm_log, address, lookup, eventually):
+        """A confirm says nothing about the caller; a passive declare of the address still does."""
+        where = address(gone=True)
+        eventually(lambda: lookup("queue", where), "missing")
+        log = confirm_log(connection)
+
+        log.channel.basic_publish("", where, b"two", mandatory=True)
+        log.wait_for(1)
+
+        assert log.methods == ["Basic.Ack"]
+
+
+class TestReplyAddressBinding:
+    """RabbitMQ: `queue.bind` of an address of direct reply-to."""
+
+    @behaviour("BIND-08", "CHAN-03")
+    @rabbitmq(before="4.2")  # 4.2.6 refuses with the other code already
+    @lie("absence-hidden")
+    def test_closes_the_channel_with_404_before_4_2(self, address, refusal):
+        """There is no queue of this name, although a passive declare finds one."""
+        where = address(gone=False)
+
+        said = refusal(lambda careless: careless.queue_bind(where, "amq.topic", "news"))
+
+        assert said.code == 404
+        assert said.closed == "channel"
+        assert "NOT_FOUND - no queue 'amq.rabbitmq.reply-to." in said.text
+
+    @behaviour("BIND-08", "CHAN-03")
+    @rabbitmq(since="4.3")
+    @lie("refusal-hidden")
+    def test_closes_the_channel_with_403_since_4_3(self, address, refusal):
+        """No message of an exchange can be sent past a queue to a caller that only waits for its reply."""
+        where = address(gone=False)
+
+        said = refusal(lambda careless: careless.queue_bind(where, "amq.topic", "news"))
+
+        assert said.code == 403
+        assert said.closed == "channel"
+        assert "cannot bind or unbind to a volatile (direct reply-to) queue" in said.text

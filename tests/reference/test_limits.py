@@ -1,13 +1,14 @@
 """Limits: how many queues a vhost may have, and how many connections and channels a user.
 
 Spec: https://www.rabbitmq.com/docs/vhosts#limits, https://www.rabbitmq.com/docs/user-limits
-Reference: LIMITS-02, LIMITS-03
+Reference: LIMITS-02, LIMITS-03, LIMITS-13
 """
 
 import pytest
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 
@@ -69,3 +70,31 @@ class TestUserLimit:
         assert said.closed == "connection"
         assert "NOT_ALLOWED - number of channels" in said.text
         assert modest.is_open
+
+
+class TestChannelLimitText:
+    """RabbitMQ: the text of the 530 at a user's limit of channels."""
+
+    @behaviour("LIMITS-13")
+    @lie("error-text-lost")
+    @pytest.mark.parametrize(
+        ("named", "other"),
+        [
+            pytest.param("user", "node", id="user", marks=rabbitmq(before="3.13")),
+            pytest.param("node", "user", id="node", marks=rabbitmq(since="4.0", before="4.2")),
+            pytest.param("user", "node", id="user_again", marks=rabbitmq(since="4.3")),
+        ],
+    )
+    def test_names_the_user_and_from_4_0_to_4_2_5_the_node(self, broker, user, connect_as, refusal, named, other):
+        """Whoever looks for the user with too many channels in the log of 4.0 finds the name of a node."""
+        who = user(**ALL)
+        names = {"user": who.user, "node": broker.management.get("overview")["node"]}
+        broker.management.limit_user(who.user, "max-channels", 2)
+        greedy = connect_as(who)
+
+        said = refusal(lambda _: [greedy.channel() for _ in range(100)], on=greedy)
+
+        assert said.code == 530
+        assert said.closed == "connection"
+        assert f"number of channels opened for user '{names[named]}'" in said.text
+        assert names[other] not in said.text

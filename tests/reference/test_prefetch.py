@@ -1,9 +1,9 @@
-"""Prefetch: a new limit for consumers that are running already.
+"""Prefetch: a new limit for consumers that are running already, and a global one for other queue types.
 
 A consumer keeps the prefetch that it was started with. A global prefetch could be changed at any time before 4.3.
 
 Spec: https://www.rabbitmq.com/docs/consumer-prefetch
-Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04
+Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-05
 """
 
 import pytest
@@ -26,7 +26,7 @@ class TestBasicQosPrefetch:
     """RabbitMQ: a new prefetch count while messages are unacked."""
 
     @behaviour("PREFETCH-01")
-    @lie("prefetch-scope-changed")
+    @lie("prefetch-ignored")
     def test_is_raised_by_cancelling_the_consumer_and_consuming_again(
         self, channel, queue, drain, subscribe_without_ack
     ):
@@ -79,3 +79,69 @@ class TestGlobalPrefetch:
         assert second.wait_for(3) == [b"2", b"3", b"4"]
         assert first.wait_for(1) == [b"1"]
         assert drain(queue) == [b"5"]
+
+
+class TestGlobalPrefetchOfOtherQueueTypes:
+    """RabbitMQ: `basic.qos` with `global`, and then `basic.consume` of a quorum queue or stream."""
+
+    @behaviour("GLOBALQOS-05", "CHAN-04")
+    @rabbitmq(before="4.3")
+    @lie("prefetch-scope-changed")
+    def test_closes_the_connection_with_540_for_a_quorum_queue_before_4_3(
+        self, connect, channel, subscribe_without_ack, refusal, drain
+    ):
+        """A move from classic to quorum queues costs the whole connection, until the prefetch is set per consumer."""
+        channel.queue_declare("work", durable=True, arguments={"x-queue-type": "quorum"})
+        channel.basic_publish("", "work", b"task")
+        connection = connect()
+        sibling = connection.channel()
+
+        def consume(wrong):
+            wrong.basic_qos(prefetch_count=1, global_qos=True)
+            wrong.basic_consume("work", print)
+
+        said = refusal(consume, on=connection)
+
+        assert said.code == 540
+        assert said.closed == "connection"
+        assert "does not support global qos" in said.text
+        assert sibling.is_closed
+        assert drain("work") == [b"task"]
+
+    @behaviour("GLOBALQOS-05", "CHAN-03")
+    @rabbitmq(before="4.3")
+    @lie("prefetch-scope-changed")
+    def test_closes_the_channel_with_406_for_a_stream_before_4_3(self, channel, refusal):
+        """A stream requires a prefetch, and does not count the channel's as one."""
+        channel.queue_declare("log", durable=True, arguments={"x-queue-type": "stream"})
+
+        def consume(wrong):
+            wrong.basic_qos(prefetch_count=1, global_qos=True)
+            wrong.basic_consume("log", print)
+
+        said = refusal(consume)
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "consumer prefetch count is not set" in said.text
+        assert channel.queue_declare("log", passive=True).method.queue == "log"
+
+    @behaviour("GLOBALQOS-05")
+    @rabbitmq(since="4.3")
+    @lie("prefetch-ignored", cases="quorum")
+    @lie("prefetch-one-more")
+    @pytest.mark.parametrize("queue_type", ["quorum", "stream"])
+    def test_limits_each_consumer_since_4_3(self, connection, channel, drain, subscribe_without_ack, queue_type):
+        """A program that sets a global prefetch runs with every queue type, and each of its consumers has the limit."""
+        channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type})
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "work", body)
+        limited = connection.channel()
+        limited.basic_qos(prefetch_count=2, global_qos=True)
+        from_first = {"x-stream-offset": "first"} if queue_type == "stream" else {}
+
+        consumer = subscribe_without_ack(limited, "work", arguments=from_first)
+        consumer.wait_for(2)
+        limited.queue_declare("work", passive=True)  # what the broker sent before this answer has come
+
+        assert consumer.bodies == [b"1", b"2"]

@@ -1,17 +1,21 @@
-"""Publishing: the flags `mandatory` and `immediate`.
+"""Publishing: the flags `mandatory` and `immediate`, and how large a message may be.
 
 The chapter on unroutable messages shows what `mandatory` is for. Here is what it does to a message that is routed, and
 what became of `immediate`, the other flag of `basic.publish`.
 
 Spec: https://www.rabbitmq.com/docs/publishers#unroutable, https://www.rabbitmq.com/docs/specification#methods
-Reference: PUB-01, PUB-03
+Reference: PUB-01, PUB-03, PUB-07
 """
 
+import pika
 import pytest
 from pika import BasicProperties, spec
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
+
+LARGE = b"x" * (16 * 1024 * 1024 + 1)
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +61,45 @@ class TestImmediatePublish:
         assert sibling.is_closed
         channel.basic_publish("amq.direct", "order", b"kept, on another connection")
         assert drain("orders") == [b"kept, on another connection"]
+
+
+class TestLargeMessage:
+    """RabbitMQ: a message that is one byte larger than 16 MiB, while `max_message_size` is left at its default."""
+
+    @behaviour("PUB-07")
+    @rabbitmq(before="4.0")
+    @lie("message-lost")
+    def test_is_accepted_before_4_0(self, patient_connection):
+        """A publisher of such messages works for years, and fails with the upgrade to 4.0."""
+        channel = patient_connection.channel()
+
+        channel.basic_publish("amq.direct", "order", LARGE)
+
+        _, _, body = channel.basic_get("orders", auto_ack=True)
+        assert body is not None
+        assert len(body) == 16_777_217
+
+    @behaviour("PUB-07", "CHAN-03")
+    @rabbitmq(since="4.0")
+    @lie("code-406-changed")
+    def test_closes_the_channel_with_406_since_4_0(self, refusal, patient_connection, channel, drain):
+        """The whole body is sent before the refusal comes. Store large bodies elsewhere, and publish where they are."""
+
+        def publish(careless):
+            careless.confirm_delivery()
+            careless.basic_publish("amq.direct", "order", LARGE)
+
+        said = refusal(publish, on=patient_connection)
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "message size 16777217 is larger than configured max size 16777216" in said.text
+        channel.basic_publish("amq.direct", "order", b"where the large one is")
+        assert drain("orders") == [b"where the large one is"]
+
+
+@pytest.fixture
+def patient_connection(url):
+    """A connection that waits for an answer as long as it takes: sixteen megabytes are not sent at once everywhere."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        yield connection

@@ -1,7 +1,7 @@
 """Streams: all offsets, nack by version, methods and arguments that do not fit a log, retention and filters.
 
 Spec: https://www.rabbitmq.com/docs/streams
-Reference: STREAM-01…13, STREAM-15, DLX-12
+Reference: STREAM-01…13, STREAM-15, DLX-12, CONVERT-15
 """
 
 from datetime import UTC, datetime
@@ -252,3 +252,56 @@ class TestStreamDeclaration:
         assert said.closed == "channel"
         assert reason in said.text
         assert channel.queue_declare(**right).method.queue == "log"
+
+
+class TestStreamFilterOfAnOldBroker:
+    """RabbitMQ before 3.13: the consumer argument `x-stream-filter` of a stream."""
+
+    @behaviour("STREAM-13")
+    @rabbitmq(before="3.13")
+    @lie("consumer-not-made")
+    def test_is_ignored_before_3_13(self, publish, read):
+        """All messages come, so that a consumer that does not check them again handles those of others."""
+        for colour in (b"red", b"blue", b"red"):
+            publish(colour, headers={"x-stream-filter-value": colour.decode()})
+
+        red = read(offset="first", filter="red")
+
+        assert red.wait_for(3) == [b"red", b"blue", b"red"]
+
+
+class TestDeadLetterInStream:
+    """RabbitMQ: a dead letter of another queue, whose dead-letter exchange routes to a stream."""
+
+    @behaviour("STREAM-15", "DLX-12")
+    @rabbitmq(before="3.12")
+    @lie("consumer-not-made")
+    def test_is_lost_before_3_12(self, channel, publish, read, get_without_ack, message_count):
+        """The topology is accepted, and the history of all failures stays empty: use a classic or quorum queue."""
+        to_log = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "log"}
+        channel.queue_declare("work", durable=True, arguments=to_log)
+        publish(b"failed", queue="work")
+        tag, _ = get_without_ack(channel, "work")
+        channel.basic_reject(tag, requeue=False)
+        assert message_count("work") == 0
+
+        publish(b"later")
+
+        assert read(offset="first").wait_for(1) == [b"later"]
+
+    @behaviour("CONVERT-15")
+    @rabbitmq(since="3.13.3")
+    @lie("delivered-headers-lost")
+    def test_has_its_x_death_since_3_13_3(self, channel, publish, read, get_without_ack):
+        """The history of all failures says of each of them where and why."""
+        to_log = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "log"}
+        channel.queue_declare("work", durable=True, arguments=to_log)
+        publish(b"failed", queue="work")
+        tag, _ = get_without_ack(channel, "work")
+        channel.basic_reject(tag, requeue=False)
+
+        reader = read(offset="first")
+
+        assert reader.wait_for(1) == [b"failed"]
+        deaths = reader.headers[0].get("x-death", [])
+        assert [(death["queue"], death["reason"], death["count"]) for death in deaths] == [("work", "rejected", 1)]

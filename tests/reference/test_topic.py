@@ -1,7 +1,7 @@
 """Topic patterns: positions of wildcards, empty words, and a model of the whole.
 
 Spec: https://www.rabbitmq.com/docs/exchanges#topic
-Reference: TOPIC-01…06, TOPIC-09, TOPIC-10
+Reference: TOPIC-01…06, TOPIC-08, TOPIC-09, TOPIC-10
 """
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 
 @pytest.fixture
@@ -156,3 +157,33 @@ class TestTopicModel:
             assert drain(queue) == [key.encode() for key in expected]
 
         agree()
+
+
+class TestManyHashes:
+    """RabbitMQ: a pattern with three words that are `#`."""
+
+    @behaviour("TOPIC-08")
+    @rabbitmq(before="4.3")
+    @lie("hash-as-star")
+    def test_is_bound_and_matches_any_words_between_before_4_3_5(self, bound_queue, exchange, publish, drain):
+        """Such a pattern is slow and legal; find it before an upgrade to 4.3.5, which refuses it."""
+        queue = bound_queue(exchange, "#.paid.#.express.#")
+
+        publish("paid.express", "order.paid.by.card.express.today", "order.paid")
+
+        assert drain(queue) == [b"paid.express", b"order.paid.by.card.express.today"]
+
+    @behaviour("TOPIC-08", "CHAN-03")
+    @rabbitmq(since="4.3.5")
+    @lie("precondition-hidden")
+    def test_closes_the_channel_with_406_since_4_3_5(self, refusal, bound_queue, exchange, publish, drain):
+        """A program that binds so does not start; write neighbours such as `#.#` as one `#`, they mean the same."""
+        queue = bound_queue(exchange, "#.paid.#")
+
+        said = refusal(lambda careless: careless.queue_bind(queue, exchange, "#.paid.#.express.#"))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "uses 3 '#' wildcards, at most 2 are allowed" in said.text
+        publish("order.paid", "order.express")
+        assert drain(queue) == [b"order.paid"]

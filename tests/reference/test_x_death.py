@@ -4,7 +4,7 @@ RabbitMQ writes an entry for each queue and reason into `x-death`, and copies th
 one) into headers of their own. Since 4.0 it ignores an `x-death` that a client publishes.
 
 Spec: https://www.rabbitmq.com/docs/dlx#effects
-Reference: XDEATH-04…06, XDEATH-09
+Reference: XDEATH-04…07, XDEATH-09
 """
 
 import pytest
@@ -102,3 +102,38 @@ class TestLastDeathHeaders:
         assert "x-last-death-reason" not in dead.headers
         assert "x-last-death-queue" not in dead.headers
         assert dead.died_of == "rejected"
+
+
+class TestCarbonCopyHeader:
+    """RabbitMQ: the header `CC` of a message that is dead-lettered with `x-dead-letter-routing-key`."""
+
+    @behaviour("XDEATH-07")
+    @rabbitmq(before="3.13")
+    @lie("dead-letter-cc-kept")
+    def test_is_removed_before_3_13(self, died_with_copies):
+        """The dead letter is routed by one key, and its copies are not sent again."""
+        assert "CC" not in died_with_copies.headers
+        (death,) = died_with_copies.headers["x-death"]
+        assert death["routing-keys"] == ["work", "copies"]
+
+    @behaviour("XDEATH-07")
+    @rabbitmq(since="3.13")
+    @lie("delivered-headers-lost")
+    def test_is_kept_since_3_13(self, died_with_copies, drain):
+        """Whoever publishes the dead letter again with its headers sends the copies again, too."""
+        assert died_with_copies.headers.get("CC") == ["copies"]
+        assert drain("copies") == [b"letter"]
+
+
+@pytest.fixture
+def died_with_copies(channel, get_without_ack, receive):
+    """A message with the header CC, as it was dead-lettered by a routing key of the queue's own."""
+    channel.queue_declare("copies", durable=True)
+    channel.queue_declare("dead", durable=True)
+    to_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    channel.queue_declare("work", durable=True, arguments=to_dead)
+    channel.basic_publish("", "work", b"letter", BasicProperties(headers={"CC": ["copies"]}))
+    tag, _ = get_without_ack(channel, "work")
+    channel.basic_reject(tag, requeue=False)
+    (dead,) = receive("dead")
+    return dead

@@ -230,7 +230,7 @@ class TestReport:
             "proof     after: tests/lessons/test_24_quorum_queues.py::TestDeliveryLimit::test_is_20_by_default"
             in of_poison
         )
-        assert "proof     ~" in output[output.index("  B17 ") : output.index("  B18 ")]
+        assert "proof     ~" in output[output.index("  B73 ") : output.index("  B82 ")]
 
     def test_ends_with_what_was_not_read(self):
         """Without a source nothing of what somebody uses was looked at."""

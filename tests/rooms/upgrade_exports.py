@@ -68,14 +68,9 @@ CONCERNED = {
         "queue 'for-ever'",
         {"queues": [queue("limited", "quorum", arguments={"x-delivery-limit": 1})]},
     ),
-    "B09": (
-        {"queues": [queue("urgent", "quorum", arguments={"x-max-priority": 5})]},
-        "queue 'urgent'",
-        {"queues": [queue("classic", arguments={"x-max-priority": 5})]},
-    ),
     "B12": (
-        {"queues": [queue("slow", "quorum", arguments={"x-consumer-timeout": 60_000})]},
-        "queue 'slow'",
+        {"queues": [queue("hasty", "quorum", arguments={"x-consumer-timeout": 100})]},
+        "queue 'hasty'",
         {"queues": [queue("other", "quorum", arguments={"x-delivery-limit": 5})]},
     ),
     "B20": ({"users": [{"name": "guest", "password_hash": HASH}]}, "user 'guest'", {"users": [{"name": "guests"}]}),
@@ -121,12 +116,16 @@ CONCERNED = {
         {"exchanges": [exchange("lasting", "direct")]},
     ),
     "B35": (
-        {"bindings": [binding("amq.headers", version=1.5)]},
+        {"bindings": [binding("amq.headers", destination="floats", version=1.0)]},
         "exchange 'amq.headers'",
-        {"bindings": [binding("amq.headers", version=1), binding("amq.topic", "a", version=1.5)]},
+        {"bindings": [binding("amq.headers", version=1), binding("amq.topic", "a", version=1.0)]},
     ),
     "B39": (
-        {"queues": [queue("retried", "quorum", arguments={"x-delayed-retry-min": 1000})]},
+        {
+            "queues": [
+                queue("retried", "quorum", arguments={"x-delayed-retry-type": "all", "x-delayed-retry-min": 60_000})
+            ]
+        },
         "queue 'retried'",
         {"queues": [queue("retried-in-vain", arguments={"x-delayed-retry-min": 1000})]},
     ),
@@ -164,7 +163,7 @@ CONCERNED = {
         {"queues": [queue("in-memory")], "policies": [policy("memory", "^in-", max_in_memory_length=9)]},
         "queue 'in-memory' in vhost '/', max-in-memory-length by policy",
         {
-            "queues": [queue("in-memory", "quorum"), queue("other")],
+            "queues": [queue("in-quorum", "quorum"), queue("other")],
             "policies": [policy("memory", "^in-", max_in_memory_length=9)],
         },
     ),

@@ -46,21 +46,48 @@ class Management:
         tags = self._call("GET", "whoami")["tags"]  # a list since 3.12, before that words with commas
         return set(tags.split(",") if isinstance(tags, str) else tags)
 
-    def create_vhost(self, name: str) -> None:
-        """Creates a vhost; its creator gets all permissions there."""
-        self._call("PUT", f"vhosts/{_part(name)}")
+    def create_vhost(self, name: str, default_queue_type: str | None = None) -> None:
+        """Creates a vhost, or gives an existing one this default queue type; its creator gets all permissions there."""
+        body = None if default_queue_type is None else {"default_queue_type": default_queue_type}
+        self._call("PUT", f"vhosts/{_part(name)}", body)
 
     def delete_vhost(self, name: str) -> None:
         """Deletes a vhost with all that is in it; its connections are closed by the broker."""
         self._call("DELETE", f"vhosts/{_part(name)}")
 
+    def protect_vhost(self, name: str, *, protected: bool = True) -> None:
+        """Lets nobody delete a vhost until it is no longer protected; RabbitMQ can since 4.0.6."""
+        self._call("POST" if protected else "DELETE", f"vhosts/{_part(name)}/deletion/protection")
+
     def vhosts(self) -> list[str]:
         """The names of all vhosts."""
         return [str(vhost["name"]) for vhost in self._call("GET", "vhosts")]
 
-    def set_policy(self, vhost: str, name: str, pattern: str, definition: Mapping[str, object]) -> None:
-        """Sets a policy for the queues and exchanges whose names match ``pattern``, a regular expression."""
-        self._call("PUT", f"policies/{_part(vhost)}/{_part(name)}", {"pattern": pattern, "definition": definition})
+    def set_policy(
+        self,
+        vhost: str,
+        name: str,
+        pattern: str,
+        definition: Mapping[str, object],
+        *,
+        apply_to: str | None = None,
+        operator: bool = False,
+    ) -> None:
+        """Sets a policy for the queues and exchanges whose names match ``pattern``, a regular expression.
+
+        Args:
+            vhost: Where.
+            name: Of the policy.
+            pattern: Of the names.
+            definition: The keys.
+            apply_to: ``queues``, ``exchanges``, ``all``, or since 3.12 a queue type; by default what the broker takes.
+            operator: Whether it is an operator policy, which wins over the others.
+        """
+        body: dict[str, object] = {"pattern": pattern, "definition": definition}
+        if apply_to is not None:
+            body["apply-to"] = apply_to
+        kind = "operator-policies" if operator else "policies"
+        self._call("PUT", f"{kind}/{_part(vhost)}/{_part(name)}", body)
 
     def create_user(self, name: str, password: str, tags: str = "") -> None:
         """Creates a user, who may enter no vhost yet, or gives an existing one this password and these tags."""

@@ -280,8 +280,6 @@ def _table() -> Iterator[Recogniser]:
         ("B02", ("channels",), global_prefetch),
         ("B04", ("queues", *policies), quorum_queues_without_limit),
         ("B06", ("queues", *policies), delivery_limits_of_minus_1),
-        ("B09", ("queues",), _with_argument(("x-max-priority",), quorum)),
-        ("B09-2", ("queues",), _with_argument(("x-max-priority",), quorum)),
         ("B12", ("queues",), _with_argument(("x-consumer-timeout",), classic, quorum)),
         ("B18", ("connections",), small_frames),
         ("B20", ("users",), users_called_guest),

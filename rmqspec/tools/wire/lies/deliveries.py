@@ -60,6 +60,16 @@ def _last_death_invented(said: Said, _: Talk) -> Told:
     return said if wrong == said.headers else said.having(headers=wrong)
 
 
+def _cc_kept(said: Said, _: Talk) -> Told:
+    """A dead letter has its copies in CC again; ``x-death`` knows them."""
+    deaths = said.headers.get("x-death")
+    first = deaths[0] if isinstance(deaths, list) and deaths else None
+    keys = first.get("routing-keys") if isinstance(first, dict) else None
+    if not isinstance(keys, list) or "CC" in said.headers:
+        return said
+    return said.having(headers=said.headers | {"CC": keys[1:]})
+
+
 def _swapped(said: Said, talk: Talk) -> Told:
     """Two that follow each other change places; an odd one waits for the next."""
     place = said.channel, said.method.consumer_tag
@@ -161,6 +171,7 @@ DELIVERIES = (
            _deaths(lambda _: {"routing-keys": ["other"]})),
     Lie.of("x-death-expiration-lost", "A dead letter does not say when it was to expire.", DELIVER,
            _deaths(lambda death: {"original-expiration": None} if "original-expiration" in death else {})),
+    Lie.of("dead-letter-cc-kept", "A dead letter has its CC although the broker removes it.", DELIVER, _cc_kept),
     Lie.of("first-death-lost", "A dead letter does not say where it died first.", DELIVER,
            header_lost("x-first-death-queue", "x-first-death-reason", "x-first-death-exchange")),
     Lie.of("last-death-lost", "A dead letter does not say where it died last.", DELIVER,

@@ -17,6 +17,8 @@ CLOSES = "channel.close connection.close"
 PUBLISH = 60, 40
 REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
 NOT_ALLOWED, INTERNAL = 530, 541
+ANONYMOUS = "ANONYMOUS"
+SMALLEST_FRAME = 8192  # bytes: what every release agrees to
 
 
 def _code(old: int, new: int) -> Tell:
@@ -88,6 +90,19 @@ def _secret_refused(said: Said, _: Talk) -> Told:
     return Said(0, spec.Connection.Close(NOT_ALLOWED, "NOT_ALLOWED - the secret is refused", 10, 70))
 
 
+def _anonymous_changed(said: Said, _: Talk) -> Told:
+    """Whether clients may log in without a password."""
+    offered = said.method.mechanisms
+    words = (offered.decode() if isinstance(offered, bytes) else offered).split()
+    others = [word for word in words if word != ANONYMOUS]
+    return said.but(mechanisms=" ".join(others if ANONYMOUS in words else [*words, ANONYMOUS]))
+
+
+def _frames_raised(said: Said, _: Talk) -> Told:
+    """The broker hears of a larger frame than the client has asked for."""
+    return said.but(frame_max=SMALLEST_FRAME) if 0 < said.method.frame_max < SMALLEST_FRAME else said
+
+
 ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
 
 ERRORS = (
@@ -126,6 +141,12 @@ ERRORS = (
            "connection.start-ok connection.close", _login_named),
     Lie.of("secret-refused", "A new secret on an open connection is refused.", "connection.update-secret-ok",
            _secret_refused),
+    Lie.of("anonymous-login-changed", "Anybody may log in without a password where nobody may, and the reverse.",
+           "connection.start", _anonymous_changed),
+    Lie.of("protocol-version-changed", "A broker says that it speaks another version of AMQP.", "connection.start",
+           lambda said, _: said.but(version_minor=said.method.version_minor + 1)),
+    Lie.of("frame-max-raised", "A broker agrees to frames that are too small for it.", "connection.tune-ok",
+           _frames_raised),
     Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
     Lie.of("heartbeat-longer", "A broker sends heartbeats later than was agreed.", "connection.tune-ok",

@@ -1,0 +1,377 @@
+"""Configuration: keys of `rabbitmq.conf` that came, changed or went with a release.
+
+One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
+
+Spec: https://www.rabbitmq.com/docs/configure
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06
+"""
+
+import socket
+
+import pika
+import pytest
+from pika import exceptions, frame, spec
+
+from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
+pytestmark = pytest.mark.timeout(180)  # brokers of their own are started
+
+# The release that knows it first, and a line.
+LINES = [
+    ((3, 10), "disk_free_limit.absolute = 64M"),
+    ((3, 13), "consumer_max_per_channel = 3"),
+    ((3, 13), "channel_max_per_node = 60"),
+    ((3, 13, 3), "default_queue_type = quorum"),
+    ((4, 0), "cluster_queue_limit = 20"),
+    ((4, 1, 4), "cluster_exchange_limit = 200"),
+    ((4, 1, 4), "exchange_types.local_random.enabled = false"),
+    ((4, 2), "queue_types.stream.enabled = false"),
+    ((4, 2), "message_interceptors.incoming.set_header_timestamp.overwrite = true"),
+    ((4, 2), "message_interceptors.incoming.set_header_routing_node.overwrite = true"),
+    ((4, 2), "message_interceptors.outgoing.timestamp.enabled = true"),
+]
+KEYS_REMOVED_IN_4_0 = (
+    "classic_queue.default_version = 1",
+    "cluster_formation.randomized_startup_delay_range.max = 2",
+)
+REFUSED_SINCE_4_2 = ("ssl_options.cacerts.1 = /nowhere.pem", "auth_backends.1 = http")
+PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
+
+
+@pytest.fixture(scope="module")
+def disposable_broker(another_broker, broker):
+    """A broker with all these lines that its release knows."""
+    lines = tuple(line for since, line in LINES if broker.identity.release >= since)
+    return another_broker(Configuration(lines=lines, plugins=PLUGINS))
+
+
+@pytest.fixture
+def url(disposable_url):
+    return disposable_url
+
+
+class TestMemoryAndDiskUnits:
+    """RabbitMQ: `64M` in a limit of memory or disk space."""
+
+    @behaviour("CONF-07")
+    @lie(None, because="the limit is read by rabbitmqctl, and lies are told on AMQP connections")
+    @pytest.mark.parametrize(
+        "size",
+        [
+            pytest.param(67_108_864, id="before_3_13", marks=rabbitmq(before="3.13")),
+            pytest.param(64_000_000, id="since_3_13", marks=rabbitmq(since="3.13")),
+        ],
+    )
+    def test_are_powers_of_two_before_3_13_and_powers_of_ten_since(self, disposable_broker, size):
+        """The same file means 5 % less, and with G 7 %: the alarm comes earlier or later than before. Write MiB."""
+        assert int(disposable_broker.control("eval", "rabbit_disk_monitor:get_disk_free_limit().")) == size
+
+
+class TestConsumerLimit:
+    """RabbitMQ: `consumer_max_per_channel`, here 3."""
+
+    @behaviour("CONSUME-16", "CHAN-04")
+    @rabbitmq(since="3.13")
+    @lie("connection-code-changed")
+    def test_closes_the_connection_with_530_on_one_more_consumer(self, connect, refusal, channel):
+        """A program that subscribes in a loop, and never cancels, is stopped."""
+        channel.queue_declare("work", durable=True)
+
+        def consume(careless):
+            for _ in range(4):
+                careless.basic_consume("work", print)
+
+        said = refusal(consume, on=connect())
+
+        channel.queue_delete("work")
+        assert said.code == 530
+        assert said.closed == "connection"
+        assert "reached maximum (3) of consumers per channel" in said.text
+
+
+class TestChannelLimit:
+    """RabbitMQ: `channel_max_per_node`, here 60."""
+
+    @behaviour("LIMITS-04", "CHAN-04")
+    @rabbitmq(since="3.13")
+    @lie("connection-code-changed")
+    def test_closes_the_connection_with_530_on_one_more_channel_of_the_node(self, connect, refusal, channel):
+        """A leak of channels in one program costs that program, and not the node."""
+        leaking = connect()
+
+        said = refusal(lambda _: [leaking.channel() for _ in range(70)], on=leaking)
+
+        assert said.code == 530
+        assert said.closed == "connection"
+        assert "number of channels opened on node" in said.text
+        assert channel.is_open
+
+
+class TestConnectionLimit:
+    """RabbitMQ: `connection_max`, here 3, on a node with three open connections."""
+
+    @behaviour("LIMITS-04", "LIMITS-10")
+    @rabbitmq(before="3.11")
+    @lie(None, because="the broker says nothing, and silence cannot be falsified")
+    def test_lets_one_more_hang_until_another_closes_before_3_11_12(self, crowded, patience):
+        """The client sees an open socket and no answer, and times out as if the network were bad."""
+        url, three = crowded
+        with socket.create_connection((url.host, url.port), patience) as link:
+            link.sendall(frame.ProtocolHeader().marshal())
+            three[0].channel()  # the broker answers others
+            link.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                link.recv(1)
+
+            three.pop().close()
+
+            link.settimeout(patience)
+            assert link.recv(1) == bytes([spec.FRAME_METHOD])
+
+    @behaviour("LIMITS-04", "LIMITS-10")
+    @rabbitmq(since="3.12")
+    @lie("connection-code-changed")
+    def test_refuses_one_more_with_530_since_3_11_12(self, crowded):
+        """The refusal says what is wrong, and leaves the open connections alone."""
+        url, three = crowded
+
+        with pytest.raises(exceptions.ProbableAccessDeniedError) as refused:
+            pika.BlockingConnection(url)
+
+        assert "(530)" in str(refused.value)
+        assert "node connection limit (3) is reached" in str(refused.value)
+        assert three[0].channel().is_open
+
+
+@pytest.fixture
+def crowded(another_broker, route):
+    """How to connect to a broker that takes three connections, and the three that are open."""
+    limited = another_broker(Configuration(lines=("connection_max = 3",), management=False))
+    url = pika.URLParameters(route(limited.endpoint.url()))
+    three = [pika.BlockingConnection(url) for _ in range(3)]
+    yield url, three
+    for connection in three:
+        connection.close()
+
+
+class TestClusterLimit:
+    """RabbitMQ: how many queues and exchanges a cluster may have; here 20 and 200."""
+
+    @lie("code-406-changed")
+    @pytest.mark.parametrize(
+        ("kind", "text"),
+        [
+            pytest.param(
+                "queue", "queue limit in cluster (20) is reached", id="queue",
+                marks=[rabbitmq(since="4.0"), behaviour("LIMITS-05")],
+            ),
+            pytest.param(
+                "exchange", "exchange limit of 200 is reached", id="exchange",
+                marks=[rabbitmq(since="4.1.4"), behaviour("LIMITS-05")],
+            ),
+        ],
+    )  # fmt: skip
+    def test_closes_the_channel_with_406_on_one_more(self, channel, refusal, kind, text):
+        """A program that declares without end is stopped, in whatever vhost it does so."""
+        made = []
+
+        def declare(greedy):
+            for number in range(201):
+                getattr(greedy, f"{kind}_declare")(f"{kind} {number}", durable=True)
+                made.append(f"{kind} {number}")
+
+        said = refusal(declare)
+
+        for name in made:
+            getattr(channel, f"{kind}_delete")(name)
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert text in said.text
+        assert made != []
+
+
+class TestNodeDefaultQueueType:
+    """RabbitMQ: `default_queue_type`, here quorum."""
+
+    @behaviour("VHOST-07")
+    @rabbitmq(since="3.13.3")
+    @lie("precondition-hidden")
+    def test_is_the_type_of_a_queue_without_x_queue_type(self, channel, refusal):
+        """Programs that name no type get replicated queues, in every vhost."""
+        channel.queue_declare("work", durable=True)
+
+        declared_as = [
+            refusal(
+                lambda again, kind=kind: again.queue_declare("work", durable=True, arguments={"x-queue-type": kind})
+            )
+            for kind in ("quorum", "classic")
+        ]
+
+        channel.queue_delete("work")
+        assert [said.code for said in declared_as] == [0, 406]
+
+
+class TestDisabledType:
+    """RabbitMQ: a type of queues or exchanges that the configuration disables."""
+
+    @behaviour("XTYPES-06", "CHAN-03")
+    @rabbitmq(since="4.1.4")
+    @lie("precondition-hidden")
+    def test_of_exchanges_closes_the_channel_with_406(self, refusal):
+        """A type that an operator does not want in a cluster is refused before anybody depends on it."""
+        said = refusal(lambda channel: channel.exchange_declare("spread", "x-local-random", durable=True))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "x-local-random exchange is disabled by configuration" in said.text
+
+    @behaviour("STREAM-01", "CHAN-04")
+    @rabbitmq(since="4.2")
+    @lie("arguments-lost")
+    def test_of_queues_closes_the_connection_with_541(self, connect, refusal, channel):
+        """One declaration of a stream costs the program all its channels."""
+        arguments = {"x-queue-type": "stream"}
+
+        said = refusal(lambda wrong: wrong.queue_declare("log", durable=True, arguments=arguments), on=connect())
+
+        assert said.code == 541
+        assert said.closed == "connection"
+        assert "of type 'rabbit_stream_queue'" in said.text
+        assert channel.is_open
+
+
+class TestMessageInterceptor:
+    """RabbitMQ: `message_interceptors`, which let the broker add headers to messages."""
+
+    @behaviour("PUB-12")
+    @rabbitmq(since="4.2")
+    @lie("delivered-headers-lost")
+    def test_adds_the_time_and_node_of_the_publish_and_the_time_of_the_delivery(self, channel, receive):
+        """How long a message waited can be measured without a change of the programs."""
+        channel.queue_declare("work", durable=True)
+        channel.basic_publish("", "work", b"letter", pika.BasicProperties(headers={"own": 1}))
+
+        (delivery,) = receive("work")
+
+        channel.queue_delete("work")
+        added = {"timestamp_in_ms", "x-routed-by", "x-opt-rabbitmq-sent-time"}
+        assert set(delivery.headers) - {"x-delivery-count", "x-acquired-count"} == added | {"own"}
+
+
+class TestConsistentHashExchange:
+    """RabbitMQ: the weight of a binding of an `x-consistent-hash` exchange."""
+
+    @behaviour("XTYPES-01")
+    @rabbitmq(before="4.2")
+    @lie("second-message-lost")
+    def test_may_be_above_10_000_before_4_2(self, channel, drain, hashing):
+        """The ring needs memory for each unit of weight, on each node: a mistake that nobody sees."""
+        channel.queue_bind("work", "spread", "10001")
+
+        for body in (b"1", b"2"):
+            channel.basic_publish("spread", "any", body)
+
+        assert drain("work") == [b"1", b"2"]
+
+    @behaviour("XTYPES-01", "CHAN-03")
+    @rabbitmq(since="4.3")
+    @lie("precondition-hidden")
+    def test_above_10_000_closes_the_channel_with_406_since_4_3(self, channel, refusal, drain, hashing):
+        """Weights only have to be in proportion: 1 and 2 share out the messages as 10,000 and 20,000 do."""
+        channel.queue_bind("work", "spread", "1")
+
+        said = refusal(lambda careless: careless.queue_bind("work", "spread", "10001"))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "The binding key must not exceed 10000" in said.text
+        channel.basic_publish("spread", "any", b"1")
+        assert drain("work") == [b"1"]
+
+
+@pytest.fixture
+def hashing(channel):
+    """The exchange `spread` of type `x-consistent-hash`, and the queue `work`."""
+    channel.exchange_declare("spread", "x-consistent-hash", durable=True)
+    channel.queue_declare("work", durable=True)
+    yield
+    channel.queue_delete("work")
+    channel.exchange_delete("spread")
+
+
+class TestQueueCreatedEvent:
+    """RabbitMQ: the event `queue.created` of the plugin `rabbitmq_event_exchange`."""
+
+    @behaviour("XTYPES-11")
+    @lie("delivered-headers-lost")
+    @pytest.mark.parametrize(
+        "queue_type",
+        [
+            pytest.param(None, id="before_3_12", marks=rabbitmq(before="3.12")),
+            pytest.param("rabbit_classic_queue", id="since_3_13", marks=rabbitmq(since="3.13")),
+        ],
+    )
+    def test_has_no_type_before_3_12_and_names_a_module_since_3_13(self, event_channel, eventually, queue_type):
+        """A program that compares the type with `classic` sees no classic queue any more."""
+        event_channel.queue_declare("events", exclusive=True)
+        event_channel.queue_bind("events", "amq.rabbitmq.event", "queue.created")
+
+        event_channel.queue_declare("made", exclusive=True, arguments={"x-queue-type": "classic"})
+
+        eventually(lambda: event_channel.queue_declare("events", passive=True).method.message_count, 1)
+        _, properties, _ = event_channel.basic_get("events", auto_ack=True)
+        headers = properties.headers or {}
+        assert headers.get("name") == "made"
+        assert headers.get("type") == queue_type
+
+
+@pytest.fixture
+def event_channel(disposable_broker, route):
+    """A channel in the vhost `/`, the only one that has the exchange of the events."""
+    with pika.BlockingConnection(pika.URLParameters(route(disposable_broker.endpoint.url()))) as connection:
+        yield connection.channel()
+
+
+class TestLineThatStopsTheNode:
+    """RabbitMQ: a line of `rabbitmq.conf` with which a node of a later release does not start."""
+
+    @behaviour("CONF-01", "CONF-02")
+    @rabbitmq(since="4.0")
+    @lie(None, because="a broker that does not start says nothing that could be falsified")
+    @pytest.mark.parametrize("line", KEYS_REMOVED_IN_4_0, ids=["classic_queue_version_1", "startup_delay"])
+    def test_names_a_key_that_4_0_removed(self, boot, line):
+        """The upgrade ends with a node that is down: start the new release with that file, without data, to try it."""
+        with pytest.raises(BrokerDied, match="prelaunch"):
+            boot(line)
+
+    @behaviour("CONF-03", "CONF-08")
+    @rabbitmq(since="4.2")
+    @lie(None, because="a broker that does not start says nothing that could be falsified")
+    @pytest.mark.parametrize("line", REFUSED_SINCE_4_2, ids=["cacerts", "backend_without_plugin"])
+    def test_names_since_4_2_a_removed_key_or_a_backend_whose_plugin_is_not_enabled(self, boot, line):
+        """Before, the node started and refused all logins; now it says at its start what is missing."""
+        with pytest.raises(BrokerDied, match="application_start_failure"):
+            boot(line)
+
+    @behaviour("CONF-01", "CONF-02", "CONF-03", "CONF-08")
+    @rabbitmq(before="4.0")
+    @lie(None, because="that a broker starts cannot be falsified on the way")
+    def test_does_not_stop_it_before_4_0(self, boot):
+        """Such lines stand in files that were written years ago, and nobody has looked at them since."""
+        boot(*KEYS_REMOVED_IN_4_0, *REFUSED_SINCE_4_2)
+
+
+@pytest.fixture
+def boot(broker, another_broker):
+    """Starts a broker with these lines, and ends it again."""
+
+    def start(*lines):
+        try:
+            broker.another(Configuration(lines=lines, management=False)).close()
+        except NotOurs as reason:
+            pytest.skip(f"not run: {reason}")
+
+    return start
