@@ -100,7 +100,7 @@ class TestCleanExport:
         assert ended.exit_code == 0, ended.output
         end = ended.output.partition("Nothing was found")[2]
         assert "This export does not hold it; that of a whole broker does" in end, "the users were not read"
-        assert "\n  B20: A user named guest.\n" in end
+        assert "\n  B20: A user named guest; its password cannot be seen.\n" in end
         assert "--definitions" not in end
 
 
