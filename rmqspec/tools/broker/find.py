@@ -45,6 +45,12 @@ class Choice:
     origins: Mapping[str, str] = field(default_factory=dict)
     configuration: Configuration = PLAIN
 
+    def __post_init__(self) -> None:
+        if "://" in self.image:  # by a slip; it may hold a password
+            raise InvalidChoice(
+                "the image is a URL: let --rabbitmq-image or RABBITMQ_IMAGE name one such as rabbitmq:4"
+            )
+
     @classmethod
     def settle(
         cls,
@@ -55,7 +61,7 @@ class Choice:
         """Takes each setting from the first that gives it: command line, environment, ini, default.
 
         Raises:
-            InvalidChoice: The source is none of those that there are.
+            InvalidChoice: The source is none of those that there are, or the image is a URL.
         """
         values: dict[str, Any] = {}
         origins = {}
