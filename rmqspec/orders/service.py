@@ -12,7 +12,7 @@ from rmqspec.client.errors import ClientError, InvalidSetting, PublishFailed, Un
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.inbox import Claim, Inbox, InboxUnavailable, State
 from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
-from rmqspec.orders.topology import dead_letters_from, order_system
+from rmqspec.orders.topology import FAILED, dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
 __all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "origin", "raise_if_permanent", "silent"]
@@ -34,7 +34,9 @@ def raise_if_permanent(error: ClientError) -> None:
 
 
 def origin(delivery: Delivery) -> str:
-    """Where a delivery comes from, for a person: ``orders (orders.direct, key order)``."""
+    """Where a delivery comes from, for a person: ``orders (orders.direct, key order)``, or ``orders`` if again."""
+    if delivery.redelivered:  # by no exchange: it was in the queue
+        return delivery.queue
     key = f", key {delivery.routing_key}" if delivery.routing_key else ""
     return f"{delivery.queue} ({delivery.exchange or 'default exchange'}{key})"
 
@@ -199,7 +201,7 @@ class Subscriber(ABC):
         except PASSING as error:
             raise_if_permanent(error)
             return self._give_back(f"gives a message back that it cannot read, and cannot park now: {error}")
-        self.say(f"parked a message that it cannot read: {reason}")
+        self.say(f"parked in {FAILED}, as unreadable: {reason}")
         return Outcome.ACK
 
     def _reject(self, delivery: Delivery, error: Unrepublishable) -> Outcome:
@@ -211,7 +213,7 @@ class Subscriber(ABC):
         except PASSING as passing:
             raise_if_permanent(passing)
             return self._give_back(f"gives a message back that it cannot park now: {passing}")
-        self.say("parked a message that it cannot read, without the reason")
+        self.say(f"parked in {FAILED}, as unreadable, without the reason")
         return Outcome.ACK
 
     def _give_back(self, words: str) -> Outcome:

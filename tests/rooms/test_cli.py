@@ -47,15 +47,23 @@ class TestDemo:
 
     def test_names_exchange_key_and_queue_in_its_lines(self, run):
         """Without them a person sees services that talk, and not the broker between them."""
-        demo = run("demo", "--orders", "2", "--failure-rate", "0", "--work-time", "0")
+        demo = run("demo", "--orders", "9", "--failure-rate", "0.3", "--seed", "0", "--work-time", "0")
 
         assert demo.ends() == 0, demo.output
         said = {" ".join(line.split()) for line in demo.lines}
         assert "producer published order 00-0001 (417.80) to orders.direct, key order" in said
         assert "notification told Linus of order 00-0001, from notifications (events.fanout)" in said
-        assert "logs key order.created: 00-0001 by producer, from logs (logs.topic)" in said
+        assert "logs key order.created: 00-0001 by producer; logs.topic → logs" in said
         assert any("took order 00-0001 from orders (orders.direct, key order)" in line for line in said)
-        assert max(len(line) for line in demo.lines if "00-0001" in line) <= 80
+        assert any("parked in orders.failed, as unreadable: customer: Field required" in line for line in said)
+        assert any(line.startswith("logs key order.failed: ") and ", simulated; " in line for line in said)
+
+    def test_fits_into_80_columns(self, run):
+        """That is how wide a new terminal is; a line that wraps hides under the next name."""
+        demo = run("demo", "--orders", "9", "--failure-rate", "0.3", "--work-time", "0", COLUMNS="80")
+
+        assert demo.ends() == 0, demo.output
+        assert [line for line in demo.lines if len(line) > 80] == []
 
     def test_shows_correlation_id_and_reply_to_of_its_calls(self, run):
         """A reply finds its caller by the one, and its request by the other."""
