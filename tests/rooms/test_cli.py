@@ -1,6 +1,7 @@
 """The command line: the demo, its parts, and what a person is told when something is wrong."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -193,6 +194,21 @@ class TestProduce:
         assert first[:8] == second[:8] == "00-0001-"
         assert Failures(0.5).hits(first) == Failures(0.5).hits(second) == Failures(0.5).hits("00-0001")
 
+    def test_ends_at_sigint_where_a_script_started_it(self, environment, url):
+        """A shell has what a script puts in the background ignore it; whoever then sends it by its pid means it."""
+        command = [sys.executable, "-m", "rmqspec", "demo", "produce", "--orders", "100000"]
+        with subprocess.Popen(
+            command, env={**environment, "RABBITMQ_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        ) as process:  # fmt: skip
+            assert b"published order 00-0001" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            process.stdout.close()
+            try:
+                assert process.wait(20) == 130
+            finally:
+                process.kill()
+
     def test_reads_a_file_that_begins_with_a_byte_order_mark(self, run, orders, tmp_path):
         """Editors on Windows write one; the first order of such a file was refused."""
         order = next(sample_orders(1)).to_json()
@@ -338,6 +354,27 @@ class TestOutput:
 
         assert done.returncode == 1
         assert done.stderr == "rmqspec: the output cannot be written (No space left on device)\n"
+
+    @pytest.mark.parametrize("command", ["demo produce --orders 1", "demo worker"])
+    @pytest.mark.parametrize("output", ["full", "closed"])
+    def test_decides_nothing_where_the_work_counts(self, environment, url, orders, eventually, command, output):
+        """Python's own words about the output, and its exit code 120, say that the orders were not done."""
+        buffered = {name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing if output == "closed" else "/dev/full", "wb") as stdout:  # noqa: PTH123
+            process = subprocess.Popen(
+                [sys.executable, "-m", "rmqspec", *command.split()],
+                env={**buffered, "RABBITMQ_URL": url}, stdout=stdout, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        if "worker" in command:
+            eventually(lambda: orders.channel.queue_declare("orders", passive=True).method.consumer_count, 1, within=20)
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+
+        assert process.returncode == 0, said
+        full = ["rmqspec: the output could not be written (No space left on device)"] if output == "full" else []
+        assert [line for line in said.splitlines() if "published" not in line] == full
 
     @pytest.mark.parametrize("command", ["demo --orders 2 --work-time 0", "dead-letters list", "dead-letters show 1"])
     def test_is_ascii_where_the_terminal_knows_no_more(self, run, channel, orders, command):
