@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 
 import click
@@ -31,6 +32,8 @@ def main() -> None:
     """Runs the command line; what goes wrong is one sentence, and exit code 1."""
     terminal.escape_unprintable()
     show_warnings()
+    # A script has what it puts in the background ignore Ctrl-C; whoever then sends SIGINT by the pid means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli()
     except (BrokerError, ClientError) as error:
