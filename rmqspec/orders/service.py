@@ -15,7 +15,18 @@ from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
 from rmqspec.orders.topology import FAILED, dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
-__all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "origin", "raise_if_permanent", "silent"]
+__all__ = [
+    "GRACE",
+    "PASSING",
+    "PAUSE",
+    "Say",
+    "Service",
+    "Subscriber",
+    "harmless",
+    "origin",
+    "raise_if_permanent",
+    "silent",
+]
 
 Say = Callable[[str], None]  # where a service tells a person what it does
 Settled = Callable[[Delivery, Outcome], None]
@@ -89,6 +100,7 @@ class Subscriber(ABC):
         pause: Seconds before a delivery that cannot be handled now goes back to its queue.
         topology: Declared at each connection; by default the order system's.
         prefetch: How many unacked messages it may have; it works on them one at a time.
+        grace: Seconds after ``stop`` in which the message at work is to be finished.
 
     Attributes:
         at_work: What it works on now, as an order's id; empty where it waits. Another thread may read it.
@@ -109,6 +121,7 @@ class Subscriber(ABC):
         pause: float = PAUSE,
         topology: Topology | None = None,
         prefetch: int = 1,
+        grace: float = GRACE,
     ) -> None:
         if not 0 < len(name.encode()) <= MAX_ID:
             raise InvalidSetting(f"a service's name should have from 1 to {MAX_ID} bytes in UTF-8")
@@ -119,7 +132,7 @@ class Subscriber(ABC):
         self.consumer = Consumer(
             # The retry policy does nothing: what is to be tried again is on its way before the handler returns.
             source, queue, self._settle, prefetch=prefetch, topology=topology or order_system(), retry=lambda _: None,
-            name=name, requeue_pause=pause, grace=GRACE,
+            name=name, requeue_pause=pause, grace=grace,
         )  # fmt: skip
 
     def run(self) -> None:

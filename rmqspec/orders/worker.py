@@ -13,7 +13,7 @@ from pika import BasicProperties
 from rmqspec.client import Delivery, Outcome, RetryLadder, Settings, persistent
 from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import FAILURE, Completed, Event, Log, Order, parse
-from rmqspec.orders.service import PAUSE, Say, Subscriber, origin, silent
+from rmqspec.orders.service import GRACE, PAUSE, Say, Subscriber, origin, silent
 from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE, FAILED, LOGS_EXCHANGE, ORDERS, order_system
 
 __all__ = ["Failures", "Worker"]
@@ -76,7 +76,10 @@ class Worker(Subscriber):
         prefetch: int = 1,
     ) -> None:
         topology = order_system(retry=retry)
-        super().__init__(source, ORDERS, name, say, inbox=inbox, pause=pause, topology=topology, prefetch=prefetch)
+        super().__init__(
+            source, ORDERS, name, say, inbox=inbox, pause=pause, topology=topology, prefetch=prefetch,
+            grace=work_time + GRACE,
+        )  # fmt: skip
         self.failures, self.work_time, self.retry = failures, work_time, retry
         self.handled: Counter[Event] = Counter()
 
