@@ -7,9 +7,11 @@ a broker that another person, or another checkout, has started.
 Code: rmqspec/tools/broker/rabbitup.py
 """
 
+import json
 import os
 import signal
 import socket
+from dataclasses import asdict
 
 import psutil
 import pytest
@@ -18,7 +20,7 @@ from click.testing import CliRunner
 from rmqspec import client
 from rmqspec.cli.rabbitup import rabbit_down, rabbit_up
 from rmqspec.tools.broker import DEFAULT_IMAGE, Choice, Management, NoBroker, Unavailable, rabbitup
-from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.broker.endpoint import Endpoint, greet
 from rmqspec.tools.broker.engine import engine, local_image
 from rmqspec.tools.broker.installation import installed_here
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort
@@ -268,3 +270,20 @@ class TestDown:
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
         assert (rabbitup.down(), rabbitup.current()) == (None, None)
+
+    def test_says_that_the_engine_of_the_container_is_gone(self, tmp_path, monkeypatch):
+        """Docker was stopped meanwhile: a traceback would not say that the note of the broker is kept."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+        (note := tmp_path / "rmqspec" / "rabbitup.json").parent.mkdir()
+        endpoint = asdict(Endpoint(LOOPBACK, 1, "guy", "yug", f"http://{LOOPBACK}:1"))
+        note.write_text(json.dumps({"kind": "container", "endpoint": endpoint, "directory": ""}))
+
+        with pytest.raises(rabbitup.StateUnusable) as refused:
+            rabbitup.down()
+
+        assert str(refused.value) == (
+            "the container that rabbitup started cannot be removed: no Docker engine listens on this machine (no "
+            f"socket); install Docker and start it, or delete {note} if it is gone"
+        )
+        assert note.exists()

@@ -157,10 +157,12 @@ def _from_url(choice: Choice, _: Progress) -> Broker:
 
 def _from_container(choice: Choice, progress: Progress) -> Broker:
     from rmqspec.tools.broker.container import ContainerBroker
+    from rmqspec.tools.broker.engine import trouble
 
-    image = image_for(choice, progress)
-    progress(f"starting a container of {image}")
-    return ContainerBroker(image, choice.configuration)
+    with trouble():
+        image = image_for(choice, progress)
+        progress(f"starting a container of {image}")
+        return ContainerBroker(image, choice.configuration)
 
 
 def _from_node(choice: Choice, progress: Progress) -> Broker:

@@ -164,9 +164,10 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
 
 def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
     from rmqspec.tools.broker.container import when_ready
-    from rmqspec.tools.broker.engine import engine
+    from rmqspec.tools.broker.engine import engine, trouble
 
-    image = image_for(choice, progress)
+    with trouble():
+        image = image_for(choice, progress)
     progress(f"starting a container of {image}")
     client = engine()
 
@@ -186,7 +187,8 @@ def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: 
         when_ready(endpoint, container)
 
     try:
-        return _settled(Standing(source, endpoint), run)
+        with trouble():
+            return _settled(Standing(source, endpoint), run)
     finally:
         client.close()
 
@@ -220,7 +222,8 @@ def _settled(standing: Standing, run: Callable[[], None]) -> Standing:
     try:
         run()
     except BaseException:  # also Ctrl-C while it boots
-        _remove(standing)
+        with contextlib.suppress(StateUnusable):  # the next rabbitup or rabbitdown says it again
+            _remove(standing)
         raise
     return standing
 
@@ -229,13 +232,26 @@ def _remove(standing: Standing | None) -> None:
     if standing is None:
         return
     if standing.kind in ("container", UNKNOWN):
-        with contextlib.suppress(Exception) if standing.kind == UNKNOWN else contextlib.nullcontext():
-            remove_containers(_label())  # without an engine it was none
+        _remove_container(standing.kind == UNKNOWN)
     if standing.directory:
         kill_owned(Path(standing.directory))
         shutil.rmtree(standing.directory, ignore_errors=True)
     with _usable():
         _file().unlink(missing_ok=True)
+
+
+def _remove_container(doubtful: bool) -> None:
+    from rmqspec.tools.broker.engine import trouble
+
+    try:
+        with trouble():
+            remove_containers(_label())
+    except Unavailable as refusal:
+        if not doubtful:  # else it was none: there was no engine
+            raise StateUnusable(
+                f"the container that rabbitup started cannot be removed: {refusal.reason}; {refusal.remedy}, or delete "
+                f"{_file()} if it is gone"
+            ) from refusal
 
 
 def _label() -> str:
