@@ -102,6 +102,7 @@ def _broker_for_a_run(where: Where, source: str, image: str) -> Iterator[tuple[S
     with _sigterm_as_interrupt():
         broker = find(Choice.settle({"broker": source, "image": image}, os.environ), terminal.progress)
         terminal.progress("")
+        terminal.passed_over(broker.passed_over)
         try:
             settings = replace(where, url=broker.endpoint.url()).settings()
             yield settings, f"{broker.identity}, {broker.description}"

@@ -110,6 +110,7 @@ def nemesis(log: Path | None, source: str, image: str, no_confirms: bool, auto_a
     environment = {name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"}
     broker = find(Choice.settle({"broker": source, "image": image}, environment), terminal.progress)
     terminal.progress("")
+    terminal.passed_over(broker.passed_over)
     try:
         terminal.scene(f"Orders through {plan.queue_type} queues of {broker.identity}, {broker.description}")
         with _logging_to(log):

@@ -249,6 +249,23 @@ class TestSource:
 
         assert "--rabbitmq-url, or RABBITMQ_URL" in str(refused.value)
 
+    def test_that_was_passed_over_is_named(self, ports, tmp_path, monkeypatch):
+        """Somebody who has Docker, and gets the old version of a package, wants to know why."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+        monkeypatch.delenv("RABBITMQ_BROKER", raising=False)
+        try:
+            installed_here()
+        except Unavailable as reason:
+            pytest.skip(f"not run: {reason}")
+
+        started = CliRunner().invoke(rabbit_up, ["--port", str(ports[2]), "--management-port", str(ports[3])])
+        CliRunner().invoke(rabbit_down)
+
+        assert started.exit_code == 0, started.output
+        assert "is up (node)" in started.output
+        assert "passed over: container (no Docker engine listens on this machine (no socket))" in started.output
+
 
 class TestDown:
     def test_removes_what_was_started_and_nothing_else(self, standing, choice, ports, broker, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from rmqspec.tools.broker.configuration import PLAIN, Configuration
 from rmqspec.tools.broker.errors import BrokerDied, ImageMissing, InvalidChoice, NoBroker, Unavailable
 from rmqspec.tools.broker.installation import installed_here
 
-__all__ = ["DEFAULT_IMAGE", "SETTINGS", "SOURCES", "Choice", "find", "image_for"]
+__all__ = ["DEFAULT_IMAGE", "SETTINGS", "SOURCES", "Choice", "find", "image_for", "in_short"]
 
 DEFAULT_IMAGE = "rabbitmq:4-management"
 SOURCES = ("url", "container", "node", "package")
@@ -119,9 +119,14 @@ def find(choice: Choice, progress: Progress) -> Broker:
         except BrokerDied as death:
             refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
         else:
-            broker.passed_over = tuple(f"{one.source} ({one.reason.splitlines()[0]})" for one in refusals)
+            broker.passed_over = in_short(refusals)
             return broker
     raise NoBroker(refusals)
+
+
+def in_short(refusals: Iterable[Unavailable]) -> tuple[str, ...]:
+    """Each source that refused, with the first line of its reason."""
+    return tuple(f"{one.source} ({one.reason.splitlines()[0]})" for one in refusals)
 
 
 def image_for(choice: Choice, progress: Progress) -> str:

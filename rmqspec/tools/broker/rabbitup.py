@@ -10,7 +10,7 @@ import json
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -20,7 +20,7 @@ from filelock import FileLock
 from rmqspec.tools.broker.base import Progress
 from rmqspec.tools.broker.endpoint import Endpoint, Identity, greet
 from rmqspec.tools.broker.errors import BrokerDied, BrokerError, NoBroker, Unavailable
-from rmqspec.tools.broker.find import Choice, image_for
+from rmqspec.tools.broker.find import Choice, image_for, in_short
 from rmqspec.tools.broker.installation import installed_here
 from rmqspec.tools.broker.node import Node
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
@@ -49,11 +49,13 @@ class Standing:
         kind: ``container``, ``node`` or ``package``; ``unknown`` where the note of it is not whole.
         endpoint: Its addresses and its login.
         directory: A node's own directory; empty for a container.
+        passed_over: The sources that could not give one when it was started, each with its reason.
     """
 
     kind: str
     endpoint: Endpoint
     directory: str = ""
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
 
     def identity(self) -> Identity | None:
         """What it announces, or None if it does not answer."""
@@ -154,11 +156,13 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
                 )
             continue
         try:
-            return starters[source](source, choice, endpoint, progress)
+            standing = starters[source](source, choice, endpoint, progress)
         except Unavailable as refusal:
             refusals.append(refusal)
         except BrokerDied as death:
             refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
+        else:
+            return replace(standing, passed_over=in_short(refusals))
     raise NoBroker(refusals)
 
 
