@@ -9,10 +9,13 @@ Code: rmqspec/tools/broker/find.py, rmqspec/tools/broker/endpoint.py, rmqspec/to
 """
 
 import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from socketserver import BaseRequestHandler
 
 import pytest
+import trustme
 
 from rmqspec.tools.broker import Choice, Endpoint, Identity, NoBroker, Unavailable, find, installation
 from rmqspec.tools.broker.endpoint import random_login
@@ -20,6 +23,8 @@ from rmqspec.tools.broker.errors import InvalidChoice
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
 from rmqspec.tools.broker.shared import SharedBroker
 from rmqspec.tools.broker.url import UrlBroker
+
+from .echo import serving
 
 SLIP = "amqp://guy:secret@host"  # in the variable beside the one that was meant
 
@@ -280,6 +285,18 @@ class TestUrlBroker:
             Unavailable, match=r"Connection refused\). start it, or correct --rabbitmq-url or RABBITMQ_U"
         ):
             UrlBroker(f"amqp://{LOOPBACK}:{ports[0].number}")
+
+    def test_says_when_its_certificate_is_not_trusted(self, monkeypatch):
+        """It runs, and its address is right: what is missing is the authority."""
+        monkeypatch.delenv("RABBITMQ_CA", raising=False)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        trustme.CA().issue_cert(LOOPBACK).configure_cert(context)
+
+        with serving(BaseRequestHandler, context) as port, pytest.raises(Unavailable) as refused:
+            UrlBroker(f"amqps://{LOOPBACK}:{port}")
+
+        assert "certificate verify failed" in refused.value.reason
+        assert refused.value.remedy == "name the authority that signed its certificate in RABBITMQ_CA"
 
     def test_says_when_the_login_is_refused(self, broker):
         """Without asking first, every single test would fail with the same 403."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 
 from rmqspec.client.errors import InvalidUrl
@@ -67,14 +68,16 @@ def _endpoint(url: str, management_url: str | None) -> Endpoint:
 
 
 def _first_that_answers(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, Identity]:
-    refusals = []
+    refusals, remedy = [], "start it, or correct --rabbitmq-url or RABBITMQ_URL"
     for endpoint in endpoints:
         try:
             return endpoint, greet(endpoint)
         except OSError as error:
             refusals.append(f"{endpoint.host}:{endpoint.port} ({error})")
+            if isinstance(error, ssl.SSLCertVerificationError):
+                remedy = "name the authority that signed its certificate in RABBITMQ_CA"
     reason = f"no broker speaks AMQP 0-9-1 at {', nor at '.join(refusals)}"
-    raise Unavailable("url", reason, "start it, or correct --rabbitmq-url or RABBITMQ_URL")
+    raise Unavailable("url", reason, remedy)
 
 
 def _split(sentence: str) -> tuple[str, str]:
