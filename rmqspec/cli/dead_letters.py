@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rmqspec.cli import terminal
-from rmqspec.cli.options import SectionedGroup
+from rmqspec.cli.options import SectionedGroup, Whole
 from rmqspec.cli.settings import Where, connection_options
 from rmqspec.client.errors import Unrepublishable
 from rmqspec.orders import dead_letters
@@ -35,7 +35,7 @@ def dead_letters_group() -> None:
 
 
 @dead_letters_group.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@click.option("--limit", type=Whole(min=1), default=100, show_default=True, help="At most so many.")
 @connection_options()
 def list_them(limit: int, where: Where) -> None:
     """List them, oldest first, and leave them where they are."""
@@ -50,7 +50,7 @@ def list_them(limit: int, where: Where) -> None:
 
 
 @dead_letters_group.command("show")
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=Whole(min=1))
 @connection_options()
 def show(number: int, where: Where) -> None:
     """Show the one in place NUMBER of the list: headers, history and body."""
@@ -74,8 +74,8 @@ def show(number: int, where: Where) -> None:
 
 
 @dead_letters_group.command("replay")
-@click.argument("numbers", nargs=-1, type=click.IntRange(min=1))
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many. [default: those that are there now]")
+@click.argument("numbers", nargs=-1, type=Whole(min=1))
+@click.option("--limit", type=Whole(min=1), help="At most so many. [default: those that are there now]")
 @connection_options()
 def replay(numbers: tuple[int, ...], limit: int | None, where: Where) -> None:
     """Send them again as new orders: those in the places NUMBERS of the list, or all.

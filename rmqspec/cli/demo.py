@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from rmqspec.cli import terminal
 from rmqspec.cli.demo_book import Album
 from rmqspec.cli.demo_parts import PARTS, rate_option, seed_option, work_time_option
-from rmqspec.cli.options import FileToWrite, SectionedGroup
+from rmqspec.cli.options import FileToWrite, SectionedGroup, Whole
 from rmqspec.cli.settings import Where, broker_option, connection_options, image_option
 from rmqspec.client import Settings, connect
 from rmqspec.orders import Failures, demo
@@ -26,8 +26,8 @@ __all__ = ["demo_group"]
 
 
 @click.group("demo", cls=SectionedGroup, invoke_without_command=True)
-@click.option("--orders", type=click.IntRange(min=1), default=20, show_default=True, help="How many orders.")
-@click.option("--workers", type=click.IntRange(min=1), default=3, show_default=True, help="How many workers.")
+@click.option("--orders", type=Whole(min=1), default=20, show_default=True, help="How many orders.")
+@click.option("--workers", type=Whole(1, 100), default=3, show_default=True, help="How many workers.")
 @rate_option
 @seed_option
 @work_time_option(0.05)
@@ -102,6 +102,7 @@ def _broker_for_a_run(where: Where, source: str, image: str) -> Iterator[tuple[S
     with _sigterm_as_interrupt():
         broker = find(Choice.settle({"broker": source, "image": image}, os.environ), terminal.progress)
         terminal.progress("")
+        terminal.passed_over(broker.passed_over)
         try:
             settings = replace(where, url=broker.endpoint.url()).settings()
             yield settings, f"{broker.identity}, {broker.description}"

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import click
 
 from rmqspec.cli import terminal
-from rmqspec.cli.options import Finite, SectionedCommand, seconds
+from rmqspec.cli.options import Finite, SectionedCommand, Whole, seconds
 from rmqspec.cli.settings import Where, connection_options
 from rmqspec.cli.signals import on_signals
 from rmqspec.client import RpcClient, Settings
@@ -85,7 +85,7 @@ inbox_option = click.option(
 )  # fmt: skip
 @click.option(
     "--prefetch",
-    type=click.IntRange(1, 65_535),
+    type=Whole(1, 65_535),
     default=1,
     show_default=True,
     metavar="N",
@@ -186,7 +186,7 @@ def rpc_client(skus: tuple[str, ...], timeout: float, where: Where) -> None:
 
 
 @click.command(cls=SectionedCommand)
-@click.option("--orders", type=click.IntRange(min=1), default=10, show_default=True, help="How many sample orders.")
+@click.option("--orders", type=Whole(min=1), default=10, show_default=True, help="How many sample orders.")
 @click.option("--file", "source", type=click.File("rb"), help="Orders as JSON Lines instead; - for standard input.")
 @seed_option
 @connection_options()

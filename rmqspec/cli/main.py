@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 
 import click
@@ -33,6 +34,8 @@ def main() -> None:
     """Runs the command line; what goes wrong is one sentence, and exit code 1."""
     terminal.escape_unprintable()
     show_warnings()
+    # A script has what it puts in the background ignore Ctrl-C; whoever then sends SIGINT by the pid means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli()
     except (BrokerError, ClientError) as error:
@@ -45,10 +48,27 @@ def main() -> None:
             terminal.notice(f"rmqspec: the output cannot be written ({error.strerror})")
         _forget_output()
         sys.exit(1)
+    finally:
+        _finish_output()
+
+
+def _finish_output() -> None:
+    """What a service or a producer said, for whom the output decides nothing, may still be in a buffer."""
+    if sys.stdout is None:  # it was closed when the program began
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.EPIPE:  # nobody wants to read on: that is no fault
+            with contextlib.suppress(OSError):
+                terminal.notice(f"rmqspec: the output could not be written ({error.strerror})")
+        _forget_output()
 
 
 def _forget_output() -> None:
     """What could not be written is tried again at the end of Python, and would be a second complaint."""
+    if sys.stdout is None:
+        return
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -20,6 +20,7 @@ from rmqspec.tools.nemesis import FAULTS, PARTICIPANTS, PROMISES, Account, Plan,
 
 __all__ = ["nemesis"]
 
+MOST = 100  # of one kind: each has a thread and connections
 LOGGERS = ("rmqspec.client", "rmqspec.orders")
 MEANINGS = {
     "attempted": "orders that a producer has tried to publish",
@@ -57,8 +58,8 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
         name, _mark, count = part.partition("=")
         if name not in PARTICIPANTS:
             raise click.BadParameter(f"there is no participant {name!r}; there are {', '.join(PARTICIPANTS)}")
-        if count and not (count.isdecimal() and int(count)):
-            raise click.BadParameter(f"{count!r} is no number of participants: write {name}=2")
+        if count and not (count.isdecimal() and 1 <= int(count) <= MOST):
+            raise click.BadParameter(f"{count!r} is no number of participants from 1 to {MOST}: write {name}=2")
         counts[name] = int(count) if count else PARTICIPANTS[name].count
     if not counts:
         raise click.BadParameter(f"a run without participants proves nothing: name some of {', '.join(PARTICIPANTS)}")
@@ -109,6 +110,7 @@ def nemesis(log: Path | None, source: str, image: str, no_confirms: bool, auto_a
     environment = {name: value for name, value in os.environ.items() if name != "RABBITMQ_URL"}
     broker = find(Choice.settle({"broker": source, "image": image}, environment), terminal.progress)
     terminal.progress("")
+    terminal.passed_over(broker.passed_over)
     try:
         terminal.scene(f"Orders through {plan.queue_type} queues of {broker.identity}, {broker.description}")
         with _logging_to(log):

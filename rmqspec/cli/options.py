@@ -1,4 +1,4 @@
-"""Kinds of options that several commands share: finite numbers, files to write, help in sections."""
+"""Kinds of options that several commands share: numbers in a range, files to write, help in sections."""
 
 from __future__ import annotations
 
@@ -8,22 +8,41 @@ from typing import Any
 
 import click
 
-__all__ = ["PORT", "FileToWrite", "Finite", "SectionedCommand", "SectionedGroup", "SectionedOption", "seconds"]
+__all__ = [
+    "PORT",
+    "FileToWrite",
+    "Finite",
+    "SectionedCommand",
+    "SectionedGroup",
+    "SectionedOption",
+    "Whole",
+    "seconds",
+]
 
 LONGEST = (
     1_000_000  # seconds: eleven days; what is beyond the range of a timer would be an error in the middle of a run
 )
-PORT = click.IntRange(1, 65_535)
+
+
+class Whole(click.IntRange):
+    """A whole number in a range."""
+
+    name = "integer"  # click's own, "integer range", makes 'x' "not a valid integer range"
+
+
+PORT = Whole(1, 65_535)
 
 
 class Finite(click.FloatRange):
     """A number in a range; NaN and infinity, which Python reads too, are none."""
 
+    name = "number"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Reads it."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is no number of this kind: a finite one is wanted", param, ctx)
+            self.fail(f"{value} is no number that can be used: a finite one is wanted", param, ctx)
         return number
 
 
@@ -40,6 +59,8 @@ class FileToWrite(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Reads it."""
+        if not value:
+            self.fail("the name is empty: name a file", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))
         there = path.exists()
         try:

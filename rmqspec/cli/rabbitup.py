@@ -29,6 +29,7 @@ def rabbit_up(context: click.Context, /, port: int, management_port: int, source
         raise click.UsageError(f"--port and --management-port are both {port}: name two")
     standing, fresh = rabbitup.up(Choice(broker=source, image=image), port, management_port, terminal.progress)
     terminal.progress("")
+    terminal.passed_over(standing.passed_over)
     at = standing.endpoint
     terminal.console.print(f"{standing.identity()} {'is up' if fresh else 'was up already'} ({standing.kind}).")
     terminal.console.print(f"  AMQP        {at.url()}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from rmqspec.cli.options import SectionedOption
+from rmqspec.cli.options import Finite, SectionedOption, Whole
 from rmqspec.client import Settings
 from rmqspec.tools.broker import DEFAULT_IMAGE, SOURCES, BrokerError, rabbitup
 
@@ -43,23 +43,31 @@ OPTIONS: Mapping[str, Callable[[Command], Command]] = {  # by their names in Set
         help="The name in the broker's certificate. Default: $RABBITMQ_SERVER_NAME, else the URL's host.",
     ),
     "heartbeat": click.option(
-        "--heartbeat", cls=SectionedOption, section="Time-outs", type=int, metavar="SECONDS",
+        "--heartbeat", cls=SectionedOption, section="Time-outs", type=Whole(0, 65_535), metavar="SECONDS",
         help="A silent broker is given up after so long. Default: $RABBITMQ_HEARTBEAT, else as in the URL, else 60.",
     ),
     "timeout": click.option(
-        "--timeout", cls=SectionedOption, section="Time-outs", type=float, metavar="SECONDS",
+        "--timeout", cls=SectionedOption, section="Time-outs", type=Finite(0.001, 1_000_000), metavar="SECONDS",
         help="To wait for a broker that does not answer. Default: $RABBITMQ_TIMEOUT, else as in the URL, else 10.",
     ),
 }  # fmt: skip
 OF_TLS = {"ca", "certificate", "key", "server_name"}
 
+
+class _Source(click.Choice[str]):
+    """Where a broker comes from. A word that is none is not repeated: by a slip it may be a URL with a password."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:  # noqa: ARG002
+        return f"it is none of {', '.join(self.choices)}: correct it"
+
+
 broker_option = click.option(
-    "--rabbitmq-broker", "source", envvar="RABBITMQ_BROKER", type=click.Choice(["auto", *SOURCES]), default="auto",
-    show_default=True, help="Where a broker comes from if one must be started.",
+    "--rabbitmq-broker", "source", envvar="RABBITMQ_BROKER", type=_Source(["auto", *SOURCES]), default="auto",
+    show_default=True, show_envvar=True, help="Where a broker comes from if one must be started.",
 )  # fmt: skip
 image_option = click.option(
     "--rabbitmq-image", "image", envvar="RABBITMQ_IMAGE", default=DEFAULT_IMAGE, show_default=True,
-    help="The container image.",
+    show_envvar=True, help="The container image.",
 )  # fmt: skip
 
 

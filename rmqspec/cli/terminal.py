@@ -19,7 +19,18 @@ from rich.text import Text
 from rmqspec.orders.demo import Row
 from rmqspec.orders.service import Say
 
-__all__ = ["console", "escape_unprintable", "notice", "plain", "progress", "scene", "shown", "summary", "voice"]
+__all__ = [
+    "console",
+    "escape_unprintable",
+    "notice",
+    "passed_over",
+    "plain",
+    "progress",
+    "scene",
+    "shown",
+    "summary",
+    "voice",
+]
 
 
 class _Console(Console):
@@ -100,6 +111,12 @@ def scene(words: str) -> None:
 def notice(words: str) -> None:
     """Says something on standard error, beside the output."""
     errors.print(Text("\n".join(shown(line) for line in words.splitlines())))
+
+
+def passed_over(sources: Sequence[str]) -> None:
+    """Says why the broker does not come from where it would have come from first; that no URL was given is no news."""
+    if told := [source for source in sources if not source.startswith("url ")]:
+        notice(f"passed over: {'; '.join(told)}")
 
 
 def progress(words: str) -> None:

@@ -83,7 +83,8 @@ REFUSALS: tuple[tuple[str, type[ClientError], str], ...] = (
     (
         r"^amqp .*IncompatibleProtocol",
         Unreachable,
-        "what listens at {where} hung up: if that is its port for TLS, the URL begins with amqps://",
+        "what listens at {where} hung up before it said anything: a broker that is starting does so (try again), and "
+        "so does its port for TLS (let the URL begin with amqps://)",
     ),
     (
         r"StackTimeout",

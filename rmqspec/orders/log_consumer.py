@@ -27,6 +27,6 @@ class LogConsumer(Subscriber):
         """Prints one line."""
         log = parse(Log, delivery.body)
         self.events[log.event] += 1
-        detail = f" ({log.detail})" if log.detail else ""
-        self.say(f"key {log.event}: {log.order_id} by {log.worker}{detail}, from {LOGS} ({LOGS_EXCHANGE})")
+        detail = f", {log.detail}" if log.detail else ""
+        self.say(f"key {log.event}: {log.order_id} by {log.worker}{detail}; {LOGS_EXCHANGE} → {LOGS}")
         return Outcome.ACK

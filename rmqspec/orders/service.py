@@ -12,10 +12,21 @@ from rmqspec.client.errors import ClientError, InvalidSetting, PublishFailed, Un
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.inbox import Claim, Inbox, InboxUnavailable, State
 from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
-from rmqspec.orders.topology import dead_letters_from, order_system
+from rmqspec.orders.topology import FAILED, dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
-__all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "origin", "raise_if_permanent", "silent"]
+__all__ = [
+    "GRACE",
+    "PASSING",
+    "PAUSE",
+    "Say",
+    "Service",
+    "Subscriber",
+    "harmless",
+    "origin",
+    "raise_if_permanent",
+    "silent",
+]
 
 Say = Callable[[str], None]  # where a service tells a person what it does
 Settled = Callable[[Delivery, Outcome], None]
@@ -34,7 +45,9 @@ def raise_if_permanent(error: ClientError) -> None:
 
 
 def origin(delivery: Delivery) -> str:
-    """Where a delivery comes from, for a person: ``orders (orders.direct, key order)``."""
+    """Where a delivery comes from, for a person: ``orders (orders.direct, key order)``, or ``orders`` if again."""
+    if delivery.redelivered:  # by no exchange: it was in the queue
+        return delivery.queue
     key = f", key {delivery.routing_key}" if delivery.routing_key else ""
     return f"{delivery.queue} ({delivery.exchange or 'default exchange'}{key})"
 
@@ -87,6 +100,7 @@ class Subscriber(ABC):
         pause: Seconds before a delivery that cannot be handled now goes back to its queue.
         topology: Declared at each connection; by default the order system's.
         prefetch: How many unacked messages it may have; it works on them one at a time.
+        grace: Seconds after ``stop`` in which the message at work is to be finished.
 
     Attributes:
         at_work: What it works on now, as an order's id; empty where it waits. Another thread may read it.
@@ -107,6 +121,7 @@ class Subscriber(ABC):
         pause: float = PAUSE,
         topology: Topology | None = None,
         prefetch: int = 1,
+        grace: float = GRACE,
     ) -> None:
         if not 0 < len(name.encode()) <= MAX_ID:
             raise InvalidSetting(f"a service's name should have from 1 to {MAX_ID} bytes in UTF-8")
@@ -117,7 +132,7 @@ class Subscriber(ABC):
         self.consumer = Consumer(
             # The retry policy does nothing: what is to be tried again is on its way before the handler returns.
             source, queue, self._settle, prefetch=prefetch, topology=topology or order_system(), retry=lambda _: None,
-            name=name, requeue_pause=pause, grace=GRACE,
+            name=name, requeue_pause=pause, grace=grace,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -199,7 +214,7 @@ class Subscriber(ABC):
         except PASSING as error:
             raise_if_permanent(error)
             return self._give_back(f"gives a message back that it cannot read, and cannot park now: {error}")
-        self.say(f"parked a message that it cannot read: {reason}")
+        self.say(f"parked in {FAILED}, as unreadable: {reason}")
         return Outcome.ACK
 
     def _reject(self, delivery: Delivery, error: Unrepublishable) -> Outcome:
@@ -211,7 +226,7 @@ class Subscriber(ABC):
         except PASSING as passing:
             raise_if_permanent(passing)
             return self._give_back(f"gives a message back that it cannot park now: {passing}")
-        self.say("parked a message that it cannot read, without the reason")
+        self.say(f"parked in {FAILED}, as unreadable, without the reason")
         return Outcome.ACK
 
     def _give_back(self, words: str) -> Outcome:

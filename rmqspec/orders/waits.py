@@ -26,8 +26,9 @@ class Waits:
     """The waits of one service. Any thread may call any of these.
 
     Args:
-        after_stop: Seconds after ``stop`` at which all waits on the broker end. A broker that is well confirms in less,
-            also on a busy machine, and the message at work is finished.
+        after_stop: Seconds at which a wait on the broker ends, after ``stop`` or, if it begins later, after its
+            beginning: however long the message at work takes, it is finished. A broker that is well confirms in less,
+            also on a busy machine.
     """
 
     def __init__(self, after_stop: float = 1.5) -> None:
@@ -44,14 +45,15 @@ class Waits:
         """Waits until the broker has answered for a message.
 
         Raises:
-            ServiceStopped: It had not answered soon after ``stop``.
+            ServiceStopped: It had not answered soon, and the service is to stop.
             PublishFailed: It has not taken the message, as far as is known.
         """
+        began = time.monotonic()
         either: list[Future[Any]] = [future, self._stopped]
         concurrent.futures.wait(either, return_when=concurrent.futures.FIRST_COMPLETED)
-        stopped_at = self._stopped.result() if self._stopped.done() else time.monotonic()
+        since = max(began, self._stopped.result()) if self._stopped.done() else time.monotonic()
         try:
-            return future.result(max(0.0, stopped_at + self._after_stop - time.monotonic()))
+            return future.result(max(0.0, since + self._after_stop - time.monotonic()))
         except TimeoutError as error:
             future.add_done_callback(lambda late: late.exception())  # looked at: nothing is to be logged about it
             raise ServiceStopped("stopped before the broker had confirmed a message") from error

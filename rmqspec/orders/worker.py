@@ -13,8 +13,8 @@ from pika import BasicProperties
 from rmqspec.client import Delivery, Outcome, RetryLadder, Settings, persistent
 from rmqspec.orders.inbox import Inbox
 from rmqspec.orders.messages import FAILURE, Completed, Event, Log, Order, parse
-from rmqspec.orders.service import PAUSE, Say, Subscriber, origin, silent
-from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE, LOGS_EXCHANGE, ORDERS, order_system
+from rmqspec.orders.service import GRACE, PAUSE, Say, Subscriber, origin, silent
+from rmqspec.orders.topology import DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE, FAILED, LOGS_EXCHANGE, ORDERS, order_system
 
 __all__ = ["Failures", "Worker"]
 
@@ -76,7 +76,10 @@ class Worker(Subscriber):
         prefetch: int = 1,
     ) -> None:
         topology = order_system(retry=retry)
-        super().__init__(source, ORDERS, name, say, inbox=inbox, pause=pause, topology=topology, prefetch=prefetch)
+        super().__init__(
+            source, ORDERS, name, say, inbox=inbox, pause=pause, topology=topology, prefetch=prefetch,
+            grace=work_time + GRACE,
+        )  # fmt: skip
         self.failures, self.work_time, self.retry = failures, work_time, retry
         self.handled: Counter[Event] = Counter()
 
@@ -89,7 +92,7 @@ class Worker(Subscriber):
         if self.work_time:
             time.sleep(self.work_time)  # the consumer's own thread answers heartbeats meanwhile
         if self.failures.hits(order.order_id, RetryLadder.attempts(delivery.properties) + 1):
-            self._log("order.failed", order, delivery, FAILURE)
+            self._log("order.failed", order, delivery, "simulated")
             outcome, what = (
                 (Outcome.RETRY, "") if self.retry else (Outcome.REJECT, f", rejects it to {DEAD_LETTER_EXCHANGE}")
             )
@@ -110,7 +113,7 @@ class Worker(Subscriber):
         """To the next step of the retry ladder, or to the dead letters after the last."""
         assert self.retry is not None
         delay = self.retry.climb(self.publisher, delivery, FAILURE, wait=self.waits.confirmed)
-        self.say("parked it for a person to look at" if delay is None else f"will try it again in {delay:g} s")
+        self.say(f"parked it in {FAILED} for a person" if delay is None else f"will try it again in {delay:g} s")
 
     def _log(self, event: Event, order: Order, delivery: Delivery, detail: str = "") -> None:
         log = Log(event=event, order_id=order.order_id, worker=self.name, detail=detail)

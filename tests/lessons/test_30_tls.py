@@ -198,7 +198,11 @@ TLS_ERRORS = {
     "another_host_name": ({"server_name": "example.com"}, TlsRefused, CHECK_SERVER),
     "no_certificate": ({"certificate": None}, TlsRefused, CHECK_CLIENT),
     "strange_certificate": ({"certificate": "strange-client.pem"}, TlsRefused, CHECK_CLIENT),
-    "plain_at_the_tls_port": ({"scheme": "amqp"}, Unreachable, "if that is its port for TLS, the URL begins with"),
+    "plain_at_the_tls_port": (
+        {"scheme": "amqp"},
+        Unreachable,
+        "so does its port for TLS (let the URL begin with amqps://)",
+    ),
 }
 
 

@@ -9,10 +9,13 @@ Code: rmqspec/tools/broker/find.py, rmqspec/tools/broker/endpoint.py, rmqspec/to
 """
 
 import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from socketserver import BaseRequestHandler
 
 import pytest
+import trustme
 
 from rmqspec.tools.broker import Choice, Endpoint, Identity, NoBroker, Unavailable, find, installation
 from rmqspec.tools.broker.endpoint import random_login
@@ -20,6 +23,8 @@ from rmqspec.tools.broker.errors import InvalidChoice
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
 from rmqspec.tools.broker.shared import SharedBroker
 from rmqspec.tools.broker.url import UrlBroker
+
+from .echo import serving
 
 SLIP = "amqp://guy:secret@host"  # in the variable beside the one that was meant
 
@@ -126,6 +131,14 @@ class TestChoice:
 
         assert str(refused.value) == f"{where} is none of auto, url, container, node, package: correct it"
 
+    def test_refuses_a_url_for_an_image_without_repeating_it(self):
+        """It is tried as the name of an image otherwise, and stands in three lines of the log."""
+        with pytest.raises(InvalidChoice) as refused:
+            Choice.settle({}, {"RABBITMQ_IMAGE": SLIP})
+
+        assert "the image is a URL" in str(refused.value)
+        assert "secret" not in str(refused.value)
+
 
 class TestNoBroker:
     def test_names_a_reason_and_a_remedy_for_each_source(self, monkeypatch, tmp_path):
@@ -169,10 +182,18 @@ class TestEndpoint:
 
     @pytest.mark.parametrize(
         "management_url",
-        ["http://m:15672/#/", "http://m:15672/", "m:15672", "http://m:15672/api/", "http://m:15672/#/queues/%2F/q"],
+        [
+            "http://m:15672/#/",
+            "http://m:15672/",
+            "m:15672",
+            "http://m:15672/api/",
+            "http://m:15672/#/queues/%2F/q",
+            "http://guy:secret@m:15672/",
+            "guy:secret@m:15672",
+        ],
     )
     def test_reads_a_management_url_as_a_browser_shows_it(self, management_url):
-        """It is copied from the address line; what stands behind `#` never reaches a server."""
+        """It is copied from the address line; what stands behind `#` never reaches a server, nor is a login printed."""
         assert Endpoint.parse("amqp://h", management_url).management_url == "http://m:15672"
 
     def test_writes_a_url_that_it_reads_back(self):
@@ -183,18 +204,27 @@ class TestEndpoint:
         assert Endpoint.parse(endpoint.url(), "http://m:15672/") == endpoint
 
     @pytest.mark.parametrize(
-        "url",
-        ["", "localhost:5672", "http://h", "amqp://", "amqp://u:se/cret@h", "amqp://h:99999", "amqp://[::1"],
-        ids=["nothing", "no-scheme", "http", "no-host", "unquoted-slash", "no-such-port", "half-a-bracket"],
+        ("url", "part"),
+        [
+            pytest.param("", "there is no scheme: it begins with amqp://", id="nothing"),
+            pytest.param("localhost:5672", "there is no scheme: it begins with amqp://", id="no-scheme"),
+            pytest.param("http://h", "the scheme is neither amqp nor amqps", id="http"),
+            pytest.param("amqp://", "there is no host", id="no-host"),
+            pytest.param("amqp://u:se/cret@h", "an @ stands behind a /, a ? or a #, which", id="unquoted-slash"),
+            pytest.param("amqp://u:secret@h:99999", "the port is no number from 0 to 65535", id="no-such-port"),
+            pytest.param("amqp://[::1", "the host in brackets is no IPv6 address", id="half-a-bracket"),
+            pytest.param("amqp://h amqp://u:secret@h:x", "the port is no number from 0 to 65535", id="the-second"),
+        ],
     )
-    def test_refuses_what_is_no_amqp_url(self, url):
-        """Said once with the right form. The words of the URL are not repeated: any part of it may be the password."""
+    def test_refuses_what_is_no_amqp_url(self, url, part):
+        """Which part is wrong, with the right form. No word of it is repeated: any may be the password's."""
         with pytest.raises(Unavailable) as refused:
             UrlBroker(url)
 
-        assert str(refused.value) == (
-            "url: the URL given is not an AMQP URL. a broker's URL reads amqp://user:password@host:port or amqps://…."
-        )
+        assert refused.value.reason.startswith("a broker's URL reads amqp://user:password@host:port")
+        assert f", and in this one {part}" in refused.value.reason
+        assert refused.value.remedy == "correct --rabbitmq-url or RABBITMQ_URL"
+        assert "secret" not in str(refused.value)
 
     def test_keeps_the_password_to_itself(self, broker):
         """A failing test prints the repr of all that it touches, and continuous integration keeps that for ever."""
@@ -255,6 +285,18 @@ class TestUrlBroker:
             Unavailable, match=r"Connection refused\). start it, or correct --rabbitmq-url or RABBITMQ_U"
         ):
             UrlBroker(f"amqp://{LOOPBACK}:{ports[0].number}")
+
+    def test_says_when_its_certificate_is_not_trusted(self, monkeypatch):
+        """It runs, and its address is right: what is missing is the authority."""
+        monkeypatch.delenv("RABBITMQ_CA", raising=False)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        trustme.CA().issue_cert(LOOPBACK).configure_cert(context)
+
+        with serving(BaseRequestHandler, context) as port, pytest.raises(Unavailable) as refused:
+            UrlBroker(f"amqps://{LOOPBACK}:{port}")
+
+        assert "certificate verify failed" in refused.value.reason
+        assert refused.value.remedy == "name the authority that signed its certificate in RABBITMQ_CA"
 
     def test_says_when_the_login_is_refused(self, broker):
         """Without asking first, every single test would fail with the same 403."""

@@ -18,16 +18,20 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from rmqspec.tools.broker import Choice, Unavailable
+from rmqspec.tools.broker import Choice, NoBroker, Unavailable, find, rabbitup
 from rmqspec.tools.broker.container import ContainerBroker
 from rmqspec.tools.broker.endpoint import greet
 from rmqspec.tools.broker.engine import engine, local_image, prepare
 from rmqspec.tools.broker.find import image_for
-from rmqspec.tools.broker.reaper import OWNER_LABEL
+from rmqspec.tools.broker.ports import ReservedPort
+from rmqspec.tools.broker.reaper import OWNER_LABEL, remove_containers
+
+from .echo import serving
 
 pytestmark = pytest.mark.timeout(240)  # containers boot inside: each takes up to ten seconds where others run too
 
@@ -94,6 +98,75 @@ def daemon(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(address))
         yield server
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """Makes a Docker context the one in use: `context("unix:///elsewhere.sock")`."""
+
+    def use(host, name="elsewhere"):
+        folder = tmp_path / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
+        folder.mkdir(parents=True)
+        meta = {"Name": name, "Metadata": {}, "Endpoints": {"docker": {"Host": host, "SkipTLSVerify": False}}}
+        (folder / "meta.json").write_text(json.dumps(meta))
+        (tmp_path / "config.json").write_text(json.dumps({"currentContext": name}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+
+    return use
+
+
+class Failing(BaseHTTPRequestHandler):
+    """An engine that answers, and fails at what is asked in `at`."""
+
+    protocol_version = "HTTP/1.1"
+    at = ""
+
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        answers = {
+            "_ping": (200, {}),
+            "version": (200, {"ApiVersion": "1.44", "MinAPIVersion": "1.24"}),
+            "images": (200, {"Id": "sha256:1", "RepoTags": [], "Config": {}}),
+            "containers/json": (200, []),
+        }
+        answers[self.at] = (500, {"message": "no space left on device"})
+        status, body = next((answer for words, answer in answers.items() if words in self.path), (404, {}))
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_POST(self):
+        self.do_GET()
+
+    def do_DELETE(self):
+        self.do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def failing_engine(monkeypatch):
+    """Makes `DOCKER_HOST` an engine that fails at something: `failing_engine("create")`."""
+    with contextlib.ExitStack() as stack:
+
+        def start(at):
+            port = stack.enter_context(serving(type("Engine", (Failing,), {"at": at})))
+            monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+
+        yield start
+
+
+def two_free_ports():
+    ports = ReservedPort(), ReservedPort()
+    for port in ports:
+        port.release()
+    return [port.number for port in ports]
 
 
 @contextlib.contextmanager
@@ -236,19 +309,34 @@ class TestEngine:
 
         assert testcontainers_config.ryuk_disabled
 
-    def test_is_the_one_of_the_docker_context_in_use(self, docker, tmp_path, monkeypatch):
+    def test_is_the_one_of_the_docker_context_in_use(self, docker, context):
         """`docker ps` asks that one, and so does Testcontainers."""
-        name = "elsewhere"
-        folder = tmp_path / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
-        folder.mkdir(parents=True)
-        host = f"unix://{tmp_path}/elsewhere.sock"
-        meta = {"Name": name, "Metadata": {}, "Endpoints": {"docker": {"Host": host, "SkipTLSVerify": False}}}
-        (folder / "meta.json").write_text(json.dumps(meta))
-        (tmp_path / "config.json").write_text(json.dumps({"currentContext": name}))
-        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        context("unix:///nonexistent.sock")
 
         reason, _ = refusal(engine)
+
+        assert reason == "no Docker engine listens on this machine (no socket)"
+
+    @pytest.mark.parametrize("asked", ["create", "images"])
+    def test_that_fails_at_something_is_passed_over(self, failing_engine, asked, tmp_path, monkeypatch):
+        """A full disk is as good as no engine: the next source is tried, and nobody reads a traceback."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)
+        failing_engine(asked)
+        choice = Choice(broker="container")
+
+        for start in (find, lambda choice, progress: rabbitup.up(choice, *two_free_ports(), progress)):
+            with pytest.raises(NoBroker) as refused:
+                start(choice, lambda words: None)
+
+            assert refused.value.refusals[0].reason == "the Docker engine failed (no space left on device)"
+        assert not (tmp_path / "rmqspec" / "rabbitup.json").exists()
+
+    def test_of_the_context_is_asked_to_remove_too(self, docker, context):
+        """Another engine would be asked for the containers there, find none, and the broker would stay for ever."""
+        context("unix:///nonexistent.sock")
+
+        reason, _ = refusal(remove_containers, "nobody's")
 
         assert reason == "no Docker engine listens on this machine (no socket)"
 

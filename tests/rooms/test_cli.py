@@ -1,6 +1,7 @@
 """The command line: the demo, its parts, and what a person is told when something is wrong."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -47,15 +48,23 @@ class TestDemo:
 
     def test_names_exchange_key_and_queue_in_its_lines(self, run):
         """Without them a person sees services that talk, and not the broker between them."""
-        demo = run("demo", "--orders", "2", "--failure-rate", "0", "--work-time", "0")
+        demo = run("demo", "--orders", "9", "--failure-rate", "0.3", "--seed", "0", "--work-time", "0")
 
         assert demo.ends() == 0, demo.output
         said = {" ".join(line.split()) for line in demo.lines}
         assert "producer published order 00-0001 (417.80) to orders.direct, key order" in said
         assert "notification told Linus of order 00-0001, from notifications (events.fanout)" in said
-        assert "logs key order.created: 00-0001 by producer, from logs (logs.topic)" in said
+        assert "logs key order.created: 00-0001 by producer; logs.topic → logs" in said
         assert any("took order 00-0001 from orders (orders.direct, key order)" in line for line in said)
-        assert max(len(line) for line in demo.lines if "00-0001" in line) <= 80
+        assert any("parked in orders.failed, as unreadable: customer: Field required" in line for line in said)
+        assert any(line.startswith("logs key order.failed: ") and ", simulated; " in line for line in said)
+
+    def test_fits_into_80_columns(self, run):
+        """That is how wide a new terminal is; a line that wraps hides under the next name."""
+        demo = run("demo", "--orders", "9", "--failure-rate", "0.3", "--work-time", "0", COLUMNS="80")
+
+        assert demo.ends() == 0, demo.output
+        assert [line for line in demo.lines if len(line) > 80] == []
 
     def test_shows_correlation_id_and_reply_to_of_its_calls(self, run):
         """A reply finds its caller by the one, and its request by the other."""
@@ -130,13 +139,16 @@ class TestWorkerProcess:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
     def test_finishes_the_order_in_hand_when_asked_to_stop(self, run, orders, number):
-        """A deployment stops workers all day; an order that is half done would be done twice."""
+        """A deployment stops workers all day; an order that is half done would be done twice.
+
+        However long it takes: an order was done and then given back where it took longer than a confirm may take.
+        """
         for order in sample_orders(2):
             orders.producer.publish(order)
-        worker = run("demo", "worker", "--work-time", "0.5", "--failure-rate", "0")
+        worker = run("demo", "worker", "--work-time", "2.5", "--failure-rate", "0")
         worker.waits_for("took order 00-0001")
 
-        assert worker.ends(number, within=2.5) == 0
+        assert worker.ends(number, within=10) == 0
 
         assert "completed order 00-0001" in worker.output
         assert "took order 00-0002" not in worker.output
@@ -184,6 +196,21 @@ class TestProduce:
         assert first != second
         assert first[:8] == second[:8] == "00-0001-"
         assert Failures(0.5).hits(first) == Failures(0.5).hits(second) == Failures(0.5).hits("00-0001")
+
+    def test_ends_at_sigint_where_a_script_started_it(self, environment, url):
+        """A shell has what a script puts in the background ignore it; whoever then sends it by its pid means it."""
+        command = [sys.executable, "-m", "rmqspec", "demo", "produce", "--orders", "100000"]
+        with subprocess.Popen(
+            command, env={**environment, "RABBITMQ_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        ) as process:  # fmt: skip
+            assert b"published order 00-0001" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            process.stdout.close()
+            try:
+                assert process.wait(20) == 130
+            finally:
+                process.kill()
 
     def test_reads_a_file_that_begins_with_a_byte_order_mark(self, run, orders, tmp_path):
         """Editors on Windows write one; the first order of such a file was refused."""
@@ -260,7 +287,9 @@ class TestImpossibleOption:
          "demo rpc-client --timeout inf", "nemesis --seconds nan", "nemesis --work inf", "nemesis --bound nan",
          "nemesis --faults=", "rabbitup --port -1", "rabbitup --management-port 65536",
          "rabbitup --port 7000 --management-port 7000", "demo --book /nonexistent/book.html", "demo --book /",
-         "nemesis --log /nonexistent/log", "book run.jsonl -o /nonexistent/book.html"],
+         "nemesis --log /nonexistent/log", "book run.jsonl -o /nonexistent/book.html", "book run.jsonl --output=",
+         "demo worker --timeout nan", "demo --heartbeat -1", "dead-letters list --heartbeat 65536",
+         "demo --workers 101", "nemesis --participants producer=99999999999", "demo worker --retry 1,,2"],
     )  # fmt: skip
     def test_is_refused_before_anything_is_begun(self, command):
         """NaN is neither too small nor too large; it came out as a traceback in the middle of a run."""
@@ -268,7 +297,24 @@ class TestImpossibleOption:
 
         assert result.exit_code == 2, result.output
         assert "Error: " in result.output
+        assert "range." not in result.output.replace("in the range", "")
         assert isinstance(result.exception, SystemExit)
+
+    @pytest.mark.parametrize("command", ["demo", "rabbitup", "nemesis", "lies tests"])
+    @pytest.mark.parametrize("variable", [True, False], ids=["variable", "option"])
+    def test_is_not_repeated_where_it_may_be_a_url(self, command, variable):
+        """A URL in the variable beside the one that was meant holds a password, and the message goes into a log."""
+        slip = "amqp://guy:secret@host"
+        given = [] if variable else ["--rabbitmq-broker", slip]
+
+        result = CliRunner().invoke(cli, [*command.split(), *given], env={"RABBITMQ_BROKER": slip if variable else ""})
+
+        assert result.exit_code == 2
+        assert "secret" not in result.output
+        assert result.output.splitlines()[-1] == (
+            "Error: Invalid value for '--rabbitmq-broker' (env var: 'RABBITMQ_BROKER'): it is none of auto, url, "
+            "container, node, package: correct it"
+        )
 
     def test_leaves_a_file_as_it_was_if_it_can_be_written(self, tmp_path):
         """Looking whether a book can be written must neither empty one that is there nor leave an empty one."""
@@ -280,9 +326,9 @@ class TestImpossibleOption:
         assert there.read_text() == "a book"
         assert [path.name for path in tmp_path.iterdir()] == ["there.html"]
 
-    def test_of_the_connection_is_one_sentence(self, run):
-        """These are read where the environment is, whose variables have the same names."""
-        process = run("demo", "worker", "--timeout", "nan")
+    def test_may_stand_in_a_variable(self, run):
+        """It is one sentence there too."""
+        process = run("demo", "worker", RABBITMQ_TIMEOUT="nan")
 
         assert process.ends() == 1
         assert process.lines == ["rmqspec: timeout is nan: seconds from 0.001 to 1000000 are wanted"]
@@ -311,6 +357,27 @@ class TestOutput:
 
         assert done.returncode == 1
         assert done.stderr == "rmqspec: the output cannot be written (No space left on device)\n"
+
+    @pytest.mark.parametrize("command", ["demo produce --orders 1", "demo worker"])
+    @pytest.mark.parametrize("output", ["full", "closed"])
+    def test_decides_nothing_where_the_work_counts(self, environment, url, orders, eventually, command, output):
+        """Python's own words about the output, and its exit code 120, say that the orders were not done."""
+        buffered = {name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing if output == "closed" else "/dev/full", "wb") as stdout:  # noqa: PTH123
+            process = subprocess.Popen(
+                [sys.executable, "-m", "rmqspec", *command.split()],
+                env={**buffered, "RABBITMQ_URL": url}, stdout=stdout, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        if "worker" in command:
+            eventually(lambda: orders.channel.queue_declare("orders", passive=True).method.consumer_count, 1, within=20)
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+
+        assert process.returncode == 0, said
+        full = ["rmqspec: the output could not be written (No space left on device)"] if output == "full" else []
+        assert [line for line in said.splitlines() if "published" not in line] == full
 
     @pytest.mark.parametrize("command", ["demo --orders 2 --work-time 0", "dead-letters list", "dead-letters show 1"])
     def test_is_ascii_where_the_terminal_knows_no_more(self, run, channel, orders, command):

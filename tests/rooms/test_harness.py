@@ -62,6 +62,19 @@ class TestHeader:
         result.assert_outcomes(failed=1)
         assert broker.endpoint.password not in result.stdout.str() + result.stderr.str()
 
+    @pytest.mark.parametrize("where", ["command-line", "environment"])
+    def test_refuses_an_unknown_source_without_repeating_it(self, suite, where):
+        """In one sentence, with pytest's exit code for a usage error."""
+        slip = "amqp://guy:secret@host"
+
+        result = (
+            suite(SPEC, RABBITMQ_BROKER=slip) if where == "environment" else suite(SPEC, f"--rabbitmq-broker={slip}")
+        )
+
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "is none of auto, url, container, node, package: correct it" in result.stderr.str()
+        assert "secret" not in result.stdout.str() + result.stderr.str()
+
 
 COURSE = '''
 """A chapter: with a title.

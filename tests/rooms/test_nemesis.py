@@ -580,8 +580,8 @@ class TestCommand:
         ("participants", "words"),
         [
             ("consumer,produzer", "there is no participant 'produzer'; there are producer, consumer"),
-            ("consumer=many", "'many' is no number of participants: write consumer=2"),
-            ("consumer=0", "'0' is no number of participants: write consumer=2"),
+            ("consumer=many", "'many' is no number of participants from 1 to 100: write consumer=2"),
+            ("consumer=0", "'0' is no number of participants from 1 to 100: write consumer=2"),
             ("", "a run without participants proves nothing: name some of producer, consumer"),
         ],
         ids=["unknown", "no_number", "none", "empty"],

@@ -7,9 +7,11 @@ a broker that another person, or another checkout, has started.
 Code: rmqspec/tools/broker/rabbitup.py
 """
 
+import json
 import os
 import signal
 import socket
+from dataclasses import asdict
 
 import psutil
 import pytest
@@ -18,7 +20,7 @@ from click.testing import CliRunner
 from rmqspec import client
 from rmqspec.cli.rabbitup import rabbit_down, rabbit_up
 from rmqspec.tools.broker import DEFAULT_IMAGE, Choice, Management, NoBroker, Unavailable, rabbitup
-from rmqspec.tools.broker.endpoint import greet
+from rmqspec.tools.broker.endpoint import Endpoint, greet
 from rmqspec.tools.broker.engine import engine, local_image
 from rmqspec.tools.broker.installation import installed_here
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort
@@ -247,6 +249,23 @@ class TestSource:
 
         assert "--rabbitmq-url, or RABBITMQ_URL" in str(refused.value)
 
+    def test_that_was_passed_over_is_named(self, ports, tmp_path, monkeypatch):
+        """Somebody who has Docker, and gets the old version of a package, wants to know why."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+        monkeypatch.delenv("RABBITMQ_BROKER", raising=False)
+        try:
+            installed_here()
+        except Unavailable as reason:
+            pytest.skip(f"not run: {reason}")
+
+        started = CliRunner().invoke(rabbit_up, ["--port", str(ports[2]), "--management-port", str(ports[3])])
+        CliRunner().invoke(rabbit_down)
+
+        assert started.exit_code == 0, started.output
+        assert "is up (node)" in started.output
+        assert "passed over: container (no Docker engine listens on this machine (no socket))" in started.output
+
 
 class TestDown:
     def test_removes_what_was_started_and_nothing_else(self, standing, choice, ports, broker, tmp_path, monkeypatch):
@@ -268,3 +287,20 @@ class TestDown:
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
         assert (rabbitup.down(), rabbitup.current()) == (None, None)
+
+    def test_says_that_the_engine_of_the_container_is_gone(self, tmp_path, monkeypatch):
+        """Docker was stopped meanwhile: a traceback would not say that the note of the broker is kept."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+        (note := tmp_path / "rmqspec" / "rabbitup.json").parent.mkdir()
+        endpoint = asdict(Endpoint(LOOPBACK, 1, "guy", "yug", f"http://{LOOPBACK}:1"))
+        note.write_text(json.dumps({"kind": "container", "endpoint": endpoint, "directory": ""}))
+
+        with pytest.raises(rabbitup.StateUnusable) as refused:
+            rabbitup.down()
+
+        assert str(refused.value) == (
+            "the container that rabbitup started cannot be removed: no Docker engine listens on this machine (no "
+            f"socket); install Docker and start it, or delete {note} if it is gone"
+        )
+        assert note.exists()

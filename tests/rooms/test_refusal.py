@@ -120,7 +120,8 @@ CASES = {
     ),
     "tls": (
         PLAIN, IncompatibleProtocolError("StreamLostError: ('Transport indicated EOF',)"),
-        Unreachable, "what listens at host:5672 hung up: if that is its port for TLS, the URL begins with amqps://",
+        Unreachable, "what listens at host:5672 hung up before it said anything: a broker that is starting does so "
+        "(try again), and so does its port for TLS (let the URL begin with amqps://)",
     ),
     "silent": (
         PLAIN, AMQPConnectorStackTimeout("Timeout during AMQP handshake"),

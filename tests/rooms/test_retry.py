@@ -101,7 +101,7 @@ class TestRetryOption:
         """Whoever watches a worker sees that an order is not lost while nobody has it."""
         assert [line.split(maxsplit=1)[1] for line in poison.lines if "try it" in line or "parked it" in line] == [
             "will try it again in 0.02 s",
-            "parked it for a person to look at",
+            "parked it in orders.failed for a person",
         ]
 
     def test_shows_attempts_and_reasons_in_the_list(self, run, poison):
@@ -135,7 +135,7 @@ class TestRetryOption:
 
     @pytest.mark.parametrize(
         ("words", "complaint"),
-        [("1,soon", "'soon' is not a valid float range"), ("0", "0.0 is not in the range")],
+        [("1,soon", "'soon' is not a valid number"), ("0", "0.0 is not in the range")],
         ids=["no_number", "no_time"],
     )
     def test_takes_times_only(self, run, words, complaint):

@@ -206,7 +206,8 @@ class TestSecondSignal:
         assert ends_soon(first, 0) == 130
         second = run("demo", "worker", "2", "--work-time", "0", "--failure-rate", "0", "--inbox", inbox)
 
-        second.waits_for("took order 00-0001 (redelivered)")
+        (line,) = second.waits_for("took order 00-0001")
+        assert line.endswith("(redelivered) from orders")
         assert "somebody else is at it" not in second.output
 
 

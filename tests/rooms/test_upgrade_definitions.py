@@ -216,6 +216,15 @@ class TestUnreadableExport:
         assert ended.exit_code == 2
         assert "cannot be read" in ended.output
 
+    def test_is_refused_if_it_has_no_end(self, monkeypatch):
+        """A device in the place of a file filled the memory."""
+        monkeypatch.setattr("rmqspec.tools.upgrade.definitions.LARGEST", 1024 * 1024)
+
+        ended = CliRunner().invoke(cli, ["upgrade", "3.13", "4.3", "--definitions", "/dev/zero"])
+
+        assert ended.exit_code == 2
+        assert "/dev/zero has more than 1 MiB" in ended.output
+
     def test_with_odd_rows_is_read_as_far_as_it_goes(self, ask):
         """Exports are edited by people: a policy without a definition is theirs, and no reason to stop."""
         odd = export(

@@ -19,6 +19,7 @@ from rmqspec.client.decoding import decode_frame
 __all__ = ["Endpoint", "Identity", "greet", "random_login"]
 
 AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
+FORM = "a broker's URL reads amqp://user:password@host:port or amqps://…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +63,22 @@ class Endpoint:
         """
         try:
             parts = urlsplit(url)
-            if parts.scheme not in AMQP_PORTS or not parts.hostname:
-                raise ValueError("no AMQP URL")
-            return cls(
-                host=parts.hostname,
-                port=parts.port or AMQP_PORTS[parts.scheme],
-                user=unquote(parts.username or "guest"),
-                password=unquote(parts.password or "guest"),
-                management_url=_management(management_url or f"{_bracketed(parts.hostname)}:15672"),
-                scheme=parts.scheme,
-            )
+            port = parts.port
         except ValueError:
             # urlsplit quotes what it cannot read, and a slash in a password makes that the password: so not "from".
-            raise ValueError("a broker's URL reads amqp://user:password@host:port or amqps://…") from None
+            raise ValueError(FORM) from None
+        if parts.scheme not in AMQP_PORTS:
+            raise ValueError(FORM)
+        if not parts.hostname:
+            raise ValueError(f"{FORM}, and in this one there is no host")
+        return cls(
+            host=parts.hostname,
+            port=port or AMQP_PORTS[parts.scheme],
+            user=unquote(parts.username or "guest"),
+            password=unquote(parts.password or "guest"),
+            management_url=_management(management_url or f"{_bracketed(parts.hostname)}:15672"),
+            scheme=parts.scheme,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,13 @@ class Identity:
 
 
 def _management(url: str) -> str:
-    """The address of a management API, without what a browser shows behind it."""
-    url = url.partition("#")[0].rstrip("/").removesuffix("/api")
-    return url if "://" in url else f"http://{url}"
+    """The address of a management API, without what a browser shows behind it.
+
+    Without a login too: it is logged in with that of the AMQP URL, and the address is printed.
+    """
+    scheme, mark, rest = url.partition("#")[0].rstrip("/").removesuffix("/api").rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme if mark else 'http'}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _bracketed(host: str) -> str:

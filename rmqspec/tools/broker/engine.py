@@ -10,6 +10,8 @@ import os
 import re
 import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rmqspec.tools.broker.errors import ImageMissing, Unavailable
@@ -17,7 +19,7 @@ from rmqspec.tools.broker.errors import ImageMissing, Unavailable
 if TYPE_CHECKING:
     from docker import DockerClient
 
-__all__ = ["engine", "fetch", "local_image", "prepare"]
+__all__ = ["engine", "fetch", "local_image", "prepare", "trouble"]
 
 
 def prepare(image: str) -> None:
@@ -89,6 +91,23 @@ def engine() -> DockerClient:
         reason = f"the Docker engine does not answer ({_short(str(error))})"
         raise Unavailable("container", reason, "start it, and check DOCKER_HOST and `docker context ls`") from error
     return client
+
+
+@contextmanager
+def trouble() -> Iterator[None]:
+    """What the engine fails at within a block is a reason to try the next source: a full disk, a port, a time-out.
+
+    Raises:
+        Unavailable: It has failed.
+    """
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException  # of Docker's client, which lets those of the network through
+
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        words = _short(str(getattr(error, "explanation", None) or error))
+        raise Unavailable("container", f"the Docker engine failed ({words})", "look into its log") from error
 
 
 def fetch(client: DockerClient, image: str) -> None:

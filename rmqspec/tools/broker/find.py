@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from rmqspec.tools.broker.configuration import PLAIN, Configuration
 from rmqspec.tools.broker.errors import BrokerDied, ImageMissing, InvalidChoice, NoBroker, Unavailable
 from rmqspec.tools.broker.installation import installed_here
 
-__all__ = ["DEFAULT_IMAGE", "SETTINGS", "SOURCES", "Choice", "find", "image_for"]
+__all__ = ["DEFAULT_IMAGE", "SETTINGS", "SOURCES", "Choice", "find", "image_for", "in_short"]
 
 DEFAULT_IMAGE = "rabbitmq:4-management"
 SOURCES = ("url", "container", "node", "package")
@@ -45,6 +45,12 @@ class Choice:
     origins: Mapping[str, str] = field(default_factory=dict)
     configuration: Configuration = PLAIN
 
+    def __post_init__(self) -> None:
+        if "://" in self.image:  # by a slip; it may hold a password
+            raise InvalidChoice(
+                "the image is a URL: let --rabbitmq-image or RABBITMQ_IMAGE name one such as rabbitmq:4"
+            )
+
     @classmethod
     def settle(
         cls,
@@ -55,7 +61,7 @@ class Choice:
         """Takes each setting from the first that gives it: command line, environment, ini, default.
 
         Raises:
-            InvalidChoice: The source is none of those that there are.
+            InvalidChoice: The source is none of those that there are, or the image is a URL.
         """
         values: dict[str, Any] = {}
         origins = {}
@@ -113,9 +119,14 @@ def find(choice: Choice, progress: Progress) -> Broker:
         except BrokerDied as death:
             refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
         else:
-            broker.passed_over = tuple(f"{one.source} ({one.reason.splitlines()[0]})" for one in refusals)
+            broker.passed_over = in_short(refusals)
             return broker
     raise NoBroker(refusals)
+
+
+def in_short(refusals: Iterable[Unavailable]) -> tuple[str, ...]:
+    """Each source that refused, with the first line of its reason."""
+    return tuple(f"{one.source} ({one.reason.splitlines()[0]})" for one in refusals)
 
 
 def image_for(choice: Choice, progress: Progress) -> str:
@@ -151,10 +162,12 @@ def _from_url(choice: Choice, _: Progress) -> Broker:
 
 def _from_container(choice: Choice, progress: Progress) -> Broker:
     from rmqspec.tools.broker.container import ContainerBroker
+    from rmqspec.tools.broker.engine import trouble
 
-    image = image_for(choice, progress)
-    progress(f"starting a container of {image}")
-    return ContainerBroker(image, choice.configuration)
+    with trouble():
+        image = image_for(choice, progress)
+        progress(f"starting a container of {image}")
+        return ContainerBroker(image, choice.configuration)
 
 
 def _from_node(choice: Choice, progress: Progress) -> Broker:

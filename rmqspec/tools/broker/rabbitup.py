@@ -10,7 +10,7 @@ import json
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -20,7 +20,7 @@ from filelock import FileLock
 from rmqspec.tools.broker.base import Progress
 from rmqspec.tools.broker.endpoint import Endpoint, Identity, greet
 from rmqspec.tools.broker.errors import BrokerDied, BrokerError, NoBroker, Unavailable
-from rmqspec.tools.broker.find import Choice, image_for
+from rmqspec.tools.broker.find import Choice, image_for, in_short
 from rmqspec.tools.broker.installation import installed_here
 from rmqspec.tools.broker.node import Node
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort, is_free
@@ -49,11 +49,13 @@ class Standing:
         kind: ``container``, ``node`` or ``package``; ``unknown`` where the note of it is not whole.
         endpoint: Its addresses and its login.
         directory: A node's own directory; empty for a container.
+        passed_over: The sources that could not give one when it was started, each with its reason.
     """
 
     kind: str
     endpoint: Endpoint
     directory: str = ""
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
 
     def identity(self) -> Identity | None:
         """What it announces, or None if it does not answer."""
@@ -154,19 +156,22 @@ def _start(choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
                 )
             continue
         try:
-            return starters[source](source, choice, endpoint, progress)
+            standing = starters[source](source, choice, endpoint, progress)
         except Unavailable as refusal:
             refusals.append(refusal)
         except BrokerDied as death:
             refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
+        else:
+            return replace(standing, passed_over=in_short(refusals))
     raise NoBroker(refusals)
 
 
 def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: Progress) -> Standing:
     from rmqspec.tools.broker.container import when_ready
-    from rmqspec.tools.broker.engine import engine
+    from rmqspec.tools.broker.engine import engine, trouble
 
-    image = image_for(choice, progress)
+    with trouble():
+        image = image_for(choice, progress)
     progress(f"starting a container of {image}")
     client = engine()
 
@@ -186,7 +191,8 @@ def _start_container(source: str, choice: Choice, endpoint: Endpoint, progress: 
         when_ready(endpoint, container)
 
     try:
-        return _settled(Standing(source, endpoint), run)
+        with trouble():
+            return _settled(Standing(source, endpoint), run)
     finally:
         client.close()
 
@@ -220,7 +226,8 @@ def _settled(standing: Standing, run: Callable[[], None]) -> Standing:
     try:
         run()
     except BaseException:  # also Ctrl-C while it boots
-        _remove(standing)
+        with contextlib.suppress(StateUnusable):  # the next rabbitup or rabbitdown says it again
+            _remove(standing)
         raise
     return standing
 
@@ -229,13 +236,26 @@ def _remove(standing: Standing | None) -> None:
     if standing is None:
         return
     if standing.kind in ("container", UNKNOWN):
-        with contextlib.suppress(Exception) if standing.kind == UNKNOWN else contextlib.nullcontext():
-            remove_containers(_label())  # without an engine it was none
+        _remove_container(standing.kind == UNKNOWN)
     if standing.directory:
         kill_owned(Path(standing.directory))
         shutil.rmtree(standing.directory, ignore_errors=True)
     with _usable():
         _file().unlink(missing_ok=True)
+
+
+def _remove_container(doubtful: bool) -> None:
+    from rmqspec.tools.broker.engine import trouble
+
+    try:
+        with trouble():
+            remove_containers(_label())
+    except Unavailable as refusal:
+        if not doubtful:  # else it was none: there was no engine
+            raise StateUnusable(
+                f"the container that rabbitup started cannot be removed: {refusal.reason}; {refusal.remedy}, or delete "
+                f"{_file()} if it is gone"
+            ) from refusal
 
 
 def _label() -> str:

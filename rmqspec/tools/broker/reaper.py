@@ -83,10 +83,14 @@ def _kill(process: psutil.Process) -> None:
 
 
 def remove_containers(label: str) -> None:
-    """Removes the containers with this owner's label, and their volumes."""
-    import docker  # the reaper of a node needs no Docker
+    """Removes the containers with this owner's label, and their volumes.
 
-    client = docker.from_env()
+    Raises:
+        Unavailable: The engine that started them does not answer.
+    """
+    from rmqspec.tools.broker.engine import engine  # the reaper of a node needs no Docker
+
+    client = engine()
     try:
         for container in client.containers.list(all=True, filters={"label": f"{OWNER_LABEL}={label}"}):
             container.remove(force=True, v=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 
+from rmqspec.client.errors import InvalidUrl
+from rmqspec.client.url import read_url
 from rmqspec.tools.broker.base import Broker
 from rmqspec.tools.broker.configuration import PLAIN, Configuration
 from rmqspec.tools.broker.endpoint import Endpoint, Identity, greet
@@ -27,10 +30,7 @@ class UrlBroker(Broker):
     source = "url"
 
     def __init__(self, url: str, management_url: str | None = None) -> None:
-        try:
-            endpoints = [Endpoint.parse(one, management_url) for one in url.split() or [""]]
-        except ValueError as error:
-            raise Unavailable("url", "the URL given is not an AMQP URL", str(error)) from None
+        endpoints = [_endpoint(one, management_url) for one in url.split() or [""]]
         self.description = "a broker that was named by its URL"
         self.endpoint, self.__dict__["identity"] = _first_that_answers(endpoints)
         try:
@@ -59,15 +59,25 @@ class UrlBroker(Broker):
         """Nothing: it goes on for those whose it is."""
 
 
+def _endpoint(url: str, management_url: str | None) -> Endpoint:
+    try:
+        read_url(url)  # which part is wrong is said as to any client of ours
+        return Endpoint.parse(url, management_url)
+    except (InvalidUrl, ValueError) as error:
+        raise Unavailable("url", str(error), "correct --rabbitmq-url or RABBITMQ_URL") from None
+
+
 def _first_that_answers(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, Identity]:
-    refusals = []
+    refusals, remedy = [], "start it, or correct --rabbitmq-url or RABBITMQ_URL"
     for endpoint in endpoints:
         try:
             return endpoint, greet(endpoint)
         except OSError as error:
             refusals.append(f"{endpoint.host}:{endpoint.port} ({error})")
+            if isinstance(error, ssl.SSLCertVerificationError):
+                remedy = "name the authority that signed its certificate in RABBITMQ_CA"
     reason = f"no broker speaks AMQP 0-9-1 at {', nor at '.join(refusals)}"
-    raise Unavailable("url", reason, "start it, or correct --rabbitmq-url or RABBITMQ_URL")
+    raise Unavailable("url", reason, remedy)
 
 
 def _split(sentence: str) -> tuple[str, str]:

@@ -25,9 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Each setting as an option and in the ini file; the environment stands between them."""
     group = parser.getgroup("rabbitmq", "RabbitMQ (rmqspec)")
     for name, (variable, default) in SETTINGS.items():
-        choices = {"choices": ("auto", *SOURCES)} if name == "broker" else {}
         words = f"{HELP[name]}; environment: {variable}, default: {default or 'none'}"
-        group.addoption(f"--rabbitmq-{name.replace('_', '-')}", dest=f"rabbitmq_{name}", help=words, **choices)
+        group.addoption(f"--rabbitmq-{name.replace('_', '-')}", dest=f"rabbitmq_{name}", help=words)
         parser.addini(f"rabbitmq_{name}", HELP[name], default="")
 
 

@@ -44,6 +44,8 @@ TEXTS = {
     "exchange",
 }
 
+LARGEST = 512 * 1024 * 1024  # bytes of an export; one of 100,000 queues has some 30 MB
+
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
@@ -80,7 +82,11 @@ class Definitions:
 
     def _export(self) -> Mapping[str, Any]:
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
+            with self.path.open("rb") as file:
+                content = file.read(LARGEST + 1)  # a device may have no end
+            if len(content) > LARGEST:
+                raise Unreadable(f"{self.path} has more than {LARGEST >> 20} MiB: name an export; {MAKE_ONE}")
+            text = content.decode("utf-8-sig")
         except OSError as error:
             raise Unreadable(f"{self.path} cannot be read ({error.strerror}): name an export; {MAKE_ONE}") from error
         except UnicodeError as error:
