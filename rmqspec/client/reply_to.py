@@ -27,6 +27,7 @@ from rmqspec.client.rpc import DIRECT_REPLY_TO
 
 __all__ = ["Unreplied", "is_readable"]
 
+PREFIX = f"{DIRECT_REPLY_TO}."
 INTERNAL_ERROR = 541
 AT_MOST = 1_000  # requests that are remembered where the prefetch has no bound
 TRIAL = 0.5  # seconds within which the broker fails at a reply, if it does
@@ -41,10 +42,9 @@ PROCESS = re.compile(rb"\x83X(v\x00.|w.)(reply@\d{1,10}).{12}", re.DOTALL)
 def is_readable(reply_to: str | bytes) -> bool:
     """Whether the broker can read an address that a reply is to be sent to; of any but a direct one it is so."""
     address = reply_to.encode() if isinstance(reply_to, str) else reply_to
-    prefix = f"{DIRECT_REPLY_TO}.".encode()
-    if not address.startswith(prefix):
+    if not address.startswith(PREFIX.encode()):
         return True
-    encoded, *key = address.removeprefix(prefix).split(b".", 1)
+    encoded, *key = address.removeprefix(PREFIX.encode()).split(b".", 1)
     try:
         process, _ = b64decode(encoded, validate=True), [b64decode(part, validate=True) for part in key]
     except binascii.Error:
@@ -82,9 +82,12 @@ class Unreplied:
             lost: What the last channel ended with, an error of its own each time; None while the first one lives.
         """
         properties = request.properties
-        if not str(properties.reply_to).startswith(f"{DIRECT_REPLY_TO}."):
-            return Outcome.ACK
         address = str(properties.reply_to), properties.correlation_id
+        if not address[0].startswith(PREFIX):
+            return Outcome.ACK
+        if lost is self._lost and not request.redelivered:  # as nearly always; no lock is needed
+            self._answered.append(address)
+            return Outcome.ACK
         with self._guard:
             if lost is not self._lost:
                 self._lost = lost

@@ -107,15 +107,16 @@ class RpcServer:
         return Outcome.ACK
 
     def _reply(self, delivery: Delivery) -> None:
-        passed_on = {key: value for key, value in delivery.headers.items() if _is_foreign(key)}
+        headers = delivery.headers
+        passed_on = {key: value for key, value in headers.items() if _is_foreign(key)} if headers else {}
         try:
-            request = Content(delivery.body, delivery.headers)
+            request = Content(delivery.body, headers)
             request.reply_to = str(delivery.properties.reply_to)
             answer = self._answer(request)
             if not isinstance(answer, bytes):
                 raise TypeError(f"the answer is of type {type(answer).__name__}, not bytes")
-            headers = {**passed_on, **getattr(answer, "headers", {})}
-            self._send(delivery.properties, answer, headers)
+            own = answer.headers if isinstance(answer, Content) else {}
+            self._send(delivery.properties, answer, {**passed_on, **own} if own else passed_on)
         except Exception as error:  # also of an answer that AMQP cannot carry
             refused = isinstance(error, ValueError)  # as the caller is told; all else is for the log alone
             level, trace = (logging.INFO, None) if refused else (logging.WARNING, error)
