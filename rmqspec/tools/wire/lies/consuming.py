@@ -119,6 +119,12 @@ def _from_first(said: Said, _: Talk) -> Told:
     )
 
 
+def _arguments_refused(said: Said, _: Talk) -> Told:
+    """No queue type takes words for a priority."""
+    arguments = said.method.arguments or {}
+    return said.but(arguments=arguments | {"x-priority": "none"}) if arguments else said
+
+
 def _as_reject(said: Said, _: Talk) -> Told:
     method = said.method
     return said if method.multiple else Said(said.channel, spec.Basic.Reject(method.delivery_tag, method.requeue))
@@ -148,6 +154,9 @@ CONSUMING = (
     Lie.of("consumer-exclusivity-lost", "An exclusive consumer is not alone.", CONSUME, changed(exclusive=False)),
     Lie.of("consumer-priority-lost", "The priority of a consumer is not noted.", CONSUME,
            argument_lost("x-priority")),
+    Lie.of("consumer-arguments-lost", "No argument of a consumer is noted.", CONSUME,
+           lambda said, _: said.but(arguments={}) if said.method.arguments else said),
+    Lie.of("consumer-arguments-refused", "A consumer that has arguments is refused.", CONSUME, _arguments_refused),
     Lie.of("offset-lost", "Where a reader of a stream begins is not noted.", CONSUME,
            argument_lost("x-stream-offset")),
     Lie.of("stream-read-from-first", "Every reader of a stream begins at its first message.", CONSUME, _from_first),
