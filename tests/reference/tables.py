@@ -42,9 +42,18 @@ def cases(table, outcome, behaviours=None):
     return [_case(cell, behaviours or {}) for cell in _cells(table) if cell.outcome == outcome]
 
 
+def rows(table):
+    """The name and the value of each row."""
+    return [(name, _value(value)) for name, value, *_ in _lines(table)[1:]]
+
+
+def _lines(table):
+    return [re.split(r"  +", line.strip()) for line in table.strip().splitlines()]
+
+
 def _cells(table):
-    heading, *rows = [re.split(r"  +", line.strip()) for line in table.strip().splitlines()]
-    for name, value, *columns in rows:
+    heading, *lines = _lines(table)
+    for name, value, *columns in lines:
         for queue_type, column in zip(heading[2:], columns, strict=True):
             first, *changes = column.split(" | ")
             sides = [(None, first), *[change.split() for change in changes], (None, None)]

@@ -1,7 +1,8 @@
 """Arguments of queues: which type notes, ignores or refuses each of them, and which values are invalid.
 
 Spec: https://www.rabbitmq.com/docs/queues#optional-arguments
-Reference: ARGS-01, ARGS-09, ARGS-10, QDECL-10, QDECL-13, QDECL-19, TTL-12, MAXLEN-14, DLXALO-07, QQDECL-04, ACKTIMEOUT-09
+Reference: ARGS-01, ARGS-09, ARGS-10, QDECL-10, QDECL-13, QDECL-19, TTL-12, MAXLEN-14, DLXALO-07,
+QQDECL-04, ACKTIMEOUT-09
 """
 
 import pytest
@@ -115,7 +116,7 @@ class TestQueueArgument:
     @behaviour("ARGS-01", "ARGS-10")
     @lie("arguments-lost")
     @pytest.mark.parametrize(each, cases(ARGUMENTS, "noted", HELD))
-    def test_is_noted_and_must_be_the_same_in_every_later_declaration(self, declare, argument, value, queue_type):
+    def test_is_noted_and_compared_with_every_later_declaration(self, declare, argument, value, queue_type):
         """Two programs that disagree about a queue are found at once, by the channel of the second."""
         beside = BESIDE.get(argument, {})
         first = declare(queue_type, beside | {argument: value})

@@ -58,9 +58,27 @@ class Management:
         """The names of all vhosts."""
         return [str(vhost["name"]) for vhost in self._call("GET", "vhosts")]
 
-    def set_policy(self, vhost: str, name: str, pattern: str, definition: Mapping[str, object]) -> None:
-        """Sets a policy for the queues and exchanges whose names match ``pattern``, a regular expression."""
-        self._call("PUT", f"policies/{_part(vhost)}/{_part(name)}", {"pattern": pattern, "definition": definition})
+    def set_policy(
+        self, vhost: str, name: str, pattern: str, definition: Mapping[str, object], priority: int = 0
+    ) -> None:
+        """Sets a policy for the queues and exchanges whose names match ``pattern``, a regular expression.
+
+        Of several that match the same name the one with the highest ``priority`` is applied.
+        """
+        policy = {"pattern": pattern, "definition": definition, "priority": priority}
+        self._call("PUT", f"policies/{_part(vhost)}/{_part(name)}", policy)
+
+    def delete_policy(self, vhost: str, name: str) -> None:
+        """Deletes a policy; what it was applied to gets the next that matches, or none."""
+        self._call("DELETE", f"policies/{_part(vhost)}/{_part(name)}")
+
+    def set_operator_policy(self, vhost: str, name: str, pattern: str, definition: Mapping[str, object]) -> None:
+        """Sets limits that users cannot exceed, for the queues whose names match ``pattern``.
+
+        Source: https://www.rabbitmq.com/docs/policies#operator-policies
+        """
+        policy = {"pattern": pattern, "definition": definition, "apply-to": "queues"}
+        self._call("PUT", f"operator-policies/{_part(vhost)}/{_part(name)}", policy)
 
     def create_user(self, name: str, password: str, tags: str = "") -> None:
         """Creates a user, who may enter no vhost yet, or gives an existing one this password and these tags."""
