@@ -16,7 +16,8 @@ CHANNEL_CLOSE = "channel.close"
 CLOSES = "channel.close connection.close"
 PUBLISH = 60, 40
 REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
-NOT_ALLOWED, INTERNAL = 530, 541
+NOT_ALLOWED, NOT_IMPLEMENTED, INTERNAL = 530, 540, 541
+CHANNELS = 2047  # that a broker offers
 
 
 def _code(old: int, new: int) -> Tell:
@@ -88,6 +89,41 @@ def _secret_refused(said: Said, _: Talk) -> Told:
     return Said(0, spec.Connection.Close(NOT_ALLOWED, "NOT_ALLOWED - the secret is refused", 10, 70))
 
 
+def _refused(said: Said, _: Talk) -> Told:
+    """Instead of its answer a request gets the end of the connection."""
+    if not said.by_broker:
+        return said
+    return Said(0, spec.Connection.Close(NOT_IMPLEMENTED, "NOT_IMPLEMENTED", 0, 0))
+
+
+def _high_number_refused(said: Said, _: Talk) -> Told:
+    return _refused(said, _) if said.channel > CHANNELS else said
+
+
+def _tuned_as_offered(said: Said, talk: Talk) -> Told:
+    """What the client has agreed to is what was offered."""
+    if said.by_broker:
+        talk.memory["offer"] = said.method
+        return said
+    offer = talk.memory["offer"]
+    return changed(channel_max=offer.channel_max, frame_max=offer.frame_max)(said, talk)
+
+
+def _served_after_goodbye(said: Said, talk: Talk) -> Told:
+    """The goodbye of a client is passed on after what it says next."""
+    if said.name == "connection.close":
+        if said.by_broker:
+            return said
+        talk.memory["goodbye"] = said
+        return None
+    goodbye = None if said.by_broker else talk.memory.pop("goodbye", None)
+    return [said, goodbye] if goodbye else said
+
+
+NOWAIT = (
+    "exchange.declare exchange.delete exchange.bind exchange.unbind queue.declare queue.bind queue.purge queue.delete "
+    "basic.consume basic.cancel confirm.select"
+)
 ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
 
 ERRORS = (
@@ -126,6 +162,22 @@ ERRORS = (
            "connection.start-ok connection.close", _login_named),
     Lie.of("secret-refused", "A new secret on an open connection is refused.", "connection.update-secret-ok",
            _secret_refused),
+    Lie.of("older-protocol", "A broker begins with an older version of the protocol.", "connection.start",
+           changed(version_minor=8)),
+    Lie.of("server-properties-lost", "A broker says nothing of itself.", "connection.start",
+           changed(server_properties={})),
+    Lie.of("handshake-mended", "A broker takes what it has offered for what a client has agreed to.",
+           "connection.tune connection.tune-ok", _tuned_as_offered),
+    Lie.of("idle-methods-refused", "A method that has no effect closes the connection.",
+           "access.request-ok channel.flow-ok basic.cancel-ok", _refused),
+    Lie.of("nowait-ignored", "What needs no answer is answered.", NOWAIT,
+           lambda said, _: said.but(nowait=False) if getattr(said.method, "nowait", False) else said),
+    Lie.of("recover-async-answered", "A recovery that needs no answer is answered.", "basic.recover-async",
+           lambda said, _: Said(said.channel, spec.Basic.Recover(said.method.requeue))),
+    Lie.of("channel-numbers-limited", "A channel with a high number is refused.", "channel.open-ok",
+           _high_number_refused),
+    Lie.of("closing-client-served", "What a client sends after its goodbye is done.",
+           "connection.close queue.declare", _served_after_goodbye),
     Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
     Lie.of("heartbeat-longer", "A broker sends heartbeats later than was agreed.", "connection.tune-ok",
