@@ -3,7 +3,7 @@
 A consumer keeps the prefetch that it was started with. A global prefetch could be changed at any time before 4.3.
 
 Spec: https://www.rabbitmq.com/docs/consumer-prefetch
-Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04
+Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-06
 """
 
 import pytest
@@ -79,3 +79,23 @@ class TestGlobalPrefetch:
         assert second.wait_for(3) == [b"2", b"3", b"4"]
         assert first.wait_for(1) == [b"1"]
         assert drain(queue) == [b"5"]
+
+
+class TestGlobalPrefetchOfTheChannel:
+    """RabbitMQ: the limit that `basic.qos` with `global` sets for all consumers of a channel, before 4.3."""
+
+    @behaviour("GLOBALQOS-06")
+    @rabbitmq(before="4.3")
+    @lie("prefetch-one")
+    def test_is_removed_by_basic_qos_without_global_before_4_3(self, channel, subscribe_without_ack):
+        """Who sets a limit for the next consumer takes away the one for all of them, and nothing says so."""
+        channel.queue_declare("limited", durable=True)
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "limited", body)
+        channel.basic_qos(prefetch_count=1, global_qos=True)
+        consumer = subscribe_without_ack(channel, "limited")
+        consumer.wait_for(1)
+
+        channel.basic_qos(prefetch_count=5)
+
+        assert consumer.wait_for(3) == [b"1", b"2", b"3"]

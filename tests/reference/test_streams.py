@@ -134,7 +134,7 @@ class TestStreamConsumer:
 class TestStream:
     """RabbitMQ: a queue of type `stream`."""
 
-    @behaviour("STREAM-02", "STREAM-09")
+    @behaviour("STREAM-02", "STREAM-09", "GET-05", "QDEL-08")
     @lie("connection-code-changed")
     @pytest.mark.parametrize(
         "operation",

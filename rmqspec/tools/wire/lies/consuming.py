@@ -162,6 +162,8 @@ CONSUMING = (
     Lie.of("stream-read-from-first", "Every reader of a stream begins at its first message.", CONSUME, _from_first),
     Lie.of("stream-filter-lost", "What a reader of a stream asks for is not noted.", CONSUME,
            argument_lost("x-stream-filter")),
+    Lie.of("consumer-tag-changed", "A consumer hears that it has another tag.", "basic.consume-ok",
+           changed(consumer_tag="another")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
     Lie.of("cancel-ignored", "A consumer that was cancelled gets messages.", "basic.cancel", by_client(ignored)),
     Lie.of("cancel-requeues", "What a consumer has not acknowledged goes back when it cancels.", "basic.cancel",
