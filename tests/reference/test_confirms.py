@@ -4,7 +4,7 @@ The chapter on publisher confirms shows what an ack and a nack say. These are th
 what is sent for a message when one of its queues rejects it or is deleted.
 
 Spec: https://www.rabbitmq.com/docs/confirms
-Reference: CONFIRM-02, CONFIRM-08, CONFIRM-11, CONFIRM-14, CONFIRM-03, CONFIRM-09, CONFIRM-19
+Reference: CONFIRM-02, CONFIRM-08, CONFIRM-11, CONFIRM-14, CONFIRM-03, CONFIRM-09, CONFIRM-19, CONFIRM-13
 """
 
 import pytest
@@ -152,3 +152,26 @@ class TestConfirm:
         log.wait_for(1)
 
         assert log.acked == [1]
+
+
+class TestConfirmsUnderLoad:
+    """RabbitMQ: confirms of many publishes that were sent without waiting, some of which are rejected."""
+
+    @behaviour("CONFIRM-13")
+    @lie("nack-confirmed")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_settle_each_number_once(self, connection, channel, confirm_log, queue_type):
+        """An ack for several numbers never stands for one that was rejected: what was not kept is sent again."""
+        arguments = {"x-queue-type": queue_type, "x-max-length": 5, "x-overflow": "reject-publish"}
+        channel.queue_declare("limited", durable=True, arguments=arguments)
+        log = confirm_log(connection)
+
+        for number in range(1, 11):  # until the queue is full, and its publishers know
+            log.channel.basic_publish("", "limited", b"order")
+            log.wait_for(number)
+        for _ in range(100):
+            log.channel.basic_publish("", "limited", b"order")
+        log.wait_for(110)
+
+        assert sorted(log.acked + log.nacked) == list(range(1, 111))
+        assert log.nacked != []

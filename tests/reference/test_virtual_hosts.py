@@ -1,7 +1,7 @@
 """Virtual hosts: what is in a new one, and what becomes of one that is deleted.
 
 Spec: https://www.rabbitmq.com/docs/vhosts
-Reference: VHOST-04…06, PROTO-16
+Reference: VHOST-04…06, PROTO-16, VHOST-08, DQT-04
 """
 
 import pytest
@@ -9,6 +9,7 @@ from pika import exceptions
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 
 class TestVhost:
@@ -55,3 +56,22 @@ class TestVhost:
         )
         assert said.code == 404
         assert "no queue 'orders'" in said.text
+
+
+class TestDefaultQueueType:
+    """RabbitMQ: a vhost whose default queue type is `quorum`."""
+
+    @behaviour("VHOST-08", "DQT-04")
+    @rabbitmq(since="4.0")
+    @lie("queue-exclusivity-lost", cases="exclusive")
+    @lie("queue-auto-delete-lost", cases="auto_delete")
+    @pytest.mark.parametrize("flag", ["exclusive", "auto_delete"])
+    def test_does_not_apply_to_exclusive_and_auto_delete_queues_since_4_0(self, broker, vhost, channel, flag):
+        """What goes with its connection needs no copies on other nodes, and a quorum queue could not be declared so."""
+        broker.management.put(f"vhosts/{vhost}", {"default_queue_type": "quorum"})
+
+        channel.queue_declare("plain", durable=True)
+        channel.queue_declare("passing", durable=True, **{flag: True})
+
+        types = {name: broker.management.get(f"queues/{vhost}/{name}")["type"] for name in ("plain", "passing")}
+        assert types == {"plain": "quorum", "passing": "classic"}

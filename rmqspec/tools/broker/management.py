@@ -160,6 +160,14 @@ class Management:
         """What a GET of a path below ``/api/`` answers; it changes nothing."""
         return self._call("GET", path)
 
+    def put(self, path: str, body: Mapping[str, object]) -> None:
+        """Creates or changes what a path below ``/api/`` names."""
+        self._call("PUT", path, body)
+
+    def post(self, path: str, body: Mapping[str, object]) -> Any:
+        """What a POST to a path below ``/api/`` answers: of a message, or of definitions."""
+        return self._call("POST", path, body)
+
     def _call(self, verb: str, path: str, body: object = None) -> Any:
         address = f"{self.url}/api/{path}"
         try:
