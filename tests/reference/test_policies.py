@@ -68,7 +68,6 @@ HELD = {
     "single-active-consumer on a classic queue": "POLICY-17",
 }
 
-OVER_HTTP = "a policy is set and shown over HTTP, and lies are told on AMQP connections"
 TYPES = ("classic", "quorum", "stream")
 
 each = ("key", "value", "queue_type")
@@ -115,21 +114,21 @@ class TestPolicyKey:
     """RabbitMQ: one key in the definition of a policy whose pattern matches the queue's name."""
 
     @behaviour("POLICY-11")
-    @lie(None, because=OVER_HTTP)
+    @lie(None, because="a policy is set and shown over HTTP, and lies are told on AMQP connections")
     @pytest.mark.parametrize(each, cases(KEYS, "applied", HELD))
     def test_is_applied_to_a_queue_of_a_type_that_has_it(self, policies, key, value, queue_type):
         """An operator sets it for queues that programs have declared without it."""
         assert policies.get((key, queue_type)) == "applied"
 
     @behaviour("POLICY-11")
-    @lie(None, because=OVER_HTTP)
+    @lie(None, because="a policy is set and shown over HTTP, and lies are told on AMQP connections")
     @pytest.mark.parametrize(each, cases(KEYS, "not", HELD))
     def test_is_not_applied_to_a_queue_of_another_type(self, policies, key, value, queue_type):
         """No error says so: such a queue shows no policy, and obeys none, although the pattern matches its name."""
         assert policies.get((key, queue_type)) == "not"
 
     @behaviour("POLICY-11", "POLICY-12")
-    @lie(None, because=OVER_HTTP)
+    @lie(None, because="a policy is set and shown over HTTP, and lies are told on AMQP connections")
     @pytest.mark.parametrize(each, cases(KEYS, "refused", HELD))
     def test_is_refused_with_400_if_no_queue_type_can_have_it_by_policy(self, policies, key, value, queue_type):
         """An operator hears at once that this cannot be set so, or no longer."""

@@ -105,8 +105,8 @@ def _tuned_as_offered(said: Said, talk: Talk) -> Told:
     if said.by_broker:
         talk.memory["offer"] = said.method
         return said
-    offer = talk.memory["offer"]
-    return changed(channel_max=offer.channel_max, frame_max=offer.frame_max)(said, talk)
+    offer = talk.memory.get("offer")
+    return changed(channel_max=offer.channel_max, frame_max=offer.frame_max)(said, talk) if offer else said
 
 
 def _served_after_goodbye(said: Said, talk: Talk) -> Told:
