@@ -1,7 +1,7 @@
 """At-least-once dead lettering: what a quorum queue keeps until its dead letters are confirmed.
 
 Spec: https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
-Reference: DLXALO-01…04, MAXLEN-15
+Reference: DLXALO-01…04, MAXLEN-15, QDEL-10
 """
 
 import pytest
@@ -9,6 +9,7 @@ from pika import BasicProperties
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 AT_LEAST_ONCE = {
     "x-queue-type": "quorum",
@@ -85,3 +86,46 @@ class TestAtLeastOnce:
             channel.basic_publish("", "work", body)
 
         assert drain("work") == [b"4", b"5"]
+
+
+class TestPurge:
+    """RabbitMQ: `queue.purge` of a quorum queue that keeps dead letters."""
+
+    @pytest.fixture
+    def purged(self, connection, channel, reject, confirm_log):
+        """A queue that was full of dead letters, and was purged; and the confirms of a publisher to it."""
+        channel.queue_declare("work", durable=True, arguments=AT_LEAST_ONCE | {"x-max-length": 2})
+        for body in (b"1", b"2"):
+            reject(body)
+        log = confirm_log(connection)
+        for number in range(1, 6):  # until it is full, and its publishers know
+            log.channel.basic_publish("", "work", b"order")
+            log.wait_for(number)
+        channel.queue_purge("work")
+        return log
+
+    @pytest.fixture
+    def is_confirmed(self, purged):
+        """Whether one more message is acked: `is_confirmed()`."""
+
+        def publish():
+            number = len(purged.acked) + len(purged.nacked) + 1
+            purged.channel.basic_publish("", "work", b"later")
+            purged.wait_for(number)
+            return number in purged.acked
+
+        return publish
+
+    @behaviour("QDEL-10")
+    @rabbitmq(since="4.3")
+    @lie("purge-ignored")
+    def test_deletes_its_dead_letters_too_since_4_3(self, is_confirmed, eventually):
+        """Who purges such a queue loses what nobody has seen yet; publishers are accepted again."""
+        eventually(is_confirmed, True)
+
+    @behaviour("QDEL-10")
+    @rabbitmq(before="4.3")
+    @lie("dead-letter-exchange-lost")
+    def test_keeps_its_dead_letters_before_4_3(self, is_confirmed):
+        """The queue looks empty, and is as full as before: its publishers are refused."""
+        assert [is_confirmed() for _ in range(5)] == [False, False, False, False, False]

@@ -1,7 +1,7 @@
 """Quorum queues: arguments that belong to one queue type only.
 
 Spec: https://www.rabbitmq.com/docs/quorum-queues#feature-comparison
-Reference: QQDECL-02, QQDECL-03, QQDECL-05
+Reference: QQDECL-02, QQDECL-03, QQDECL-05, QQDECL-06
 """
 
 import pytest
@@ -70,3 +70,29 @@ class TestQuorumQueue:
         assert channel.queue_purge("work").method.message_count == 1
         assert channel.queue_delete("work").method.message_count == 0
         assert lookup("queue", "work") == "missing"
+
+
+class TestDeliveryLimitByGet:
+    """RabbitMQ: `x-delivery-limit` of a quorum queue whose messages are fetched by `basic.get`."""
+
+    @behaviour("QQDECL-06")
+    @lie("delivery-limit-lost")
+    def test_counts_a_get_like_a_delivery(self, channel, get_without_ack, receive):
+        """A program that polls, and fails each time, does not poll the same message for ever."""
+        channel.queue_declare("dead", durable=True)
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 1,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "dead",
+        }
+        channel.queue_declare("work", durable=True, arguments=arguments)
+        channel.basic_publish("", "work", b"poison")
+
+        for _ in range(2):
+            tag, _ = get_without_ack(channel, "work")
+            channel.basic_reject(tag, requeue=True)
+
+        (dead,) = receive("dead")
+        assert dead.body == b"poison"
+        assert dead.died_of == "delivery_limit"

@@ -1,7 +1,7 @@
 """Restart: exclusive queues, transient exchanges, and redelivered flags after a stop or a kill.
 
 Spec: https://www.rabbitmq.com/docs/queues#durability
-Reference: QDUR-01, QDUR-07, QDUR-08, XDECL-17, QDECL-07
+Reference: QDUR-01, QDUR-07, QDUR-08, XDECL-17, QDECL-07, QDUR-05, QDUR-09, QDUR-10, XDEFAULT-03, STREAM-14
 """
 
 import pytest
@@ -25,6 +25,22 @@ def killed(disposable_broker, disposable_url, connect_to_disposable):
             channel.queue_declare(queue, durable=True)
             channel.basic_publish("", queue, b"letter", PERSISTENT)
         channel.basic_get("unacked")
+        channel.queue_declare("late", durable=True)
+        channel.queue_declare(
+            "short", durable=True, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "late"}
+        )
+        short = BasicProperties(delivery_mode=DeliveryMode.Persistent, expiration="2000")
+        channel.basic_publish("", "short", b"for today", short)
+        channel.queue_declare("urgent first", durable=True, arguments={"x-max-priority": 5})
+        for priority in (1, 5, 3):
+            urgent = BasicProperties(delivery_mode=DeliveryMode.Persistent, priority=priority)
+            channel.basic_publish("", "urgent first", str(priority).encode(), urgent)
+        tx = channel.connection.channel()
+        tx.tx_select()
+        channel.queue_declare("committed", durable=True)
+        for _ in range(500):
+            tx.basic_publish("", "committed", b"order", PERSISTENT)
+        tx.tx_commit()
 
         disposable_broker.kill()
         disposable_broker.start()
@@ -37,6 +53,9 @@ def restarted(disposable_broker, killed, connect_to_disposable):
     with connect_to_disposable() as channel:
         channel.exchange_declare("transient", "direct", durable=False)
         channel.queue_declare("private", durable=True, exclusive=True)
+        channel.queue_declare("log", durable=True, arguments={"x-queue-type": "stream"})
+        for body in (b"0", b"1"):
+            channel.basic_publish("", "log", body)
 
         disposable_broker.restart()
     return killed
@@ -66,6 +85,31 @@ class TestKilledBroker:
         assert delivery.body == b"letter"
         assert delivery.redelivered is True
 
+    @behaviour("QDUR-05", "XDEFAULT-03")
+    @lie("persistence-lost")
+    def test_has_all_messages_whose_transaction_was_committed(self, channel, message_count):
+        """The answer to `tx.commit` says that they are on disk; the next message finds the queue by its name."""
+        assert message_count("committed") == 500
+
+        channel.basic_publish("", "committed", b"one more")
+
+        assert message_count("committed") == 501
+
+    @behaviour("QDUR-09")
+    @lie("priority-levels-lost")
+    def test_keeps_the_order_of_a_queue_with_priorities(self, drain):
+        """The levels are part of the queue, and each message has kept its own."""
+        assert drain("urgent first") == [b"5", b"3", b"1"]
+
+    @behaviour("QDUR-10")
+    @lie("expiration-lost")
+    def test_dead_letters_messages_that_expired_while_it_was_down(self, receive):
+        """The time of a message goes on when nobody counts it."""
+        (dead,) = receive("late")
+
+        assert dead.body == b"for today"
+        assert dead.died_of == "expired"
+
 
 class TestRestartedBroker:
     """RabbitMQ: after it was stopped and started again."""
@@ -79,6 +123,27 @@ class TestRestartedBroker:
     def test_deletes_an_exclusive_queue_although_it_was_declared_durable(self, lookup):
         """The queue belonged to a connection, and the restart has closed it."""
         assert lookup("queue", "private") == "missing"
+
+    @behaviour("STREAM-14")
+    @lie("stream-offset-wrong")
+    def test_keeps_the_messages_of_a_stream_and_counts_on_from_their_offsets(
+        self, connection, channel, refusal, subscribe_without_ack, eventually
+    ):
+        """A reader that has noted an offset goes on where it was, once the log is open: a moment after the start."""
+
+        def start_reading(reading):
+            reading.basic_qos(prefetch_count=10)
+            reading.basic_consume("log", lambda *_: None)
+
+        eventually(lambda: refusal(start_reading).code, 0)
+        channel.basic_publish("", "log", b"2")
+        reading = connection.channel()
+        reading.basic_qos(prefetch_count=10)
+
+        reader = subscribe_without_ack(reading, "log", arguments={"x-stream-offset": "first"})
+
+        assert reader.wait_for(3) == [b"0", b"1", b"2"]
+        assert [headers["x-stream-offset"] for headers in reader.headers] == [0, 1, 2]
 
     # 4.2 keeps its definitions in one of two stores: Mnesia forgets a transient exchange, Khepri does not.
     @behaviour("XDECL-17")

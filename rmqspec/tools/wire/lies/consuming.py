@@ -188,6 +188,7 @@ CONSUMING = (
            by_client(changed(multiple=True))),
     Lie.of("nack-multiple-lost", "A nack is for one message, never for all before it.", "basic.nack",
            by_client(changed(multiple=False))),
+    Lie.of("purge-ignored", "A purged queue keeps its messages.", "queue.purge", ignored),
     Lie.of("purge-takes-unacked", "A purge deletes what consumers have not acknowledged, too.",
            "queue.purge basic.deliver basic.get-ok basic.ack basic.nack basic.reject", _unacked_settled),
     Lie.of("recover-ignored", "What a channel wants again does not come.", "basic.recover", ignored),
