@@ -1,7 +1,7 @@
 """Restart: exclusive queues, transient exchanges, and redelivered flags after a stop or a kill.
 
 Spec: https://www.rabbitmq.com/docs/queues#durability
-Reference: QDUR-01, QDUR-07, QDUR-08, XDECL-17, QDECL-07, QDUR-05, QDUR-09, QDUR-10, XDEFAULT-03, STREAM-14
+Reference: QDUR-01, QDUR-07, QDUR-08, XDECL-17, QDECL-07, QDUR-05, QDUR-09, QDUR-10, XDEFAULT-03
 """
 
 import pytest
@@ -53,9 +53,6 @@ def restarted(disposable_broker, killed, connect_to_disposable):
     with connect_to_disposable() as channel:
         channel.exchange_declare("transient", "direct", durable=False)
         channel.queue_declare("private", durable=True, exclusive=True)
-        channel.queue_declare("log", durable=True, arguments={"x-queue-type": "stream"})
-        for body in (b"0", b"1"):
-            channel.basic_publish("", "log", body)
 
         disposable_broker.restart()
     return killed
@@ -123,27 +120,6 @@ class TestRestartedBroker:
     def test_deletes_an_exclusive_queue_although_it_was_declared_durable(self, lookup):
         """The queue belonged to a connection, and the restart has closed it."""
         assert lookup("queue", "private") == "missing"
-
-    @behaviour("STREAM-14")
-    @lie("stream-offset-wrong")
-    def test_keeps_the_messages_of_a_stream_and_counts_on_from_their_offsets(
-        self, connection, channel, refusal, subscribe_without_ack, eventually
-    ):
-        """A reader that has noted an offset goes on where it was, once the log is open: a moment after the start."""
-
-        def start_reading(reading):
-            reading.basic_qos(prefetch_count=10)
-            reading.basic_consume("log", lambda *_: None)
-
-        eventually(lambda: refusal(start_reading).code, 0)
-        channel.basic_publish("", "log", b"2")
-        reading = connection.channel()
-        reading.basic_qos(prefetch_count=10)
-
-        reader = subscribe_without_ack(reading, "log", arguments={"x-stream-offset": "first"})
-
-        assert reader.wait_for(3) == [b"0", b"1", b"2"]
-        assert [headers["x-stream-offset"] for headers in reader.headers] == [0, 1, 2]
 
     # 4.2 keeps its definitions in one of two stores: Mnesia forgets a transient exchange, Khepri does not.
     @behaviour("XDECL-17")
