@@ -257,7 +257,7 @@ class TestPolicy:
         channel.queue_declare("work", durable=True)
         publish("work", b"before")
         tag, _ = get_without_ack(channel, "work")
-        set_policy("ttl", "^work$", {"message-ttl": 1})
+        set_policy("ttl", "^work$", {"message-ttl": 0})
 
         def new_ones_expire():
             publish("work", b"probe")

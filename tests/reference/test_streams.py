@@ -1,7 +1,7 @@
 """Streams: all offsets, nack by version, methods and arguments that do not fit a log, retention and filters.
 
 Spec: https://www.rabbitmq.com/docs/streams
-Reference: STREAM-01…13, STREAM-15, DLX-12, STREAM-18, STREAM-19, STREAM-20, STREAM-22, STREAM-24, STREAM-25,
+Reference: STREAM-01…13, STREAM-15, DLX-12, STREAM-18, STREAM-19, STREAM-22, STREAM-24, STREAM-25,
 STREAM-26
 """
 
@@ -312,16 +312,6 @@ class TestStreamReaders:
         log.wait_for(3)
 
         assert log.acked == [1, 2, 3]
-
-    @behaviour("STREAM-20")
-    @lie("message-count-wrong")
-    def test_leave_the_count_of_messages_in_queue_declare_ok_as_it_is(self, publish, read, message_count, eventually):
-        """The count tells how long the log is, and not how much is left to read."""
-        publish(b"0", b"1", b"2")
-        reader = read(offset="first")
-        reader.wait_for(3)
-
-        eventually(lambda: message_count("log"), 3)
 
 
 class TestStreamSegment:
