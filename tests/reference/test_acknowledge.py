@@ -1,7 +1,7 @@
 """Acknowledgements: unacked messages in counts, and delivery tags of another channel.
 
 Spec: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
-Reference: QDECL-02, CHAN-11
+Reference: QDECL-02, CHAN-11, ACK-03, ACK-04, ACK-07, NACK-05
 """
 
 import pytest
@@ -57,3 +57,48 @@ class TestDeliveryTag:
         assert said.closed == "channel"
         assert "unknown delivery tag 1" in said.text
         assert consumer.is_open
+
+
+class TestAck:
+    """RabbitMQ: `basic.ack` at the edge."""
+
+    @behaviour("ACK-03")
+    @lie("ack-swallowed")
+    def test_of_tag_0_with_multiple_settles_all_deliveries_and_is_no_error_where_there_is_none(
+        self, connection, queue, channel, drain_when_ready
+    ):
+        """A program may settle whatever it has, without knowing what that is."""
+        consumer = connection.channel()
+        consumer.basic_ack(0, multiple=True)
+        consumer.basic_get(queue)
+        consumer.basic_get(queue)
+
+        consumer.basic_ack(0, multiple=True)
+        consumer.close()
+
+        assert drain_when_ready(queue, 1) == [b"third"]
+
+    @behaviour("ACK-04", "ACK-07", "NACK-05", "CHAN-03")
+    @lie("code-406-changed")
+    @pytest.mark.parametrize(
+        ("mistake", "tag"),
+        [
+            (lambda channel: channel.basic_ack(0), 0),
+            (lambda channel: [channel.basic_get("work", auto_ack=True), channel.basic_ack(1)], 1),
+            (lambda channel: [channel.basic_get("work"), channel.basic_ack(1), channel.basic_nack(1)], 1),
+            (lambda channel: [channel.basic_get("work"), channel.basic_reject(1), channel.basic_reject(1)], 1),
+        ],
+        ids=["tag_0_without_multiple", "ack_of_an_auto_acked", "nack_after_ack", "reject_after_reject"],
+    )
+    def test_nack_or_reject_of_nothing_closes_the_channel_with_406(self, queue, refusal, mistake, tag):
+        """A delivery is settled once; a second answer means that the program has lost count."""
+
+        def settle(channel):
+            mistake(channel)
+            channel.queue_declare(queue, passive=True)
+
+        said = refusal(settle)
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert f"unknown delivery tag {tag}" in said.text

@@ -1,7 +1,7 @@
 """Bindings between exchanges: cycles, repetition, deletion, and restarts.
 
 Spec: https://www.rabbitmq.com/docs/e2e
-Reference: E2E-03, E2E-05, E2E-06, E2E-07, BIND-01, BIND-02
+Reference: E2E-03, E2E-05, E2E-06, E2E-07, BIND-01, BIND-02, BIND-03, BIND-05, BIND-07
 """
 
 import pytest
@@ -102,3 +102,50 @@ class TestRestart:
         after.basic_publish("company", "", b"after the restart")
         _, _, body = after.basic_get("orders", auto_ack=True)
         assert body == b"after the restart"
+
+
+class TestQueueBinding:
+    """RabbitMQ: a binding from an exchange to a queue."""
+
+    @behaviour("BIND-03", "CHAN-03")
+    @lie("absence-hidden")
+    @pytest.mark.parametrize(
+        ("queue", "exchange", "text"),
+        [("missing", "team", "no queue 'missing'"), ("work", "missing", "no exchange 'missing'")],
+        ids=["no_queue", "no_exchange"],
+    )
+    def test_of_what_is_missing_closes_the_channel_with_404(self, channel, exchanges, refusal, queue, exchange, text):
+        """Both ends must be declared first; a program that binds early does not bind to what comes later."""
+        channel.queue_declare("work", durable=True)
+
+        said = refusal(lambda early: early.queue_bind(queue, exchange, "order"))
+
+        assert said.code == 404
+        assert said.closed == "channel"
+        assert text in said.text
+
+    @behaviour("BIND-05")
+    @lie("queue-delete-ignored")
+    def test_goes_with_its_queue(self, channel, exchanges, is_routed):
+        """A queue that is declared anew under the same name gets nothing until it is bound again."""
+        channel.queue_declare("work", durable=True)
+        channel.queue_bind("work", "team", "")
+        routed_before = is_routed("team", "order")
+
+        channel.queue_delete("work")
+        channel.queue_declare("work", durable=True)
+
+        assert routed_before is True
+        assert is_routed("team", "order") is False
+
+    @behaviour("BIND-07")
+    @lie("binding-lost")
+    def test_of_a_durable_queue_may_come_from_a_transient_exchange(self, channel, is_routed, drain):
+        """Allowed, and a trap: at the next restart the exchange goes, and the binding with it."""
+        channel.exchange_declare("passing", "fanout", durable=False)
+        channel.queue_declare("work", durable=True)
+
+        channel.queue_bind("work", "passing", "")
+
+        assert is_routed("passing", "order") is True
+        assert drain("work") == [b"order"]

@@ -4,11 +4,11 @@ The chapter on publisher confirms shows what an ack and a nack say. These are th
 what is sent for a message when one of its queues rejects it or is deleted.
 
 Spec: https://www.rabbitmq.com/docs/confirms
-Reference: CONFIRM-02, CONFIRM-08, CONFIRM-11, CONFIRM-14
+Reference: CONFIRM-02, CONFIRM-08, CONFIRM-11, CONFIRM-14, CONFIRM-03, CONFIRM-09, CONFIRM-19, CONFIRM-13
 """
 
 import pytest
-from pika import BasicProperties, DeliveryMode
+from pika import BasicProperties, DeliveryMode, frame, spec
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -91,3 +91,87 @@ class TestPublisherConfirms:
         assert said.code == 406
         assert said.closed == "channel"
         assert "PRECONDITION_FAILED - cannot switch" in said.text
+
+
+class TestConfirmSelect:
+    """RabbitMQ: `confirm.select` on a channel that has published already."""
+
+    @behaviour("CONFIRM-03")
+    @lie("confirm-nacked")
+    def test_does_not_count_earlier_publishes(self, raw_client, channel):
+        """Whether those have reached their queues is never said."""
+        channel.queue_declare("work", durable=True)
+        client = raw_client().open(1)
+        publish = [
+            frame.Method(1, spec.Basic.Publish(exchange="", routing_key="work")),
+            frame.Header(1, 0, BasicProperties()),
+        ]
+
+        client.send(*publish, *publish, frame.Method(1, spec.Confirm.Select()), *publish)
+
+        client.hears("confirm.select-ok")
+        assert client.hears("basic.ack").delivery_tag == 1
+
+
+class TestConfirm:
+    """RabbitMQ: the confirm of a message that does not stay in its queue."""
+
+    @behaviour("CONFIRM-09", "CONFIRM-19")
+    @lie("confirm-nacked")
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"x-message-ttl": 0},
+            {"x-max-length": 0},
+            {"x-message-ttl": 0, "x-dead-letter-exchange": "amq.fanout"},
+        ],
+        ids=["expires_at_once", "dropped_at_once", "dead_lettered_at_once"],
+    )
+    def test_is_one_ack(self, connection, channel, confirm_log, arguments):
+        """A confirm says that the queue did what it was declared for, not that somebody will see the message."""
+        channel.queue_declare("work", durable=True, arguments=arguments)
+        log = confirm_log(connection)
+
+        for _ in range(3):
+            log.channel.basic_publish("", "work", b"order")
+        log.wait_for(3)
+
+        assert log.acked == [1, 2, 3]
+        assert log.nacked == []
+
+    @behaviour("CONFIRM-09")
+    @lie("confirm-nacked")
+    def test_is_an_ack_for_a_message_that_a_waiting_consumer_rejects(self, connection, channel, confirm_log):
+        """The publisher answers for the way to the queue, the consumer for what comes then."""
+        channel.queue_declare("work", durable=True)
+        consumer = connection.channel()
+        consumer.basic_consume("work", lambda who, method, *_: who.basic_reject(method.delivery_tag, requeue=False))
+        log = confirm_log(connection)
+
+        log.channel.basic_publish("", "work", b"order")
+        log.wait_for(1)
+
+        assert log.acked == [1]
+
+
+class TestConfirmsUnderLoad:
+    """RabbitMQ: confirms of many publishes that were sent without waiting, some of which are rejected."""
+
+    @behaviour("CONFIRM-13")
+    @lie("nack-confirmed")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_settle_each_number_once(self, connection, channel, confirm_log, queue_type):
+        """An ack for several numbers never stands for one that was rejected: what was not kept is sent again."""
+        arguments = {"x-queue-type": queue_type, "x-max-length": 5, "x-overflow": "reject-publish"}
+        channel.queue_declare("limited", durable=True, arguments=arguments)
+        log = confirm_log(connection)
+
+        for number in range(1, 11):  # until the queue is full, and its publishers know
+            log.channel.basic_publish("", "limited", b"order")
+            log.wait_for(number)
+        for _ in range(100):
+            log.channel.basic_publish("", "limited", b"order")
+        log.wait_for(110)
+
+        assert sorted(log.acked + log.nacked) == list(range(1, 111))
+        assert log.nacked != []

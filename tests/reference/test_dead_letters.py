@@ -4,10 +4,11 @@ A dead letter is published anew, by the broker, to the dead-letter exchange. Bod
 routing key of the delivery are those of the new publish. On a 4.3 broker the `redelivered` flag survives it in part.
 
 Spec: https://www.rabbitmq.com/docs/dlx
-Reference: XDEATH-15, XDEATH-16
+Reference: XDEATH-15, XDEATH-16, DLX-03, DLX-05, DLX-08, DLX-13
 """
 
 import pytest
+from pika import BasicProperties
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -70,3 +71,82 @@ class TestDeadLetteredMessage:
         reject()
 
         eventually(lambda: channel.connection.process_data_events(0) or redelivered, [False])
+
+
+class TestDeadLettering:
+    """RabbitMQ: when a message is dead-lettered, and where it goes."""
+
+    @behaviour("DLX-03")
+    @lie("ack-rejects")
+    def test_does_not_happen_on_ack_requeue_cancel_purge_or_queue_delete(
+        self, connection, channel, dead_lettering_queue, reject, get_without_ack, subscribe_without_ack, receive
+    ):
+        """A queue that is deleted with a thousand orders in it leaves none of them in the dead-letter queue."""
+        worker = connection.channel()
+        for body in (b"acked", b"requeued"):
+            channel.basic_publish("shop", "order", body)
+        tag, _ = get_without_ack(worker, "work")
+        worker.basic_ack(tag)
+        tag, _ = get_without_ack(worker, "work")
+        worker.basic_nack(tag, requeue=True)
+        consumer = subscribe_without_ack(worker, "work")
+        consumer.wait_for(1)
+        worker.basic_cancel(consumer.consumer_tag)
+        channel.basic_publish("shop", "order", b"purged")
+        channel.queue_purge("work")
+        worker.basic_nack(consumer.tags[0], requeue=True)
+        worker.queue_delete("work")  # with the message that was requeued
+
+        channel.basic_publish("failures", "", b"a sentinel")
+
+        assert [delivery.body for delivery in receive("failed")] == [b"a sentinel"]
+
+    @behaviour("DLX-05")
+    @lie("cc-lost", cases="CC")
+    @lie("bcc-lost", cases="BCC")
+    @pytest.mark.parametrize("header", ["CC", "BCC"])
+    def test_without_a_key_of_its_own_goes_to_the_keys_in_cc_and_bcc_too(
+        self, channel, bound_queue, get_without_ack, receive, header
+    ):
+        """The dead-letter exchange sees the message as its publisher had addressed it, hidden copies included."""
+        main, copy = bound_queue("amq.direct", "order"), bound_queue("amq.direct", "copy")
+        channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "amq.direct"})
+        channel.queue_bind("work", "amq.topic", "order")
+        properties = BasicProperties(headers={header: ["copy"]})
+        channel.basic_publish("amq.topic", "order", b"an order", properties)
+        tag, _ = get_without_ack(channel, "work")
+
+        channel.basic_reject(tag, requeue=False)
+
+        assert [delivery.body for delivery in receive(main)] == [b"an order"]
+        assert [delivery.body for delivery in receive(copy)] == [b"an order"]
+
+    @behaviour("DLX-08")
+    @lie("fanout-as-direct")
+    def test_reaches_every_queue_that_is_bound_to_the_dead_letter_exchange(
+        self, channel, dead_lettering_queue, reject, receive
+    ):
+        """One queue for a person to look at and one for the alarm; each has a copy."""
+        channel.queue_declare("alarm", durable=True)
+        channel.queue_bind("alarm", "failures", "another key")
+
+        reject(message_id="7")
+
+        assert [delivery.properties.message_id for delivery in receive("failed")] == ["7"]
+        assert [delivery.properties.message_id for delivery in receive("alarm")] == ["7"]
+
+    @behaviour("DLX-13")
+    @lie("nack-multiple-lost")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_of_several_by_one_nack_keeps_their_order(self, channel, bound_queue, get_without_ack, receive, queue_type):
+        """Each is dead-lettered once, and whoever replays them replays them as they came."""
+        dead = bound_queue("amq.fanout")
+        arguments = {"x-queue-type": queue_type, "x-dead-letter-exchange": "amq.fanout"}
+        channel.queue_declare("batch", durable=True, arguments=arguments)
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "batch", body)
+            tag, _ = get_without_ack(channel, "batch")
+
+        channel.basic_nack(tag, multiple=True, requeue=False)
+
+        assert [delivery.body for delivery in receive(dead, 3)] == [b"1", b"2", b"3"]

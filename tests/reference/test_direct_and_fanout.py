@@ -1,7 +1,7 @@
 """Direct and fanout exchanges: repeated bindings, letter case, and how messages arrive.
 
 Spec: https://www.rabbitmq.com/docs/exchanges
-Reference: DIRECT-01, DIRECT-03, BIND-01, BIND-04, PUB-04, PUB-06
+Reference: DIRECT-01, DIRECT-03, BIND-01, BIND-04, PUB-04, PUB-06, DIRECT-04, DIRECT-05, DIRECT-06, DIRECT-07, GET-08
 """
 
 import pytest
@@ -122,3 +122,100 @@ class TestFanoutExchange:
 
         assert drain(leaving) == []
         assert drain(staying) == [b"we close"]
+
+
+class TestBindingArgument:
+    """RabbitMQ: arguments of bindings to a direct or a fanout exchange."""
+
+    @behaviour("DIRECT-07")
+    @lie("unbind-ignored")
+    @pytest.mark.parametrize("exchange", ["amq.direct", "amq.fanout", "amq.topic"])
+    def test_tells_bindings_apart_and_does_not_influence_routing(self, channel, is_routed, drain, exchange):
+        """An unbind without the arguments removes nothing, and is no error."""
+        channel.queue_declare("work", durable=True)
+        for version in (1, 2):
+            channel.queue_bind("work", exchange, "order", {"version": version})
+
+        with_both = is_routed(exchange, "order")
+        channel.queue_unbind("work", exchange, "order")
+        channel.queue_unbind("work", exchange, "order", {"version": 1})
+        with_one = is_routed(exchange, "order")
+        channel.queue_unbind("work", exchange, "order", {"version": 2})
+        with_none = is_routed(exchange, "order")
+
+        assert with_both is True
+        assert with_one is True
+        assert with_none is False
+        assert drain("work") == [b"order", b"order"]
+
+
+class TestEmptyQueueName:
+    """RabbitMQ: an empty name where a queue is asked for."""
+
+    @behaviour("DIRECT-04", "GET-08")
+    @lie("binding-lost")
+    def test_means_the_queue_that_was_declared_last_on_this_channel(self, connection, channel, drain, lookup):
+        """A program whose queue was named by the broker need not keep the name."""
+        own = connection.channel()
+        own.queue_declare("work", durable=True)
+        own.queue_bind("", "amq.fanout", "")
+        for body in (b"fetched", b"purged"):
+            channel.basic_publish("amq.fanout", "", body)
+
+        fetched = own.basic_get("", auto_ack=True)
+        purged = own.queue_purge("")
+        own.queue_delete("")
+
+        assert fetched[2] == b"fetched"
+        assert purged.method.message_count == 1
+        assert lookup("queue", "work") == "missing"
+
+    @behaviour("DIRECT-04")
+    @lie("binding-lost")
+    def test_in_a_binding_with_an_empty_key_makes_the_name_of_the_queue_the_key(self, connection, channel, drain):
+        """Such a binding works like the default exchange; a binding with an empty key is made by naming the queue."""
+        own = connection.channel()
+        own.queue_declare("work", durable=True)
+
+        own.queue_bind("", "amq.direct", routing_key="")
+        channel.basic_publish("amq.direct", "work", b"by its name")
+        channel.basic_publish("amq.direct", "", b"by an empty key")
+
+        assert drain("work") == [b"by its name"]
+
+    @behaviour("DIRECT-06")
+    @lie("passive-declare-ignored")
+    def test_means_a_queue_that_was_declared_passively_too(self, connection, channel):
+        """What was declared on another channel does not count."""
+        for name in ("first", "second", "third"):
+            channel.queue_declare(name, durable=True)
+            channel.basic_publish("", name, name.encode())
+        own, other = connection.channel(), connection.channel()
+        own.queue_declare("first", durable=True)
+        own.queue_declare("second", passive=True)
+        other.queue_declare("third", durable=True)
+
+        _, _, body = own.basic_get("", auto_ack=True)
+
+        assert body == b"second"
+
+    @behaviour("DIRECT-05", "CHAN-03")
+    @lie("absence-hidden")
+    @pytest.mark.parametrize(
+        "operation",
+        [
+            lambda channel: channel.basic_get(""),
+            lambda channel: channel.queue_purge(""),
+            lambda channel: channel.queue_delete(""),
+            lambda channel: channel.queue_bind("", "amq.fanout", "key"),
+            lambda channel: channel.basic_consume("", lambda *_: None),
+        ],
+        ids=["get", "purge", "delete", "bind", "consume"],
+    )
+    def test_closes_the_channel_with_404_where_no_queue_was_declared(self, refusal, operation):
+        """A variable that was never set does not hit another program's queue."""
+        said = refusal(operation)
+
+        assert said.code == 404
+        assert said.closed == "channel"
+        assert said.text == "NOT_FOUND - no previously declared queue"

@@ -1,7 +1,7 @@
 """Direct reply-to: its consumer, who is there, and reply queues that go with their caller.
 
 Spec: https://www.rabbitmq.com/docs/direct-reply-to
-Reference: REPLYTO-02, REPLYTO-05, REPLYTO-07, BIND-08, EXCL-04
+Reference: REPLYTO-02, REPLYTO-05, REPLYTO-07, BIND-08, EXCL-04, REPLYTO-04, REPLYTO-06, REPLYTO-08, REPLYTO-09
 """
 
 import pytest
@@ -169,3 +169,75 @@ class TestReplyAddressBinding:
         assert said.code == 403
         assert said.closed == "channel"
         assert "cannot bind or unbind to a volatile (direct reply-to) queue" in said.text
+
+
+class TestReplies:
+    """RabbitMQ: replies through `amq.rabbitmq.reply-to`."""
+
+    @pytest.fixture
+    def ask(self, channel, receive):
+        """Publishes a request, and returns the address for its reply, as its server sees it: `ask(caller)`."""
+        channel.queue_declare("requests", durable=True)
+
+        def publish_and_receive(caller):
+            caller.basic_publish("", "requests", b"how many?", BasicProperties(reply_to=REPLY_TO))
+            (request,) = receive("requests")
+            return request.properties.reply_to
+
+        return publish_and_receive
+
+    @behaviour("REPLYTO-04")
+    @lie("consumer-not-made")
+    def test_come_to_a_consumer_that_was_cancelled_and_started_again(
+        self, connection, channel, ask, subscribe_without_ack
+    ):
+        """A channel is not used up by its first reply consumer."""
+        caller = connection.channel()
+        first = subscribe_without_ack(caller, REPLY_TO, auto_ack=True)
+        caller.basic_cancel(first.consumer_tag)
+
+        second = subscribe_without_ack(caller, REPLY_TO, auto_ack=True)
+        channel.basic_publish("", ask(caller), b"three")
+
+        assert second.wait_for(1) == [b"three"]
+        assert first.bodies == []
+
+    @behaviour("REPLYTO-06")
+    @lie("reply-address-guessed")
+    def test_do_not_come_from_who_guesses_the_address(self, connection, channel, ask, subscribe_without_ack):
+        """An address is as good as a secret: only servers that have seen a request can reply."""
+        caller = connection.channel()
+        replies = subscribe_without_ack(caller, REPLY_TO, auto_ack=True)
+        address = ask(caller)
+
+        channel.basic_publish("", address[:-4] + "AAAA", b"forged")
+        channel.basic_publish("", f"{REPLY_TO}.forged", b"forged")
+        channel.basic_publish("", address, b"three")
+
+        assert replies.wait_for(1)[:1] == [b"three"]
+
+    @behaviour("REPLYTO-08")
+    @lie("confirm-nacked")
+    def test_are_confirmed_by_an_ack(self, connection, ask, confirm_log, subscribe_without_ack):
+        """The confirm says that the reply was routed, and not that the caller has seen it."""
+        caller = connection.channel()
+        subscribe_without_ack(caller, REPLY_TO, auto_ack=True)
+        address = ask(caller)
+        server = confirm_log(connection)
+
+        server.channel.basic_publish("", address, b"three")
+        server.wait_for(1)
+
+        assert server.acked == [1]
+
+    @behaviour("REPLYTO-09")
+    @lie(None, because="queues are listed over HTTP, and lies are told on AMQP connections")
+    def test_need_no_queue_that_could_be_listed(self, broker, vhost, connection, ask, subscribe_without_ack):
+        """A thousand callers make no queue; whoever counts queues does not see them."""
+        caller = connection.channel()
+        subscribe_without_ack(caller, REPLY_TO, auto_ack=True)
+        ask(caller)
+
+        listed = broker.management.get(f"queues/{vhost}?columns=name")
+
+        assert [queue["name"] for queue in listed] == ["requests"]

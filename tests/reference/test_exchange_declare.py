@@ -1,7 +1,7 @@
 """Declaring exchanges: reserved names, passive declares, unknown types, internal exchanges.
 
 Spec: https://www.rabbitmq.com/docs/exchanges
-Reference: XDECL-05, XDECL-07, XDECL-08, XDECL-09, XAUTO-06
+Reference: XDECL-05, XDECL-07, XDECL-08, XDECL-09, XAUTO-06, XDECL-03, XDECL-06, XDECL-10, AE-06, AE-08, TRACE-03
 """
 
 import pytest
@@ -102,3 +102,86 @@ class TestInternalExchange:
         assert "cannot publish to internal exchange" in said.text
         channel.basic_publish("outer", "", b"by the outer exchange")
         assert drain(queue) == [b"by the outer exchange"]
+
+
+class TestExchangeName:
+    """RabbitMQ: the name in `exchange.declare`."""
+
+    @behaviour("XDECL-06")
+    @lie("transient-exchange-not-made")
+    def test_loses_its_line_breaks(self, channel, lookup):
+        """A name that was read from a file with its line end is the same name."""
+        channel.exchange_declare("po\r\nst\n", "fanout")
+
+        assert lookup("exchange", "post") == "exists"
+
+
+class TestExchangeArgument:
+    """RabbitMQ: the arguments of `exchange.declare`."""
+
+    @behaviour("XDECL-03")
+    @lie("every-exchange-argument-compared")
+    def test_that_is_not_known_is_ignored_by_later_declarations(self, channel, refusal):
+        """A misspelt argument is accepted, and nobody hears that the exchange has no alternate."""
+        arguments = {"x-no-such-argument": 1}
+        channel.exchange_declare("post", "fanout", durable=True, arguments=arguments)
+
+        said = refusal(lambda later: later.exchange_declare("post", "fanout", durable=True))
+
+        assert said.closed == "nothing"
+
+    @behaviour("AE-06", "CHAN-03")
+    @lie("alternate-exchange-lost")
+    def test_alternate_exchange_closes_the_channel_with_406_if_it_is_no_text(self, refusal):
+        """A number cannot name an exchange; the mistake is found before a message is lost."""
+        arguments = {"alternate-exchange": 5}
+
+        said = refusal(lambda careless: careless.exchange_declare("post", "fanout", durable=True, arguments=arguments))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "invalid type" in said.text
+        assert "alternate-exchange" in said.text
+
+    @behaviour("AE-08")
+    @lie("return-swallowed")
+    def test_x_alternate_exchange_is_no_alternate_exchange(self, channel, bound_queue, is_routed):
+        """Nearly all other arguments begin with x-: with this one the unroutable messages are lost."""
+        others = bound_queue("amq.fanout")
+        for name, argument in (("post", "x-alternate-exchange"), ("shop", "alternate-exchange")):
+            channel.exchange_declare(name, "direct", durable=True, arguments={argument: "amq.fanout"})
+
+        assert is_routed("post", "nowhere") is False
+        assert is_routed("shop", "nowhere") is True
+        assert channel.basic_get(others, auto_ack=True)[2] == b"nowhere"
+
+
+class TestPredeclaredExchange:
+    """RabbitMQ: the exchanges that each vhost begins with."""
+
+    @behaviour("XDECL-10", "CHAN-03")
+    @lie("refusal-hidden")
+    @pytest.mark.parametrize("name", ["amq.direct", "amq.fanout", "amq.topic", "amq.headers", "amq.match"])
+    def test_cannot_be_deleted_and_closes_the_channel_with_403(self, refusal, lookup, name):
+        """No program can take them away from the others of its vhost."""
+        said = refusal(lambda careless: careless.exchange_delete(name))
+
+        assert said.code == 403
+        assert said.closed == "channel"
+        assert "deletion of system exchange" in said.text
+        assert lookup("exchange", name) == "exists"
+
+    @behaviour("TRACE-03", "CHAN-03")
+    @lie("code-403-changed")
+    def test_amq_rabbitmq_trace_refuses_publishes_with_403(self, refusal):
+        """What is read there comes from the broker: no client can forge a trace."""
+
+        def publish(careless):
+            careless.confirm_delivery()
+            careless.basic_publish("amq.rabbitmq.trace", "publish.post", b"forged")
+
+        said = refusal(publish)
+
+        assert said.code == 403
+        assert said.closed == "channel"
+        assert "cannot publish to internal exchange 'amq.rabbitmq.trace'" in said.text

@@ -1,7 +1,7 @@
 """`basic.get`: one message on request.
 
 Spec: https://www.rabbitmq.com/docs/consumers#polling
-Reference: GET-03, PREFETCH-06
+Reference: GET-03, PREFETCH-06, GET-07
 """
 
 import pytest
@@ -32,3 +32,23 @@ class TestBasicGet:
         assert body == b"2"
         assert drain("tasks") == [b"3", b"4"]
         assert consumer.bodies == [b"1"]
+
+
+class TestRedelivered:
+    """RabbitMQ: the flag `redelivered` of a message that `basic.get` returns."""
+
+    @behaviour("GET-07")
+    @lie("redelivered-lost")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_is_set_once_the_message_was_requeued(self, channel, get_without_ack, queue_type):
+        """A program that polls can be careful with what somebody else may have begun."""
+        channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type})
+        channel.basic_publish("", "work", b"order")
+        first, _, _ = channel.basic_get("work")
+        channel.basic_nack(first.delivery_tag, requeue=True)
+
+        second, _, body = channel.basic_get("work")
+
+        assert first.redelivered is False
+        assert second.redelivered is True
+        assert body == b"order"

@@ -1,7 +1,7 @@
 """Headers exchange: how values are compared, empty bindings, and invalid values of `x-match`.
 
 Spec: https://www.rabbitmq.com/docs/exchanges#headers
-Reference: HEADERS-01…09
+Reference: HEADERS-01…09, HEADERS-10
 """
 
 import struct
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pika import data
+from pika import BasicProperties, data
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -172,3 +172,21 @@ class TestModel:
             assert drain(queue) == expected
 
         agree()
+
+
+class TestBindingArguments:
+    """RabbitMQ: the table of arguments of a headers binding."""
+
+    @behaviour("HEADERS-10")
+    @lie("unbind-ignored")
+    def test_are_the_same_in_any_order(self, channel, drain):
+        """A program in another language, whose tables have another order, can remove the binding."""
+        channel.queue_declare("parcels", durable=True)
+        channel.queue_bind("parcels", "amq.headers", "", {"x-match": "all", "shop": "Ada", "speed": "high"})
+        properties = BasicProperties(headers={"speed": "high", "shop": "Ada"})
+        channel.basic_publish("amq.headers", "", b"bound", properties)
+
+        channel.queue_unbind("parcels", "amq.headers", "", {"speed": "high", "shop": "Ada", "x-match": "all"})
+        channel.basic_publish("amq.headers", "", b"unbound", properties)
+
+        assert drain("parcels") == [b"bound"]

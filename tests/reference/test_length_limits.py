@@ -1,7 +1,7 @@
 """Length limits of queues: bytes, a limit of zero, requeue to a full queue, policies, and invalid values.
 
 Spec: https://www.rabbitmq.com/docs/maxlength
-Reference: MAXLEN-02, MAXLEN-04…07, MAXLEN-11, MAXLEN-13
+Reference: MAXLEN-02, MAXLEN-04…07, MAXLEN-11, MAXLEN-13, MAXLEN-09
 """
 
 import pytest
@@ -193,3 +193,22 @@ class TestLengthLimitArguments:
         assert said.closed == "channel"
         assert f"invalid arg '{argument}'" in said.text
         assert lookup("queue", known) == "exists"
+
+
+class TestQuorumQueueLimit:
+    """RabbitMQ: `x-max-length` of a quorum queue with `x-overflow: reject-publish`."""
+
+    @behaviour("MAXLEN-09")
+    @lie("nack-confirmed")
+    def test_may_be_exceeded_before_a_publish_is_rejected(self, connection, channel, confirm_log, message_count):
+        """The limit is a signal for publishers; a queue that may never hold one more needs another type."""
+        arguments = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+        channel.queue_declare("agreed", durable=True, arguments=arguments)
+        log = confirm_log(connection)
+
+        for number in range(1, 6):
+            log.channel.basic_publish("", "agreed", b"order")
+            log.wait_for(number)
+
+        assert log.acked == [1, 2]
+        assert log.nacked == [3, 4, 5]

@@ -3,7 +3,7 @@
 A consumer keeps the prefetch that it was started with. A global prefetch could be changed at any time before 4.3.
 
 Spec: https://www.rabbitmq.com/docs/consumer-prefetch
-Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-05
+Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-05, GLOBALQOS-06, GLOBALQOS-03, PREFETCH-08
 """
 
 import pytest
@@ -145,3 +145,64 @@ class TestGlobalPrefetchOfOtherQueueTypes:
         limited.queue_declare("work", passive=True)  # what the broker sent before this answer has come
 
         assert consumer.bodies == [b"1", b"2"]
+
+
+class TestGlobalPrefetchOfTheChannel:
+    """RabbitMQ: the limit that `basic.qos` with `global` sets for all consumers of a channel, before 4.3."""
+
+    @behaviour("GLOBALQOS-06")
+    @rabbitmq(before="4.3")
+    @lie("prefetch-scope-changed")
+    def test_is_removed_by_basic_qos_without_global_before_4_3(self, channel, subscribe_without_ack):
+        """Who sets a limit for the next consumer takes away the one for all of them, and nothing says so."""
+        channel.queue_declare("limited", durable=True)
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "limited", body)
+        channel.basic_qos(prefetch_count=1, global_qos=True)
+        consumer = subscribe_without_ack(channel, "limited")
+        consumer.wait_for(1)
+
+        channel.basic_qos(prefetch_count=5)
+
+        assert consumer.wait_for(3) == [b"1", b"2", b"3"]
+
+
+class TestGlobalPrefetchWithAutoAck:
+    """RabbitMQ: a consumer with auto-ack beside others, under a prefetch of the whole channel, before 4.3."""
+
+    @behaviour("GLOBALQOS-03")
+    @rabbitmq(before="4.3")
+    @lie("prefetch-scope-changed")
+    def test_is_held_back_while_the_others_use_the_limit_up_and_then_uses_none_of_it_before_4_3(
+        self, connection, channel, subscribe_without_ack, message_count
+    ):
+        """A slow worker stops the consumer of logs that happens to share its channel."""
+        for name in ("orders", "logs"):
+            channel.queue_declare(name, durable=True)
+        channel.basic_publish("", "orders", b"order")
+        shared = connection.channel()
+        shared.basic_qos(prefetch_count=1, global_qos=True)
+        worker = subscribe_without_ack(shared, "orders")
+        worker.wait_for(1)
+        logs = subscribe_without_ack(shared, "logs", auto_ack=True)
+
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "logs", body)
+
+        assert message_count("logs") == 3
+        shared.basic_ack(worker.tags[0])
+        assert logs.wait_for(3) == [b"1", b"2", b"3"]
+
+
+class TestLargestPrefetch:
+    """RabbitMQ: the largest prefetch that the protocol has room for."""
+
+    @behaviour("PREFETCH-08")
+    @lie("prefetch-one")
+    def test_of_65535_is_accepted(self, channel, queue, subscribe_without_ack):
+        """The field has 16 bits: a program that computes its prefetch has to stop there, or it sends another number."""
+        channel.basic_qos(prefetch_count=65_535)
+
+        consumer = subscribe_without_ack(channel, queue)
+
+        assert consumer.wait_for(5) == [b"1", b"2", b"3", b"4", b"5"]

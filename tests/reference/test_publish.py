@@ -4,7 +4,7 @@ The chapter on unroutable messages shows what `mandatory` is for. Here is what i
 what became of `immediate`, the other flag of `basic.publish`.
 
 Spec: https://www.rabbitmq.com/docs/publishers#unroutable, https://www.rabbitmq.com/docs/specification#methods
-Reference: PUB-01, PUB-03, PUB-07
+Reference: PUB-01, PUB-03, PUB-07, PUB-05, PUB-10, PUB-11, PUB-13, TUNE-05, TUNE-08
 """
 
 import pika
@@ -103,3 +103,85 @@ def patient_connection(url):
     """A connection that waits for an answer as long as it takes: sixteen megabytes are not sent at once everywhere."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         yield connection
+
+
+class TestPublish:
+    """RabbitMQ: `basic.publish` and the queues behind it."""
+
+    @behaviour("PUB-05")
+    @lie("delivered-headers-lost")
+    def test_keeps_no_headers_and_an_empty_table_of_headers_apart(self, channel, receive):
+        """A program that reads a header must expect that there is no table at all."""
+        channel.queue_declare("work", durable=True)
+        channel.basic_publish("", "work", b"none", BasicProperties())
+        channel.basic_publish("", "work", b"empty", BasicProperties(headers={}))
+
+        none, empty = receive("work", 2)
+
+        assert none.properties.headers is None
+        assert empty.properties.headers == {}
+
+    @behaviour("PUB-10", "CHAN-03")
+    @lie("code-404-changed")
+    def test_to_a_missing_exchange_fails_at_the_next_method_that_is_answered(self, channel, refusal):
+        """Without confirms a publish returns before the broker has seen it: the error meets another line of code."""
+        channel.queue_declare("work", durable=True)
+
+        def publish_and_ask(careless):
+            careless.basic_publish("missing", "order", b"lost")
+            assert careless.is_open
+            careless.queue_declare("work", passive=True)
+
+        said = refusal(publish_and_ask)
+
+        assert said.code == 404
+        assert said.closed == "channel"
+        assert "no exchange 'missing'" in said.text
+
+    @behaviour("PUB-11")
+    @lie("deliveries-swapped")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_on_one_channel_keeps_its_order_in_every_queue(self, channel, bound_queue, receive, queue_type):
+        """A change that was published after another is applied after it, by whoever consumes alone."""
+        queues = [bound_queue("amq.fanout", **{"x-queue-type": queue_type}) for _ in range(2)]
+        bodies = [str(number).encode() for number in range(20)]
+
+        for body in bodies:
+            channel.basic_publish("amq.fanout", "", body)
+
+        for queue in queues:
+            assert [delivery.body for delivery in receive(queue, 20)] == bodies
+
+    @behaviour("PUB-13")
+    @lie("key-lost", cases="longest")
+    @lie("message-lost", cases="empty")
+    @pytest.mark.parametrize("key", ["", "k" * 255], ids=["empty", "longest"])
+    def test_routes_by_a_key_of_0_or_255_bytes(self, channel, bound_queue, drain, key):
+        """There is no room for more: who puts data into keys has to cut it."""
+        queue = bound_queue("amq.direct", key)
+
+        channel.basic_publish("amq.direct", key, b"order")
+
+        assert drain(queue) == [b"order"]
+
+
+class TestMessageInSeveralFrames:
+    """RabbitMQ: a message whose body needs several frames."""
+
+    @behaviour("TUNE-05", "TUNE-08", "FRAMES-22")
+    @lie("delivered-body-falsified")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum", "stream"])
+    def test_reaches_every_queue_unchanged_also_through_smaller_frames(self, url, channel, bound_queue, queue_type):
+        """How a body is cut is settled on each connection anew, and is nobody's business but the two sides'."""
+        queues = [bound_queue("amq.fanout", **{"x-queue-type": queue_type}) for _ in range(2)]
+        body = bytes(range(256)) * 1200  # 300 KiB: three frames from here, and 38 of those below
+
+        channel.basic_publish("amq.fanout", "", body)
+
+        with pika.BlockingConnection(pika.URLParameters(f"{url}?frame_max=8192")) as connection:
+            for queue in queues:
+                consumer = connection.channel()
+                consumer.basic_qos(prefetch_count=1)
+                arguments = {"x-stream-offset": "first"} if queue_type == "stream" else None
+                received = next(consumer.consume(queue, arguments=arguments, inactivity_timeout=10))
+                assert received[2] == body

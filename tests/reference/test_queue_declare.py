@@ -1,11 +1,12 @@
 """Declaring queues: reserved names, invalid arguments, transient queues, and the counts that the broker returns.
 
 Spec: https://www.rabbitmq.com/docs/queues
-Reference: QDECL-04, QDECL-11, QDECL-16, GET-01
+Reference: QDECL-04, QDECL-11, QDECL-16, GET-01, QDECL-05, QDECL-06, QDECL-09, QDECL-12, QQDECL-08
 """
 
 import pika
 import pytest
+from pika import spec
 
 from rmqspec.tools.broker import Configuration
 
@@ -93,3 +94,81 @@ def denying_url(another_broker, route):
     """The URL of a broker that denies queues that are neither durable nor exclusive."""
     denying = Configuration(lines=("deprecated_features.permit.transient_nonexcl_queues = false",))
     return route(another_broker(denying).endpoint.url())
+
+
+class TestQueueName:
+    """RabbitMQ: the name in `queue.declare`."""
+
+    @behaviour("QDECL-05")
+    @lie("queue-name-changed")
+    def test_loses_its_line_breaks(self, raw_client, lookup):
+        """A name that was read from a file with its line end is the same name, and the answer has it without them."""
+        client = raw_client().open(1)
+
+        client.say(spec.Queue.Declare(queue="wo\r\nrk\n", durable=True), channel=1)
+
+        assert client.hears("queue.declare-ok").queue == "work"
+        assert lookup("queue", "work") == "exists"
+
+    @behaviour("QDECL-06")
+    @lie("message-lost")
+    def test_may_have_255_bytes_of_utf_8(self, channel, drain):
+        """Names in any language are possible; the limit counts bytes, not letters."""
+        name = "ö" * 127 + "o"
+        channel.queue_declare(name, durable=True)
+
+        channel.basic_publish("", name, b"order")
+
+        assert drain(name) == [b"order"]
+
+    @behaviour("QQDECL-08")
+    @lie("message-lost")
+    def test_of_a_quorum_queue_may_have_255_bytes_beside_a_long_vhost(self, channel, drain):
+        """A quorum queue also has a name inside the broker: its limit is none of the client's business."""
+        name = "q" * 255
+        channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+
+        channel.basic_publish("", name, b"order")
+
+        assert drain(name) == [b"order"]
+
+
+class TestQueueType:
+    """RabbitMQ: `x-queue-type`."""
+
+    @behaviour("QDECL-12", "CHAN-03")
+    @lie("queue-type-lost")
+    @pytest.mark.parametrize("other", ["quorum", "stream"])
+    def test_of_a_queue_cannot_be_changed_by_a_declaration_and_closes_the_channel_with_406(
+        self, channel, refusal, other
+    ):
+        """A queue moves to another type under a new name, or by being deleted first."""
+        channel.queue_declare("work", durable=True)
+
+        said = refusal(lambda late: late.queue_declare("work", durable=True, arguments={"x-queue-type": other}))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "inequivalent arg 'x-queue-type' for queue 'work'" in said.text
+
+
+class TestIntegerArgument:
+    """RabbitMQ: a number in the arguments of a queue."""
+
+    @behaviour("QDECL-09")
+    @lie("precondition-hidden")
+    def test_is_the_same_in_any_width_and_another_as_a_double(self, channel, raw_client):
+        """Clients choose the width by the size of the number, or by the language: that does not make two queues."""
+        channel.queue_declare("work", durable=True, arguments={"x-max-length": 100})
+        client = raw_client().open(1, 2, 3, 4)
+
+        def declare(number, value):
+            table = b"\x0cx-max-length" + value
+            method = b"\x00\x32\x00\x0a\x00\x00\x04work\x02" + len(table).to_bytes(4, "big") + table
+            client.send(b"\x01\x00" + bytes([number]) + len(method).to_bytes(4, "big") + method + b"\xce")
+
+        for number, value in enumerate([b"b\x64", b"s\x00\x64", b"l" + bytes(7) + b"\x64"], start=1):
+            declare(number, value)
+            client.hears("queue.declare-ok")
+        declare(4, b"d\x40\x59" + bytes(6))
+        assert client.hears("channel.close").reply_code == 406

@@ -1,7 +1,7 @@
 """Restart: exclusive queues, transient exchanges, and redelivered flags after a stop or a kill.
 
 Spec: https://www.rabbitmq.com/docs/queues#durability
-Reference: QDUR-01, QDUR-07, QDUR-08, XDECL-17, QDECL-07
+Reference: QDUR-01, QDUR-07, QDUR-08, XDECL-17, QDECL-07, QDUR-05, QDUR-09, QDUR-10, XDEFAULT-03
 """
 
 import pytest
@@ -25,6 +25,22 @@ def killed(disposable_broker, disposable_url, connect_to_disposable):
             channel.queue_declare(queue, durable=True)
             channel.basic_publish("", queue, b"letter", PERSISTENT)
         channel.basic_get("unacked")
+        channel.queue_declare("late", durable=True)
+        channel.queue_declare(
+            "short", durable=True, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "late"}
+        )
+        short = BasicProperties(delivery_mode=DeliveryMode.Persistent, expiration="2000")
+        channel.basic_publish("", "short", b"for today", short)
+        channel.queue_declare("urgent first", durable=True, arguments={"x-max-priority": 5})
+        for priority in (1, 5, 3):
+            urgent = BasicProperties(delivery_mode=DeliveryMode.Persistent, priority=priority)
+            channel.basic_publish("", "urgent first", str(priority).encode(), urgent)
+        tx = channel.connection.channel()
+        tx.tx_select()
+        channel.queue_declare("committed", durable=True)
+        for _ in range(500):
+            tx.basic_publish("", "committed", b"order", PERSISTENT)
+        tx.tx_commit()
 
         disposable_broker.kill()
         disposable_broker.start()
@@ -65,6 +81,31 @@ class TestKilledBroker:
 
         assert delivery.body == b"letter"
         assert delivery.redelivered is True
+
+    @behaviour("QDUR-05", "XDEFAULT-03")
+    @lie("persistence-lost")
+    def test_has_all_messages_whose_transaction_was_committed(self, channel, message_count):
+        """The answer to `tx.commit` says that they are on disk; the next message finds the queue by its name."""
+        assert message_count("committed") == 500
+
+        channel.basic_publish("", "committed", b"one more")
+
+        assert message_count("committed") == 501
+
+    @behaviour("QDUR-09")
+    @lie("priority-levels-lost")
+    def test_keeps_the_order_of_a_queue_with_priorities(self, drain):
+        """The levels are part of the queue, and each message has kept its own."""
+        assert drain("urgent first") == [b"5", b"3", b"1"]
+
+    @behaviour("QDUR-10")
+    @lie("expiration-lost")
+    def test_dead_letters_messages_that_expired_while_it_was_down(self, receive):
+        """The time of a message goes on when nobody counts it."""
+        (dead,) = receive("late")
+
+        assert dead.body == b"for today"
+        assert dead.died_of == "expired"
 
 
 class TestRestartedBroker:

@@ -93,7 +93,7 @@ class TestSingleActiveConsumer:
 class TestBasicGet:
     """RabbitMQ: `basic.get` on a queue with a single active consumer."""
 
-    @behaviour("SAC-07", "CHAN-03")
+    @behaviour("SAC-07", "GET-06", "CHAN-03")
     @lie("lock-hidden")
     def test_closes_the_channel_with_405_beside_the_single_active_consumer_of_a_quorum_queue(
         self, declare, channel, new_consumer, refusal
@@ -113,7 +113,7 @@ class TestBasicGet:
         active.channel.basic_ack(active.tags[0])
         assert active.wait_for(2) == [b"1", b"2"]
 
-    @behaviour("SAC-07", "CHAN-03")
+    @behaviour("SAC-07", "GET-06", "CHAN-03")
     @lie("lock-hidden")
     def test_closes_the_channel_with_405_on_a_quorum_queue_even_without_a_consumer(self, declare, refusal):
         """A tool that looks at messages with `basic.get` cannot look at such a queue at all."""

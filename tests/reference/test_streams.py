@@ -1,7 +1,8 @@
 """Streams: all offsets, nack by version, methods and arguments that do not fit a log, retention and filters.
 
 Spec: https://www.rabbitmq.com/docs/streams
-Reference: STREAM-01…13, STREAM-15, DLX-12, CONVERT-15
+Reference: STREAM-01…13, STREAM-15, DLX-12, CONVERT-15, STREAM-18, STREAM-19, STREAM-22, STREAM-24, STREAM-25,
+STREAM-26
 """
 
 from datetime import UTC, datetime
@@ -134,7 +135,7 @@ class TestStreamConsumer:
 class TestStream:
     """RabbitMQ: a queue of type `stream`."""
 
-    @behaviour("STREAM-02", "STREAM-09")
+    @behaviour("STREAM-02", "STREAM-09", "GET-05", "QDEL-08")
     @lie("connection-code-changed")
     @pytest.mark.parametrize(
         "operation",
@@ -305,3 +306,78 @@ class TestDeadLetterInStream:
         assert reader.wait_for(1) == [b"failed"]
         deaths = reader.headers[0].get("x-death", [])
         assert [(death["queue"], death["reason"], death["count"]) for death in deaths] == [("work", "rejected", 1)]
+
+
+class TestStreamReaders:
+    """RabbitMQ: several readers of one stream, and readers that are early or late."""
+
+    @behaviour("STREAM-25")
+    @lie("stream-as-queue")
+    def test_have_a_place_of_their_own_that_the_broker_forgets(self, publish, read):
+        """A reader that starts again must say where: nothing is kept for it, and acks move no one else."""
+        publish(b"0", b"1", b"2")
+        first = read(offset="first")
+        first.wait_for(3)
+        for tag in first.tags:
+            first.channel.basic_ack(tag)
+        first.channel.close()
+
+        second, third = read(offset="first"), read(offset=1)
+
+        assert second.wait_for(3) == [b"0", b"1", b"2"]
+        assert third.wait_for(2) == [b"1", b"2"]
+
+    @behaviour("STREAM-24")
+    @lie("stream-read-from-first")
+    def test_behind_the_end_wait_for_their_offset(self, publish, read):
+        """An offset is no index into what is there: messages before it are skipped, also those to come."""
+        publish(b"0", b"1")
+        reader = read(offset=4)
+
+        publish(b"2", b"3", b"4", b"5")
+
+        assert reader.wait_for(2) == [b"4", b"5"]
+
+    @behaviour("STREAM-18", "STREAM-19")
+    @rabbitmq(since="3.13")
+    @lie("stream-filter-lost")
+    def test_may_ask_for_several_filter_values_or_for_messages_without_one_since_3_13(self, publish, read):
+        """A reader of two regions needs no second subscription."""
+        for colour in ("red", "blue", "green"):
+            publish(colour.encode(), headers={"x-stream-filter-value": colour})
+        publish(b"none")
+
+        several = read(offset="first", filter=["red", "green"])
+        unfiltered = read(offset="first", filter="blue", **{"match-unfiltered": True})
+
+        assert several.wait_for(2) == [b"red", b"green"]
+        assert unfiltered.wait_for(2) == [b"blue", b"none"]
+
+    @behaviour("STREAM-26")
+    @lie("confirm-nacked")
+    def test_are_no_condition_for_confirms(self, connection, channel, publish, confirm_log):
+        """A message is confirmed when it is written, whoever may read it."""
+        publish()
+        log = confirm_log(connection)
+
+        for _ in range(3):
+            log.channel.basic_publish("", "log", b"order")
+        log.wait_for(3)
+
+        assert log.acked == [1, 2, 3]
+
+
+class TestStreamSegment:
+    """RabbitMQ: `x-stream-max-segment-size-bytes`."""
+
+    @behaviour("STREAM-22", "CHAN-03")
+    @lie("segment-size-lost")
+    def test_above_three_gigabytes_closes_the_channel_with_406(self, refusal):
+        """A segment is one file, and old messages are deleted segment by segment."""
+        arguments = STREAM | {"x-stream-max-segment-size-bytes": 3_000_000_001}
+
+        said = refusal(lambda channel: channel.queue_declare("log", durable=True, arguments=arguments))
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert "Exceeded max value for x-stream-max-segment-size-bytes" in said.text

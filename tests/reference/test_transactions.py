@@ -1,7 +1,7 @@
 """Transactions: acks, errors, routing, returns, and a queue that is deleted before the commit.
 
 Spec: https://www.rabbitmq.com/docs/semantics
-Reference: TX-01, TX-03…06, TX-08, TX-11…14, TX-17, TX-18
+Reference: TX-01, TX-03…06, TX-08, TX-11…14, TX-17, TX-18, TX-07, TX-09, TX-10, TX-19
 """
 
 import pytest
@@ -262,3 +262,64 @@ class TestTxCommit:
         assert body == b"1"
         _, _, body = reader.basic_get("work", auto_ack=True)
         assert body is None
+
+
+class TestTransactionAck:
+    """RabbitMQ: acks in a transaction."""
+
+    @behaviour("TX-09")
+    @lie("ack-swallowed")
+    @pytest.mark.parametrize("tag", [0, 3], ids=["tag_0", "tag_of_the_last"])
+    def test_with_multiple_settles_at_the_commit_all_that_was_delivered(
+        self, tx, channel, get_without_ack, drain_when_ready, tag
+    ):
+        """One ack for a batch, and one commit for its acks and its results."""
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "work", body)
+            get_without_ack(tx, "work")
+
+        tx.basic_ack(tag, multiple=True)
+        tx.tx_commit()
+        tx.close()
+        channel.basic_publish("", "work", b"4")
+
+        assert drain_when_ready("work", 1) == [b"4"]
+
+    @behaviour("TX-10")
+    @lie("ack-swallowed")
+    def test_may_come_in_another_order_than_the_deliveries(self, tx, channel, get_without_ack, drain_when_ready):
+        """Work that is done in parallel ends in any order; each ack settles its own delivery."""
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "work", body)
+            get_without_ack(tx, "work")
+
+        for tag in (3, 1):
+            tx.basic_ack(tag)
+        tx.tx_commit()
+        tx.close()
+
+        assert drain_when_ready("work", 1) == [b"2"]
+
+    @behaviour("TX-07")
+    @lie("ack-swallowed")
+    def test_keeps_its_message_from_basic_recover_before_the_commit(self, tx, channel, get_without_ack, drain):
+        """What a program has acked does not come again, although the commit is still to come."""
+        for body in (b"acked", b"unacked"):
+            channel.basic_publish("", "work", body)
+            get_without_ack(tx, "work")
+        tx.basic_ack(1)
+
+        tx.basic_recover(requeue=True)
+
+        assert drain("work") == [b"unacked"]
+
+    @behaviour("TX-19")
+    @lie("commit-lost")
+    def test_and_publishes_may_be_none_at_all(self, tx, drain):
+        """A program may commit on a schedule, whether it had something to do or not."""
+        tx.tx_commit()
+        tx.tx_commit()
+        tx.basic_publish("", "work", b"order")
+        tx.tx_commit()
+
+        assert drain("work") == [b"order"]

@@ -1,7 +1,7 @@
 """TTL of messages and queues: without dead-lettering, a TTL of zero, copies, and invalid values.
 
 Spec: https://www.rabbitmq.com/docs/ttl
-Reference: TTL-01…10, QAUTO-08…10, PUB-09
+Reference: TTL-01…10, QAUTO-08…10, PUB-09, TTL-07
 """
 
 import pytest
@@ -163,3 +163,26 @@ class TestExpirationProperty:
         assert said.closed == "channel"
         assert "invalid expiration" in said.text
         assert drain(work) == [b"for today"]
+
+
+class TestTtlInATransaction:
+    """RabbitMQ: a message with a TTL that is published in a transaction."""
+
+    @behaviour("TTL-07")
+    @lie("transaction-ignored")
+    def test_begins_at_the_commit(self, connection, channel, queue, new_consumer, receive):
+        """However long a transaction is open, its messages have their whole time before them."""
+        queue("plain", **{"x-message-ttl": 50})
+        queue("committed", **{"x-message-ttl": 50})
+        tx = connection.channel()
+        tx.tx_select()
+        tx.basic_publish("", "committed", b"in a transaction")
+        tx.queue_declare("committed", passive=True)  # the broker has seen the publish
+        channel.basic_publish("", "plain", b"expired")
+        (dead,) = receive("dead")
+        assert dead.body == b"expired"
+
+        consumer = new_consumer("committed")
+        tx.tx_commit()
+
+        assert consumer.wait_for(1) == [b"in a transaction"]

@@ -1,7 +1,7 @@
 """Virtual hosts: what is in a new one, and what becomes of one that is deleted.
 
 Spec: https://www.rabbitmq.com/docs/vhosts
-Reference: VHOST-04…07, VHOST-09, VHOST-11, PROTO-16
+Reference: VHOST-04…07, VHOST-09, VHOST-11, PROTO-16, VHOST-04…06, VHOST-08, DQT-04
 """
 
 import pytest
@@ -82,6 +82,21 @@ class TestDefaultQueueType:
         declared_as = [refusal(declare(kind), on=quorum_by_default).code for kind in (None, None, "quorum", "classic")]
 
         assert declared_as == [0, 0, 0, 406]
+
+    @behaviour("VHOST-08", "DQT-04")
+    @rabbitmq(since="4.0")
+    @lie("queue-exclusivity-lost", cases="exclusive")
+    @lie("queue-auto-delete-lost", cases="auto_delete")
+    @pytest.mark.parametrize("flag", ["exclusive", "auto_delete"])
+    def test_does_not_apply_to_exclusive_and_auto_delete_queues_since_4_0(self, broker, vhost, channel, flag):
+        """What goes with its connection needs no copies on other nodes, and a quorum queue could not be declared so."""
+        broker.management.put(f"vhosts/{vhost}", {"default_queue_type": "quorum"})
+
+        channel.queue_declare("plain", durable=True)
+        channel.queue_declare("passing", durable=True, **{flag: True})
+
+        types = {name: broker.management.get(f"queues/{vhost}/{name}")["type"] for name in ("plain", "passing")}
+        assert types == {"plain": "quorum", "passing": "classic"}
 
 
 def declare(queue_type):

@@ -4,7 +4,7 @@ RabbitMQ writes an entry for each queue and reason into `x-death`, and copies th
 one) into headers of their own. Since 4.0 it ignores an `x-death` that a client publishes.
 
 Spec: https://www.rabbitmq.com/docs/dlx#effects
-Reference: XDEATH-04…07, XDEATH-09
+Reference: XDEATH-04…07, XDEATH-09, XDEATH-04…06, XDEATH-03, XDEATH-08, XDEATH-10, XDEATH-14
 """
 
 import pytest
@@ -137,3 +137,65 @@ def died_with_copies(channel, get_without_ack, receive):
     channel.basic_reject(tag, requeue=False)
     (dead,) = receive("dead")
     return dead
+
+
+class TestXDeathOfACopy:
+    """RabbitMQ: the entries of a message that was published with CC or BCC."""
+
+    @behaviour("XDEATH-03", "XDEATH-08")
+    @lie("x-death-keys-wrong", "bcc-told")
+    def test_have_the_keys_in_cc_and_not_those_in_bcc(self, rejected):
+        """Who was to get a hidden copy stays hidden, also in the dead-letter queue."""
+        dead = rejected(headers={"CC": ["copy"], "BCC": ["hidden"]})
+
+        (death,) = dead.headers.get("x-death", [])
+        assert sorted(death["routing-keys"]) == ["copy", "order"]
+        assert "BCC" not in dead.headers
+        assert dead.headers["CC"] == ["copy"]
+
+
+class TestForgedXDeath:
+    """RabbitMQ: an `x-death` that a client has made up."""
+
+    @behaviour("XDEATH-10")
+    @lie("dead-letter-exchange-lost")
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            "no list",
+            5,
+            # Before 4.0 this one crashes the process of a classic queue, and the message is lost.
+            pytest.param(["no table"], marks=rabbitmq(since="4.0")),
+            [{"queue": 1, "count": "many"}],
+            [{}],
+        ],
+        ids=["text", "number", "list_of_text", "wrong_types", "empty_entry"],
+    )
+    def test_does_not_keep_the_message_from_being_dead_lettered(self, rejected, forged):
+        """A client cannot stop, or crash, the queue of others by a header."""
+        dead = rejected(headers={"x-death": forged})
+
+        assert dead.body == b"an order"
+        assert dead.headers.get("x-first-death-reason", "rejected") == "rejected"
+
+
+class TestDeathInRouting:
+    """RabbitMQ: a headers exchange as dead-letter exchange."""
+
+    @behaviour("XDEATH-14")
+    @lie("x-headers-do-not-count")
+    def test_can_sort_dead_letters_by_their_reason(self, channel, bound_queue, get_without_ack, receive, drain):
+        """What was rejected goes to a person, what expired to a report; the queue needs one argument only."""
+        channel.exchange_declare("failures", "headers", durable=True)
+        for reason in ("rejected", "expired"):
+            channel.queue_declare(reason, durable=True)
+            arguments = {"x-match": "all-with-x", "x-first-death-reason": reason}
+            channel.queue_bind(reason, "failures", "", arguments)
+        channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "failures"})
+        channel.basic_publish("", "work", b"an order")
+        tag, _ = get_without_ack(channel, "work")
+
+        channel.basic_reject(tag, requeue=False)
+
+        assert [delivery.body for delivery in receive("rejected")] == [b"an order"]
+        assert drain("expired") == []

@@ -70,6 +70,7 @@ class Management:
         pattern: str,
         definition: Mapping[str, object],
         *,
+        priority: int = 0,
         apply_to: str | None = None,
         operator: bool = False,
     ) -> None:
@@ -80,14 +81,20 @@ class Management:
             name: Of the policy.
             pattern: Of the names.
             definition: The keys.
+            priority: Of several policies that match the same name the one with the highest is applied.
             apply_to: ``queues``, ``exchanges``, ``all``, or since 3.12 a queue type; by default what the broker takes.
-            operator: Whether it is an operator policy, which wins over the others.
+            operator: Whether it is an operator policy: limits that users cannot exceed. See
+                https://www.rabbitmq.com/docs/policies#operator-policies.
         """
-        body: dict[str, object] = {"pattern": pattern, "definition": definition}
+        body: dict[str, object] = {"pattern": pattern, "definition": definition, "priority": priority}
         if apply_to is not None:
             body["apply-to"] = apply_to
         kind = "operator-policies" if operator else "policies"
         self._call("PUT", f"{kind}/{_part(vhost)}/{_part(name)}", body)
+
+    def delete_policy(self, vhost: str, name: str) -> None:
+        """Deletes a policy; what it was applied to gets the next that matches, or none."""
+        self._call("DELETE", f"policies/{_part(vhost)}/{_part(name)}")
 
     def create_user(self, name: str, password: str, tags: str = "") -> None:
         """Creates a user, who may enter no vhost yet, or gives an existing one this password and these tags."""
@@ -168,6 +175,14 @@ class Management:
     def get(self, path: str) -> Any:
         """What a GET of a path below ``/api/`` answers; it changes nothing."""
         return self._call("GET", path)
+
+    def put(self, path: str, body: Mapping[str, object]) -> None:
+        """Creates or changes what a path below ``/api/`` names."""
+        self._call("PUT", path, body)
+
+    def post(self, path: str, body: Mapping[str, object]) -> Any:
+        """What a POST to a path below ``/api/`` answers: of a message, or of definitions."""
+        return self._call("POST", path, body)
 
     def _call(self, verb: str, path: str, body: object = None) -> Any:
         address = f"{self.url}/api/{path}"

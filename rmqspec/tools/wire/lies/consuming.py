@@ -119,6 +119,12 @@ def _from_first(said: Said, _: Talk) -> Told:
     )
 
 
+def _arguments_refused(said: Said, _: Talk) -> Told:
+    """No queue type takes words for a priority."""
+    arguments = said.method.arguments or {}
+    return said.but(arguments=arguments | {"x-priority": "none"}) if arguments else said
+
+
 def _as_reject(said: Said, _: Talk) -> Told:
     method = said.method
     return said if method.multiple else Said(said.channel, spec.Basic.Reject(method.delivery_tag, method.requeue))
@@ -148,11 +154,16 @@ CONSUMING = (
     Lie.of("consumer-exclusivity-lost", "An exclusive consumer is not alone.", CONSUME, changed(exclusive=False)),
     Lie.of("consumer-priority-lost", "The priority of a consumer is not noted.", CONSUME,
            argument_lost("x-priority")),
+    Lie.of("consumer-arguments-lost", "No argument of a consumer is noted.", CONSUME,
+           lambda said, _: said.but(arguments={}) if said.method.arguments else said),
+    Lie.of("consumer-arguments-refused", "A consumer that has arguments is refused.", CONSUME, _arguments_refused),
     Lie.of("offset-lost", "Where a reader of a stream begins is not noted.", CONSUME,
            argument_lost("x-stream-offset")),
     Lie.of("stream-read-from-first", "Every reader of a stream begins at its first message.", CONSUME, _from_first),
     Lie.of("stream-filter-lost", "What a reader of a stream asks for is not noted.", CONSUME,
            argument_lost("x-stream-filter")),
+    Lie.of("consumer-tag-changed", "A consumer hears that it has another tag.", "basic.consume-ok",
+           changed(consumer_tag="another")),
     Lie.of("consumer-not-made", "A consumer gets nothing.", CONSUME, ignored),
     Lie.of("cancel-ignored", "A consumer that was cancelled gets messages.", "basic.cancel", by_client(ignored)),
     Lie.of("cancel-requeues", "What a consumer has not acknowledged goes back when it cancels.", "basic.cancel",
@@ -177,6 +188,7 @@ CONSUMING = (
            by_client(changed(multiple=True))),
     Lie.of("nack-multiple-lost", "A nack is for one message, never for all before it.", "basic.nack",
            by_client(changed(multiple=False))),
+    Lie.of("purge-ignored", "A purged queue keeps its messages.", "queue.purge", ignored),
     Lie.of("purge-takes-unacked", "A purge deletes what consumers have not acknowledged, too.",
            "queue.purge basic.deliver basic.get-ok basic.ack basic.nack basic.reject", _unacked_settled),
     Lie.of("recover-ignored", "What a channel wants again does not come.", "basic.recover", ignored),

@@ -131,6 +131,16 @@ def _delivery_limit_assumed(limit: int) -> Tell:
     return tell
 
 
+def _compared(key: str, value: object) -> Tell:
+    """With any argument beside the type another one is noted, which a later declaration then lacks."""
+
+    def tell(said: Said, _: Talk) -> Told:
+        arguments = said.method.arguments or {}
+        return said.but(arguments=arguments | {key: value}) if set(arguments) - {"x-queue-type", key} else said
+
+    return tell
+
+
 def _lost(name: str, what: str, *keys: str) -> Lie:
     return Lie.of(name, f"{what} is not noted.", "queue.declare", argument_lost(*keys))
 
@@ -184,6 +194,13 @@ DECLARATIONS = (
     _lost("leader-locator-lost", "Where the leader of a queue is to be", "x-queue-leader-locator"),
     Lie.of("arguments-lost", "No argument of a queue is noted.", "queue.declare",
            lambda said, _: said.but(arguments={}) if said.method.arguments else said),
+    Lie.of("every-argument-compared", "Declarations are compared in arguments that the broker does not know.",
+           "queue.declare", _compared("x-max-length-bytes", 2**30)),
+    Lie.of("every-exchange-argument-compared", "Declarations of exchanges are compared in unknown arguments.",
+           "exchange.declare", _compared("alternate-exchange", "amq.fanout")),
+    Lie.of("queue-delete-ignored", "A deleted queue is still there.", "queue.delete", ignored),
+    Lie.of("passive-declare-ignored", "Who looks for a queue hears that it is there, and the broker hears nothing.",
+           "queue.declare", lambda said, talk: ignored(said, talk) if said.method.passive else said),
     Lie.of("queue-exclusivity-lost", "An exclusive queue is everybody's.", "queue.declare",
            changed(exclusive=False)),
     Lie.of("queue-auto-delete-lost", "A queue outlives its last consumer.", "queue.declare",

@@ -16,9 +16,10 @@ CHANNEL_CLOSE = "channel.close"
 CLOSES = "channel.close connection.close"
 PUBLISH = 60, 40
 REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
-NOT_ALLOWED, INTERNAL = 530, 541
+NOT_ALLOWED, NOT_IMPLEMENTED, INTERNAL = 530, 540, 541
 ANONYMOUS = "ANONYMOUS"
 SMALLEST_FRAME = 8192  # bytes: what every release agrees to
+CHANNELS = 2047  # that a broker offers
 
 
 def _code(old: int, new: int) -> Tell:
@@ -103,6 +104,41 @@ def _frames_raised(said: Said, _: Talk) -> Told:
     return said.but(frame_max=SMALLEST_FRAME) if 0 < said.method.frame_max < SMALLEST_FRAME else said
 
 
+def _refused(said: Said, _: Talk) -> Told:
+    """Instead of its answer a request gets the end of the connection."""
+    if not said.by_broker:
+        return said
+    return Said(0, spec.Connection.Close(NOT_IMPLEMENTED, "NOT_IMPLEMENTED", 0, 0))
+
+
+def _high_number_refused(said: Said, _: Talk) -> Told:
+    return _refused(said, _) if said.channel > CHANNELS else said
+
+
+def _tuned_as_offered(said: Said, talk: Talk) -> Told:
+    """What the client has agreed to is what was offered."""
+    if said.by_broker:
+        talk.memory["offer"] = said.method
+        return said
+    offer = talk.memory.get("offer")
+    return changed(channel_max=offer.channel_max, frame_max=offer.frame_max)(said, talk) if offer else said
+
+
+def _served_after_goodbye(said: Said, talk: Talk) -> Told:
+    """The goodbye of a client is passed on after what it says next."""
+    if said.name == "connection.close":
+        if said.by_broker:
+            return said
+        talk.memory["goodbye"] = said
+        return None
+    goodbye = None if said.by_broker else talk.memory.pop("goodbye", None)
+    return [said, goodbye] if goodbye else said
+
+
+NOWAIT = (
+    "exchange.declare exchange.delete exchange.bind exchange.unbind queue.declare queue.bind queue.purge queue.delete "
+    "basic.consume basic.cancel confirm.select"
+)
 ASKING = " ".join([*ANSWERS, "basic.publish", "channel.open-ok", CHANNEL_CLOSE])
 
 ERRORS = (
@@ -147,6 +183,20 @@ ERRORS = (
            lambda said, _: said.but(version_minor=said.method.version_minor + 1)),
     Lie.of("frame-max-raised", "A broker agrees to frames that are too small for it.", "connection.tune-ok",
            _frames_raised),
+    Lie.of("server-properties-lost", "A broker says nothing of itself.", "connection.start",
+           changed(server_properties={})),
+    Lie.of("handshake-mended", "A broker takes what it has offered for what a client has agreed to.",
+           "connection.tune connection.tune-ok", _tuned_as_offered),
+    Lie.of("idle-methods-refused", "A method that has no effect closes the connection.",
+           "access.request-ok channel.flow-ok basic.cancel-ok", _refused),
+    Lie.of("nowait-ignored", "What needs no answer is answered.", NOWAIT,
+           lambda said, _: said.but(nowait=False) if getattr(said.method, "nowait", False) else said),
+    Lie.of("recover-async-answered", "A recovery that needs no answer is answered.", "basic.recover-async",
+           lambda said, _: Said(said.channel, spec.Basic.Recover(said.method.requeue))),
+    Lie.of("channel-numbers-limited", "A channel with a high number is refused.", "channel.open-ok",
+           _high_number_refused),
+    Lie.of("closing-client-served", "What a client sends after its goodbye is done.",
+           "connection.close queue.declare", _served_after_goodbye),
     Lie.of("heartbeat-refused", "A broker wants no heartbeats.", "connection.tune connection.tune-ok",
            changed(heartbeat=0)),
     Lie.of("heartbeat-longer", "A broker sends heartbeats later than was agreed.", "connection.tune-ok",

@@ -14,6 +14,7 @@ __all__ = ["PUBLISHING", "flipped"]
 
 PUBLISH = "basic.publish"
 OWN = 2000  # a channel that no client opens
+REPLY_TO = "amq.rabbitmq.reply-to."
 NOWHERE = "a queue that nobody has"
 
 
@@ -80,6 +81,19 @@ def _twice(said: Said, _: Talk) -> Told:
     tag = said.method.delivery_tag
     second = said.method.multiple or tag % 2 == 0
     return said.but(delivery_tag=tag // 2) if second and tag > 1 else None
+
+
+def _address_guessed(said: Said, talk: Talk) -> Told:
+    """A reply to any address goes to the last address that a server of this connection has seen."""
+    if said.by_broker:
+        address = getattr(said.properties, "reply_to", None)
+        if address and address.startswith(REPLY_TO):
+            talk.memory["address"] = address
+        return said
+    address = talk.memory.get("address")
+    if not address or not said.method.routing_key.startswith(REPLY_TO):
+        return said
+    return said if said.method.routing_key == address else said.but(routing_key=address)
 
 
 def _rekeyed(said: Said, talk: Talk) -> Told:
@@ -178,6 +192,8 @@ PUBLISHING = (
     Lie.of("published-twice", "A queue gets two copies of a message.", "basic.publish basic.ack basic.nack", _twice),
     Lie.of("exchange-binding-key-replaces", "A message takes the key of the binding between two exchanges.",
            "exchange.bind basic.publish", _rekeyed),
+    Lie.of("reply-address-guessed", "A reply to an address that nobody has comes to the last caller.",
+           "basic.publish basic.deliver basic.get-ok", _address_guessed),
     Lie.of("key-lost", "The routing key of a message is empty.", PUBLISH, changed(routing_key="")),
     Lie.of("empty-words-dropped", "An empty word of a routing key does not count.", PUBLISH, _no_empty_words),
     Lie.of("mandatory-lost", "What cannot be routed is dropped though it is mandatory.", PUBLISH,

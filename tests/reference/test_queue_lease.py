@@ -1,0 +1,54 @@
+"""The lease of a queue: what counts as use of a queue with `x-expires`.
+
+Spec: https://www.rabbitmq.com/docs/ttl#queue-ttl
+Reference: QAUTO-06, QAUTO-07
+"""
+
+import time
+
+import pytest
+
+behaviour = pytest.mark.behaviour
+lie = pytest.mark.lie
+
+USES = {
+    "declare": lambda channel, name, lease: channel.queue_declare(name, durable=True, arguments={"x-expires": lease}),
+    "passive_declare": lambda channel, name, _: channel.queue_declare(name, passive=True),
+    "basic_get": lambda channel, name, _: channel.basic_get(name, auto_ack=True),
+}
+
+
+@pytest.fixture
+def outlives(channel, exists):
+    """Whether a queue that is used outlives one that is not: `outlives(use, lease=200)`; the lease in milliseconds.
+
+    None if this process was interrupted for so long that the lease may have ended meanwhile.
+    """
+
+    def compare(use, lease):
+        used, unused = f"used {lease}", f"unused {lease}"
+        for name in (used, unused):
+            channel.queue_declare(name, durable=True, arguments={"x-expires": lease})
+        last, end = time.monotonic(), time.monotonic() + 3 * lease / 1000
+        while (goes_on := exists(unused)) and last < end:
+            if time.monotonic() - last > lease / 2000:
+                return None
+            last = time.monotonic()
+            use(channel, used, lease)
+        outlived = exists(used) and not goes_on
+        return outlived if time.monotonic() - last < lease / 2000 else None
+
+    return compare
+
+
+class TestQueueLease:
+    """RabbitMQ: `x-expires` of a classic queue without consumers."""
+
+    @behaviour("QAUTO-06", "QAUTO-07")
+    @lie("queue-expiry-lost")
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_is_renewed_by_a_declare_and_by_basic_get_and_not_by_a_publish(self, outlives, use):
+        """A program that looks at its queue from time to time keeps it; one that only publishes there does not."""
+        attempts = (outlives(use, lease) for lease in (200, 800, 3200))
+
+        assert next(attempt for attempt in attempts if attempt is not None) is True
