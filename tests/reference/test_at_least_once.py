@@ -119,13 +119,13 @@ class TestPurge:
     @behaviour("QDEL-10")
     @rabbitmq(since="4.3")
     @lie("purge-ignored")
-    def test_deletes_its_dead_letters_too_since_4_3(self, is_confirmed, eventually):
+    def test_deletes_dead_letters_that_wait_for_their_target_since_4_3(self, is_confirmed, eventually):
         """Who purges such a queue loses what nobody has seen yet; publishers are accepted again."""
         eventually(is_confirmed, True)
 
     @behaviour("QDEL-10")
     @rabbitmq(before="4.3")
     @lie("dead-letter-exchange-lost")
-    def test_keeps_its_dead_letters_before_4_3(self, is_confirmed):
+    def test_keeps_dead_letters_that_wait_for_their_target_before_4_3(self, is_confirmed):
         """The queue looks empty, and is as full as before: its publishers are refused."""
         assert [is_confirmed() for _ in range(5)] == [False, False, False, False, False]

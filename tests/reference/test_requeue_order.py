@@ -69,14 +69,14 @@ class TestQuorumQueueRequeue:
     @behaviour("ORDER-02", "ORDER-03", "ORDER-11")
     @rabbitmq(since="4.0")
     @lie("queue-type-lost")
-    def test_come_again_since_4_0_in_the_order_of_their_return_and_before_all_others(self, requeued, drain_when_ready):
+    def test_puts_messages_since_4_0_before_all_others_in_the_order_of_their_return(self, requeued, drain_when_ready):
         """A classic queue puts them back where they were; here the last one that fails is the last that comes again."""
         assert drain_when_ready(requeued, 5) == [b"2", b"3", b"1", b"4", b"5"]
 
     @behaviour("ORDER-02", "ORDER-03")
     @rabbitmq(before="4.0")
     @lie("queue-type-lost")
-    def test_come_again_before_4_0_in_the_order_of_their_return_and_behind_all_others(self, requeued, drain_when_ready):
+    def test_puts_messages_before_4_0_behind_all_others_in_the_order_of_their_return(self, requeued, drain_when_ready):
         """A message that fails waits for all that came later; on a long queue it is late by hours."""
         assert drain_when_ready(requeued, 5) == [b"4", b"5", b"2", b"3", b"1"]
 
