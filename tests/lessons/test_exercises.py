@@ -48,7 +48,7 @@ class TestObserver:
         return start(["notification"], ["analytics"], ["logs"], worker)[:3]
 
     @lie("binding-takes-over")
-    def test_sees_each_order_at_every_exchange(self, run, watchers):
+    def test_sees_each_completed_order_in_the_output_of_notification_analytics_and_logs(self, run, watchers):
         """Each order becomes one notification, one line of totals and two lines of the log."""
         notification, analytics, logs = watchers
 

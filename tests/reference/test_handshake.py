@@ -191,7 +191,7 @@ class TestConnectionClose:
 
     @behaviour("PROTO-26")
     @lie("closing-client-served")
-    def test_of_a_client_is_answered_and_what_it_sends_later_is_ignored(self, raw_client, lookup):
+    def test_of_a_client_is_answered_with_close_ok_and_methods_behind_it_are_ignored(self, raw_client, lookup):
         """What a client says after its goodbye has no effect: it could not hear whether it has."""
         client = raw_client().open(1)
 

@@ -128,7 +128,9 @@ class TestHeaderValues:
     @behaviour("HEADERS-09")
     @rabbitmq(since="4.0")
     @lie("header-values-lost")
-    def test_timestamp_matches_its_milliseconds_and_not_an_equal_timestamp_in_a_binding_since_4_0(self, parcels, drain):
+    def test_timestamp_of_a_message_matches_its_milliseconds_in_a_binding_and_not_an_equal_timestamp_since_4_0(
+        self, parcels, drain
+    ):
         """The broker keeps a message's timestamps in milliseconds and a binding's in seconds: text is safer."""
         by_timestamp = parcels.bind({"ends": MONDAY})
         by_milliseconds = parcels.bind({"ends": 1_704_067_200_000})

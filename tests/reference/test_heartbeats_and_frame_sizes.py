@@ -20,7 +20,7 @@ class TestHeartbeatNegotiation:
 
     @behaviour("PROTO-05")
     @lie("heartbeat-refused")
-    def test_ends_with_60_seconds_if_the_client_requests_no_interval(self, url, agreed_heartbeat):
+    def test_ends_with_the_60_seconds_of_the_broker_if_the_client_names_no_interval(self, url, agreed_heartbeat):
         """A dead connection is then noticed within two or three minutes."""
         with pika.BlockingConnection(pika.URLParameters(url)) as connection:
             assert agreed_heartbeat(connection) == 60

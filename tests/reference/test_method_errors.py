@@ -40,7 +40,9 @@ class TestMethod:
     @behaviour("CHAN-07", "PREFETCH-07", "ORDER-07", "GET-05", "QDEL-08", "CHAN-04")
     @lie("connection-code-changed")
     @pytest.mark.parametrize(("method", "text"), NOT_IMPLEMENTED.values(), ids=NOT_IMPLEMENTED)
-    def test_that_is_not_implemented_closes_the_connection_with_540(self, raw_client, channel, method, text):
+    def test_with_an_option_or_for_a_queue_type_that_is_not_implemented_closes_the_connection_with_540(
+        self, raw_client, channel, method, text
+    ):
         """The protocol has it and this broker has not; all channels of the program are lost."""
         channel.queue_declare("log", durable=True, arguments={"x-queue-type": "stream"})
         client = raw_client().open(1)
@@ -197,7 +199,7 @@ class TestNowait:
 
     @behaviour("XDECL-14", "NOWAIT-01", "NOWAIT-05")
     @lie("nowait-ignored")
-    def test_are_done_in_their_order_and_not_answered(self, raw_client, receive, lookup):
+    def test_methods_are_done_in_their_order_and_not_answered(self, raw_client, receive, lookup):
         """A topology of a hundred queues is declared in one round trip; the next answer says that all is done."""
         client = raw_client().open(1)
 
@@ -222,7 +224,7 @@ class TestNowait:
 
     @behaviour("NOWAIT-02", "CHAN-03")
     @lie("mistake-costs-connection")
-    def test_that_fail_close_their_channel_all_the_same(self, raw_client):
+    def test_methods_that_fail_close_their_channel_all_the_same(self, raw_client):
         """No answer means that no success is reported; a failure is."""
         client = raw_client().open(1, 2)
 

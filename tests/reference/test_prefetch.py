@@ -131,7 +131,7 @@ class TestGlobalPrefetchOfOtherQueueTypes:
     @lie("prefetch-ignored", cases="quorum")
     @lie("prefetch-one-more")
     @pytest.mark.parametrize("queue_type", ["quorum", "stream"])
-    def test_limits_each_consumer_since_4_3(self, connection, channel, drain, subscribe_without_ack, queue_type):
+    def test_limits_a_consumer_since_4_3(self, connection, channel, drain, subscribe_without_ack, queue_type):
         """A program that sets a global prefetch runs with every queue type, and each of its consumers has the limit."""
         channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type})
         for body in (b"1", b"2", b"3"):

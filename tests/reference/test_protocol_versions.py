@@ -143,7 +143,7 @@ class TestFrameMax:
     @behaviour("PROTO-09")
     @rabbitmq(before="4.1")
     @lie("message-lost")
-    def test_of_4096_bytes_is_agreed_to_before_4_1(self, url):
+    def test_of_4096_bytes_is_accepted_before_4_1_and_does_not_limit_the_message_size(self, url):
         """A message that is larger than a frame comes in several; no client has to care."""
         with pika.BlockingConnection(small_frames(url)) as connection:
             channel = connection.channel()

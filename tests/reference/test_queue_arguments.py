@@ -184,7 +184,7 @@ class TestQueueArgument:
     @behaviour("ARGS-09")
     @lie("arguments-lost")
     @pytest.mark.parametrize(each, cases(INVALID, "noted"))
-    def test_is_noted_with_an_invalid_value_where_the_broker_does_not_check_it(
+    def test_with_an_invalid_value_that_the_broker_does_not_check_is_noted_and_compared_with_later_declarations(
         self, declare, argument, value, queue_type
     ):
         """Not every mistake is found: such a queue has no limit, or no delay, of its own."""

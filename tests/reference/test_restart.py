@@ -94,7 +94,7 @@ class TestKilledBroker:
 
     @behaviour("QDUR-09")
     @lie("priority-levels-lost")
-    def test_keeps_the_order_of_a_queue_with_priorities(self, drain):
+    def test_still_delivers_higher_priority_first(self, drain):
         """The levels are part of the queue, and each message has kept its own."""
         assert drain("urgent first") == [b"5", b"3", b"1"]
 

@@ -237,7 +237,7 @@ class TestStreamDeclaration:
             "max_age_without_unit",
         ],
     )
-    def test_closes_the_channel_with_406_if_transient_exclusive_server_named_or_with_invalid_arguments(
+    def test_closes_the_channel_with_406_if_transient_exclusive_server_named_or_with_unsupported_or_invalid_arguments(
         self, refusal, channel, wrong, reason
     ):
         """No single message of a log expires or is dead-lettered; retention deletes by bytes or by age."""
