@@ -16,6 +16,7 @@ from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
+from rmqspec.client.bounds import check_whole
 from rmqspec.client.decoding import Reader
 from rmqspec.client.encoding import OVERHEAD
 from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable
@@ -118,6 +119,7 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
         heartbeat: Seconds after which a silent peer is given up; by default that of the settings.
 
     Raises:
+        InvalidSetting: The heartbeat is no number of seconds that the protocol has room for.
         InvalidUrl: It is no AMQP URL.
         Unreachable: Nobody answers.
         LoginRefused: User or password are wrong.
@@ -125,6 +127,8 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
         TlsRefused: The certificates do not fit.
     """
     settings = Settings.of(source)
+    if heartbeat is not None:
+        check_whole("heartbeat", heartbeat, 0, 65_535)
     for attempt in range(len(settings.urls)):
         parameters = settings.parameters(attempt, name)
         if heartbeat is not None:

@@ -49,13 +49,13 @@ from pika import BasicProperties, spec
 from pika.frame import Method
 
 from rmqspec.client import process, unseen
+from rmqspec.client.bounds import LONGEST, check_number
 from rmqspec.client.connection import Loop
 from rmqspec.client.deadlines import Deadlines
 from rmqspec.client.errors import (
     PERMANENT_CODES,
     ChannelClosed,
     ClientError,
-    InvalidSetting,
     Nacked,
     NotSent,
     OutcomeUnknown,
@@ -82,7 +82,6 @@ __all__ = ["Publisher"]
 
 WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or one large one
 AT_EXIT = 5.0  # seconds that a program without close() waits at its end for confirms
-LONGEST = 1_000_000.0  # seconds, of a deadline or of patience
 CLOSED = "the publisher has been closed"
 
 _log = logging.getLogger("rmqspec.client")
@@ -130,9 +129,9 @@ class Publisher:
         on_reconnect: Callable[[float], object] | None = None,
         on_blocked: Callable[[str], object] | None = None,
     ) -> None:
-        _check("window", window, 1, float("inf"))
-        _check("window_bytes", window_bytes, 1, float("inf"))
-        _check("patience", patience, 0, LONGEST)
+        check_number("window", window, 1, float("inf"))
+        check_number("window_bytes", window_bytes, 1, float("inf"))
+        check_number("patience", patience, 0)
         self.confirmed: Counter[str] = Counter()
         self._name, self._patience, self._resend = name, patience, resend
         self._born, self._closing = process.here(), False
@@ -238,10 +237,12 @@ class Publisher:
         """Waits until every message has its answer; False if some have none after so many seconds.
 
         Raises:
+            InvalidSetting: The timeout is no number.
             WrongThread: It was called in a callback.
             WrongProcess: The publisher was opened in another process.
         """
         self._check_waiting("flush()")
+        _check_patience(timeout)
         return self._window.empty(None if timeout is None else min(timeout, LONGEST))
 
     def close(self, timeout: float = 10.0) -> None:
@@ -250,6 +251,7 @@ class Publisher:
         What could not even be sent ends as ``NotSent``. In a fork of the process that has opened it, nothing happens.
 
         Raises:
+            InvalidSetting: The timeout is no number.
             WrongThread: It was called in a callback.
         """
         try:
@@ -257,6 +259,7 @@ class Publisher:
         except WrongProcess:
             return
         self._check_waiting("close()")
+        _check_patience(timeout)
         if not self._outbox.ended:
             self._closing = True  # from now on callbacks alone may publish, else others could keep it from its end
             self.flush(timeout)
@@ -528,14 +531,14 @@ def _ended(sent: Sent) -> PublishFailed:
     return NotSent("the publisher ended before it could be sent", sent.message)
 
 
+def _check_patience(timeout: float | None) -> None:
+    if timeout is not None:
+        check_number("timeout", timeout, -float("inf"), float("inf"))  # but for NaN, with which a wait never ends
+
+
 def _deadline(timeout: float) -> float:
-    _check("timeout", timeout, 0.000_001, LONGEST)
+    check_number("timeout", timeout, 0.000_001)
     return time.monotonic() + timeout
-
-
-def _check(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidSetting(f"{name} is {value!r}: a number from {least:g} to {most:g} is wanted")
 
 
 _open: WeakSet[Publisher] = WeakSet()
