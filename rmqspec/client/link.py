@@ -459,7 +459,7 @@ class Link:
         if hook is not None:
             try:
                 hook(*arguments)
-            except Exception:
+            except BaseException:  # also a SystemExit: it would end the thread, and not the program
                 _log.exception("%s: a hook failed", self._name)
 
     def _stop(self) -> None:
