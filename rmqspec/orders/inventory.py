@@ -75,10 +75,12 @@ class InventoryServer:
         return StockReply(sku=sku, available=self._stock[sku]).to_json()
 
     def _park(self, delivery: Delivery) -> Outcome:
+        reason, wait = "a request without reply_to: nobody to answer", self._waits.confirmed
         try:
-            park(self._publisher, delivery, "a request without reply_to: nobody to answer", wait=self._waits.confirmed)
-        except Unrepublishable:
-            park_without_room(self._publisher, delivery, wait=self._waits.confirmed)
+            try:
+                park(self._publisher, delivery, reason, wait=wait)
+            except Unrepublishable:
+                park_without_room(self._publisher, delivery, wait=wait)
         except PASSING as error:
             raise_if_permanent(error)
             self._say(f"gives a request back for now: {error}")

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings, Topology
+from rmqspec.client.deaths import can_die_again
 from rmqspec.client.errors import ClientError, InvalidSetting, PublishFailed, Unrepublishable
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.inbox import Claim, Inbox, InboxUnavailable, State
-from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
+from rmqspec.orders.messages import FAILURE, MAX_ID, InvalidMessage, order_id_in
 from rmqspec.orders.topology import dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
@@ -37,6 +38,14 @@ def origin(delivery: Delivery) -> str:
     """Where a delivery comes from, for a person: ``orders (orders.direct, key order)``."""
     key = f", key {delivery.routing_key}" if delivery.routing_key else ""
     return f"{delivery.queue} ({delivery.exchange or 'default exchange'}{key})"
+
+
+def _size(name: str) -> int:
+    """Bytes in UTF-8; none if it has no form there, as a name from the command line in another encoding."""
+    try:
+        return len(name.encode())
+    except UnicodeEncodeError:
+        return 0
 
 
 def silent(_: str) -> None:
@@ -108,7 +117,7 @@ class Subscriber(ABC):
         topology: Topology | None = None,
         prefetch: int = 1,
     ) -> None:
-        if not 0 < len(name.encode()) <= MAX_ID:
+        if not 0 < _size(name) <= MAX_ID:
             raise InvalidSetting(f"a service's name should have from 1 to {MAX_ID} bytes in UTF-8")
         self.name, self.say, self.inbox = name, harmless(say), inbox or Inbox()
         self.waits, self.at_work = Waits(), ""
@@ -162,6 +171,8 @@ class Subscriber(ABC):
             outcome = self._once(delivery)
             if outcome is Outcome.RETRY:
                 self.put_off(delivery)
+            if outcome is Outcome.REJECT and not can_die_again(delivery.headers):
+                return self._park(delivery, FAILURE, "a message that no broker could dead-letter again")
         except InvalidMessage as error:
             return self._park(delivery, str(error))
         except Unrepublishable as error:
@@ -191,19 +202,19 @@ class Subscriber(ABC):
             return self._give_back("gives a message back: somebody else has begun it meanwhile")
         return outcome
 
-    def _park(self, delivery: Delivery, reason: str) -> Outcome:
+    def _park(self, delivery: Delivery, reason: str, what: str = "a message that it cannot read") -> Outcome:
         try:
             park(self.publisher, delivery, reason, wait=self.waits.confirmed)
         except Unrepublishable as error:
             return self._reject(delivery, error)
         except PASSING as error:
             raise_if_permanent(error)
-            return self._give_back(f"gives a message back that it cannot read, and cannot park now: {error}")
-        self.say(f"parked a message that it cannot read: {reason}")
+            return self._give_back(f"gives {what} back, as it cannot park it now: {error}")
+        self.say(f"parked {what}: {reason}")
         return Outcome.ACK
 
     def _reject(self, delivery: Delivery, error: Unrepublishable) -> Outcome:
-        if dead_letters_from(delivery.queue):
+        if dead_letters_from(delivery.queue) and can_die_again(delivery.headers):
             self.say(f"rejected a message: {error}")
             return Outcome.REJECT
         try:
