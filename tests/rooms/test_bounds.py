@@ -62,8 +62,8 @@ class TestConsumer:
             Consumer(url, **{"queue": "q", "handler": lambda _: Outcome.ACK, **options})
 
     @pytest.mark.parametrize("options", [{"prefetch": -1}, {"prefetch": 65_536}, {"concurrency": 0}, {"name": LONG}])
-    def test_does_so_for_a_server_of_calls(self, url, options):
-        """It consumes too."""
+    def test_refuses_them_for_a_server_of_calls(self, url, options):
+        """Its requests are deliveries of a consumer, and nobody would answer them."""
         with pytest.raises(InvalidSetting):
             RpcServer(url, "q", lambda request: request, **options)
 
@@ -144,7 +144,7 @@ class TestTimes:
             connect(url, "x", heartbeat=heartbeat)
 
     @pytest.mark.parametrize("options", [{"window": 0}, {"window": -1}, {"window_bytes": 0}, {"window_bytes": NAN}])
-    def test_and_places_of_calls_are_above_zero(self, url, options):
+    def test_and_places_of_open_calls_are_above_zero(self, url, options):
         """A window with no place was one with one place."""
         with pytest.raises(InvalidSetting, match="window"):
             RpcClient(url, **options)
