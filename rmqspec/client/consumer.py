@@ -120,6 +120,7 @@ class Consumer:
 
     Attributes:
         outcomes: How many deliveries ended in which way.
+        unanswered: Whether the broker has not answered the goodbye of the last run in time.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Consumer:
         self._counting = threading.Lock()
         self._settings.parameters(0, name)  # a URL that cannot be read is told here
         # Not locked: a signal handler may call stop() at any point of run().
-        self._stop_asked = False
+        self._stop_asked = self.unanswered = False
         self._run: _Run | None = None
 
     def run(self) -> None:
@@ -185,6 +186,7 @@ class Consumer:
             if not self._stop_asked:
                 run.consume()
         finally:
+            self.unanswered = run.subscription.link.left
             self._run, self._stop_asked = None, False
 
     def stop(self) -> None:

@@ -68,7 +68,7 @@ from rmqspec.client.errors import (
     WrongProcess,
     WrongThread,
 )
-from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.link import GOODBYE, Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.overdue import Overdue
@@ -245,10 +245,14 @@ class Publisher:
         _check_patience(timeout)
         return self._window.empty(None if timeout is None else min(timeout, LONGEST))
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float = 10.0, *, goodbye: float = GOODBYE) -> None:
         """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``.
 
         What could not even be sent ends as ``NotSent``. In a fork of the process that has opened it, nothing happens.
+
+        Args:
+            timeout: Seconds to wait for answers.
+            goodbye: Seconds at most that the broker has to answer the goodbye.
 
         Raises:
             InvalidSetting: The timeout is no number.
@@ -265,7 +269,7 @@ class Publisher:
             self.flush(timeout)
         _open.discard(self)
         self._outbox.end(ClientError(CLOSED))
-        self._link.close()
+        self._link.close(goodbye=goodbye)
         self._give_up()
         self._deadlines.close()
 

@@ -109,6 +109,11 @@ class RpcServer:
         """Whether it takes requests now."""
         return self._consumer.connected
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether the broker has not answered the goodbye of the last run in time."""
+        return self._consumer.unanswered
+
     def _handle(self, delivery: Delivery) -> Outcome:
         reply_to = delivery.properties.reply_to
         if not reply_to or not is_readable(reply_to):

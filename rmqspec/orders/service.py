@@ -7,16 +7,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
-from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings, Topology
+from rmqspec.client import Consumer, Delivery, Outcome, Publisher, RpcServer, Settings, Topology
 from rmqspec.client.deaths import can_die_again
 from rmqspec.client.errors import ClientError, InvalidSetting, PublishFailed, Unrepublishable
+from rmqspec.client.link import GOODBYE, UNREAD_GOODBYE
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.inbox import Claim, Inbox, InboxUnavailable, State
 from rmqspec.orders.messages import FAILURE, MAX_ID, InvalidMessage, order_id_in
 from rmqspec.orders.topology import dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
-__all__ = ["PASSING", "PAUSE", "Say", "Service", "Subscriber", "harmless", "origin", "raise_if_permanent", "silent"]
+__all__ = [
+    "PASSING",
+    "PAUSE",
+    "Say",
+    "Service",
+    "Subscriber",
+    "goodbye_after",
+    "harmless",
+    "origin",
+    "raise_if_permanent",
+    "silent",
+]
 
 Say = Callable[[str], None]  # where a service tells a person what it does
 Settled = Callable[[Delivery, Outcome], None]
@@ -38,6 +50,11 @@ def origin(delivery: Delivery) -> str:
     """Where a delivery comes from, for a person: ``orders (orders.direct, key order)``."""
     key = f", key {delivery.routing_key}" if delivery.routing_key else ""
     return f"{delivery.queue} ({delivery.exchange or 'default exchange'}{key})"
+
+
+def goodbye_after(consumer: Consumer | RpcServer) -> float:
+    """The seconds that a broker has to answer a service's second goodbye: few, if it has not answered the first."""
+    return UNREAD_GOODBYE if consumer.unanswered else GOODBYE
 
 
 def _size(name: str) -> int:
@@ -134,7 +151,8 @@ class Subscriber(ABC):
         try:
             self.consumer.run()
         finally:
-            self.publisher.close(0.0)  # each handler has waited for what it published, or has given it up
+            # Each handler has waited for what it published, or has given it up.
+            self.publisher.close(0.0, goodbye=goodbye_after(self.consumer))
 
     def stop(self) -> None:
         """Ends ``run`` after the message in hand; a wait on the broker for that message ends soon."""

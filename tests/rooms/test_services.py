@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -358,6 +359,29 @@ def cut_off():
         connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
 
     return cut
+
+
+class TestSilentBroker:
+    """A broker that answers nothing, as a machine does that is suspended: the connections stand."""
+
+    def test_holds_up_no_worker_that_is_to_stop(self, url, broker, orders, eventually):
+        """The wait for a confirm and both goodbyes took their time one after the other, and a deployment kills."""
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
+            worker = Worker(proxy.url(url), failures=Failures(0), work_time=0.5)
+            thread = threading.Thread(target=worker.run)
+            thread.start()
+            orders.producer.publish(*sample_orders(1))
+            eventually(lambda: worker.at_work, "00-0001")
+            proxy.half_open()
+            eventually(lambda: worker.publisher.in_flight, 1)
+
+            began = time.monotonic()
+            worker.stop()
+            thread.join(10)
+            took = time.monotonic() - began
+
+        assert worker.consumer.unanswered
+        assert took < 3.5  # two seconds, and what a busy machine takes; it was 4.5
 
 
 class TestOrderSystem:
