@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -136,6 +136,7 @@ class Publisher:
         self._name, self._patience, self._resend = name, patience, resend
         self._born, self._closing = process.here(), False
         self._window = Window(window, window_bytes)
+        self._interrupted: deque[Sent] = deque()  # whose publish was ended by a signal's exception
         # From here on: touched by the link's thread alone.
         self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
@@ -189,26 +190,30 @@ class Publisher:
         deadline = None if timeout is None else _deadline(timeout)
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
         sent = Sent(message, self._shape, self._check)
-        if self._closing or not self._window.enter(len(body), 0.0):
-            self._wait_for_room(message, timeout)
         try:
+            if self._closing or not self._window.enter(len(body), 0.0, sent):
+                self._wait_for_room(sent, timeout)
             self._outbox.put(sent)
         except ClientError:
-            self._window.leave(1, len(body))
+            if sent.placed:
+                self._window.leave(1, len(body))
+            raise
+        except BaseException:  # a signal's, as KeyboardInterrupt: where that was, the link's thread finds out
+            self._interrupted.append(sent)
+            self._link.wake()
             raise
         if deadline is not None:
             self._deadlines.add(deadline, sent)
         return sent
 
-    def _wait_for_room(self, message: Message, timeout: float | None) -> None:
-        size, patience = len(message.body), self._patience if timeout is None else min(self._patience, timeout)
+    def _wait_for_room(self, sent: Sent, timeout: float | None) -> None:
+        message, patience = sent.message, self._patience if timeout is None else min(self._patience, timeout)
+        size = len(message.body)
         if self._link.in_thread or self._deadlines.in_thread:  # in a callback, which would wait for its own thread
-            patience, entered = 0.0, self._window.enter_again(size)
+            patience, entered = 0.0, self._window.enter_again(size, sent)
         else:
-            entered = not self._closing and self._window.enter(size, patience)
+            entered = not self._closing and self._window.enter(size, patience, sent)
             if self._closing:
-                if entered:
-                    self._window.leave(1, size)
                 raise ClientError(CLOSED)
         if not entered:
             raise WindowFull(f"no room in the window within {patience:g} s, as {self._hindrance()}", message)
@@ -320,6 +325,8 @@ class Publisher:
 
     def on_work(self) -> None:
         """Sends what waits, where there is a channel and no alarm."""
+        if self._interrupted:
+            self._free_places()
         if self._channel is None or self._blocked or not self._channel.is_open:
             return
         if self._singly:
@@ -370,6 +377,13 @@ class Publisher:
             self._finish(sent, error)
             return False
         return True
+
+    def _free_places(self) -> None:
+        """Gives back the places of those that were interrupted before they were handed over; nobody else would."""
+        while self._interrupted:
+            sent = self._interrupted.popleft()
+            if sent.placed and not (sent.done() or sent in self._outbox or sent in self._unanswered.values()):
+                self._window.leave(1, len(sent.message.body))
 
     # Answers.
 

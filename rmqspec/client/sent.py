@@ -19,6 +19,7 @@ from rmqspec.client.errors import PublishFailed, Unencodable
 from rmqspec.client.message import Confirmed, Message
 from rmqspec.client.promise import Promise
 from rmqspec.client.unseen import Unseen
+from rmqspec.client.window import Ticket
 
 __all__ = ["Sent"]
 
@@ -28,7 +29,7 @@ _shared = threading.Condition()
 PENDING, FINISHED = "PENDING", "FINISHED"  # the states of the standard library's that there are here
 
 
-class Sent(Promise[Confirmed]):
+class Sent(Promise[Confirmed], Ticket):
     """What ``Publisher.publish`` returns.
 
     Args:
