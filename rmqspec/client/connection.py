@@ -16,9 +16,11 @@ from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
+from rmqspec.client import process
+from rmqspec.client.bounds import check_whole
 from rmqspec.client.decoding import Reader
 from rmqspec.client.encoding import OVERHEAD
-from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable
+from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable, WrongProcess
 from rmqspec.client.refusal import refusal
 from rmqspec.client.settings import Settings
 
@@ -29,6 +31,9 @@ Channel = BlockingChannel
 
 class Connection(BlockingConnection):
     """A connection that knows its name. One thread uses it at a time; see https://www.rabbitmq.com/docs/connections.
+
+    In a fork of the process that has opened it, it raises ``WrongProcess``, and its ``close`` does nothing: the
+    goodbye would be that of the parent.
 
     Attributes:
         patience: Seconds that the broker has to answer a method; None is for ever, as with pika. One that it does not
@@ -42,7 +47,13 @@ class Connection(BlockingConnection):
 
     def __init__(self, parameters: pika.connection.Parameters) -> None:
         # pika means this argument for tests; there is no other way to say what works beneath.
+        self._born = process.here()
         super().__init__(parameters, _impl_class=Reader)  # type: ignore[arg-type]
+
+    def close(self, reply_code: int = 200, reply_text: str = "Normal shutdown") -> None:
+        """As pika's."""
+        if self._born is process.here():
+            super().close(reply_code, reply_text)
 
     def process_data_events(self, time_limit: float | None = 0) -> None:
         """As pika's. Whoever waits for a message waits as long as he says."""
@@ -54,6 +65,8 @@ class Connection(BlockingConnection):
 
     def _flush_output(self, *waiters: Callable[[], bool]) -> None:
         """Where pika waits for every answer; it has no deadline of its own for that."""
+        if self._born is not process.here():
+            raise WrongProcess("a connection was opened before this process was forked: open one of its own here")
         if self.patience is None:
             super()._flush_output(*waiters)  # type: ignore[misc]
             return
@@ -118,6 +131,7 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
         heartbeat: Seconds after which a silent peer is given up; by default that of the settings.
 
     Raises:
+        InvalidSetting: The heartbeat is no number of seconds that the protocol has room for.
         InvalidUrl: It is no AMQP URL.
         Unreachable: Nobody answers.
         LoginRefused: User or password are wrong.
@@ -125,6 +139,8 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
         TlsRefused: The certificates do not fit.
     """
     settings = Settings.of(source)
+    if heartbeat is not None:
+        check_whole("heartbeat", heartbeat, 0, 65_535)
     for attempt in range(len(settings.urls)):
         parameters = settings.parameters(attempt, name)
         if heartbeat is not None:

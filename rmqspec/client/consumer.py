@@ -36,12 +36,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
+from rmqspec.client.bounds import check_arguments, check_name, check_number, check_whole
 from rmqspec.client.delivery import Delivery, Handler, Outcome
 from rmqspec.client.errors import (
     ClientError,
     ConnectionLost,
+    InvalidSetting,
     OutcomeUnknown,
     StillAtWork,
     Unanswered,
@@ -112,8 +114,13 @@ class Consumer:
         on_blocked: Called with the broker's reason when it blocks publishers, and with an empty one afterwards. Both
             run in the link's thread and must not block.
 
+    Raises:
+        InvalidSetting: A number is out of range, or a name or an argument has no form in AMQP.
+        InvalidUrl: The broker's URL cannot be read.
+
     Attributes:
         outcomes: How many deliveries ended in which way.
+        unanswered: Whether the broker has not answered the goodbye of the last run in time.
     """
 
     def __init__(
@@ -136,6 +143,16 @@ class Consumer:
         on_reconnect: Callable[[float], object] | None = None,
         on_blocked: Callable[[str], object] | None = None,
     ) -> None:
+        check_whole("prefetch", prefetch, 0, 65_535)
+        check_whole("concurrency", concurrency, 1)
+        check_whole("ack_batch", ack_batch, 1)
+        check_number("requeue_pause", requeue_pause, 0)
+        check_number("grace", grace, 0, float("inf"))
+        check_name("the queue", queue)
+        check_name("the consumer", name)
+        check_arguments("the subscription", arguments or {})
+        if not isinstance(on_error, Outcome) and not callable(on_error):
+            raise InvalidSetting(f"on_error is {on_error!r}: an Outcome is wanted, or a function that returns one")
         self.queue, self.outcomes = queue, Counter[Outcome]()
         self._settings = Settings.of(source)
         self._wanted = Wanted(queue, prefetch, topology, dict(arguments or {}), name, requeue_pause, wait_for_queue)
@@ -145,7 +162,7 @@ class Consumer:
         self._counting = threading.Lock()
         self._settings.parameters(0, name)  # a URL that cannot be read is told here
         # Not locked: a signal handler may call stop() at any point of run().
-        self._stop_asked = False
+        self._stop_asked = self.unanswered = False
         self._run: _Run | None = None
 
     def run(self) -> None:
@@ -169,6 +186,7 @@ class Consumer:
             if not self._stop_asked:
                 run.consume()
         finally:
+            self.unanswered = run.subscription.link.left
             self._run, self._stop_asked = None, False
 
     def stop(self) -> None:
@@ -221,16 +239,17 @@ class Consumer:
         Raises:
             Exception: What ends ``run``.
         """
+        by = ""
         try:
             outcome: object = self._handler(delivery)
             if outcome is Outcome.RETRY and self._retry is not None:
                 self._retry(delivery)
         except Exception as error:
-            outcome = self._judge(delivery, error)
+            outcome, by = self._judge(delivery, error), ", or its on_error,"
         if not isinstance(outcome, Outcome):
             name = getattr(self._handler, "__qualname__", type(self._handler).__qualname__)
             raise TypeError(
-                f"the handler {name} of {self.queue!r} returned {reprlib.repr(outcome)}, which is no Outcome: "
+                f"the handler {name} of {self.queue!r}{by} returned {reprlib.repr(outcome)}, which is no Outcome: "
                 "it must say what becomes of the message, as Outcome.ACK"
             )
         if outcome is Outcome.RETRY and self._retry is None:
@@ -254,6 +273,12 @@ class _Event(Enum):
     HELPER_ENDED = auto()
 
 
+class _Ended(NamedTuple):
+    """The subscription has ended by this."""
+
+    error: ClientError
+
+
 class _Run:
     """One run of a consumer, with helpers and a subscription of its own: nothing is left over for the next."""
 
@@ -261,9 +286,13 @@ class _Run:
         self._consumer, self._stopping = consumer, False
         self._error: BaseException | None = None
         self._deliveries: SimpleQueue[Taken | None] = SimpleQueue()
-        self._events: SimpleQueue[_Event | BaseException] = SimpleQueue()
+        self._events: SimpleQueue[_Event | _Ended | BaseException] = SimpleQueue()
         self.subscription = Subscription(
-            consumer._settings, consumer._wanted, self._deliveries.put, self._events.put, *consumer._hooks
+            consumer._settings,
+            consumer._wanted,
+            self._deliveries.put,
+            lambda error: self._events.put(_Ended(error)),
+            *consumer._hooks,
         )
         # Daemons: one that never returns must not keep the process.
         self._helpers = [
@@ -276,11 +305,11 @@ class _Run:
         self._events.put(_Event.STOP)
 
     def consume(self) -> None:
-        for helper in self._helpers:
-            helper.start()
-        self.subscription.start()
         patient = False
         try:
+            for helper in self._helpers:
+                helper.start()
+            self.subscription.start()
             self._await(_Event.STOP, None)
             patient = True
         except (KeyboardInterrupt, SystemExit) as interrupt:  # the first gives handlers their time, a second does not
@@ -327,8 +356,12 @@ class _Run:
                 return
             if event is _Event.HELPER_ENDED:
                 self._at_work -= 1
-            elif isinstance(event, BaseException) and not (self._stopping and isinstance(event, ClientError)):
+            elif isinstance(event, _Ended):
                 # Of a consumer that stops, how its goodbye was answered is no error: it has settled all that it could.
+                if not self._stopping:
+                    self._error = self._error or event.error
+                    return
+            elif isinstance(event, BaseException):
                 self._error = self._error or event
                 return
             if event is what:

@@ -89,7 +89,7 @@ class Deadlines(Generic[T]):
         while (due := self._wait()) is not None:
             try:
                 self._expire(due)
-            except Exception:  # a defect of ours, or of a callback: the others have deadlines too
+            except BaseException:  # a defect of ours: the others have deadlines too
                 _log.exception("a deadline could not be kept: please report it")
             del due  # else it would be kept until the next one expires
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-__all__ = ["Death", "count_in", "deaths_in", "reason_in"]
+__all__ = ["Death", "can_die_again", "count_in", "deaths_in", "reason_in"]
 
 MOST = 1_000_000  # beyond it a header is no count of ours; the next one must still fit into a field of the protocol
 
@@ -42,6 +42,22 @@ def deaths_in(headers: Mapping[Any, Any] | None) -> list[Death]:
     """The deaths of a message, the latest first; none where the header is no list of them."""
     entries = (headers or {}).get("x-death")
     return [_death(entry) for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def can_die_again(headers: Mapping[Any, Any] | None) -> bool:
+    """Whether every broker can dead-letter a message with this ``x-death``.
+
+    It adds to the header. Where an entry is no table, or the count that it adds to is no number, a queue of RabbitMQ
+    3.10 ends at it: its consumers are cancelled, the message is there again, and after some of that the queue is gone.
+    """
+    entries = (headers or {}).get("x-death")
+    if not isinstance(entries, list):  # any other type is written anew
+        return True
+    return all(isinstance(entry, dict) and _is_number(entry.get("count", 0)) for entry in entries)
+
+
+def _is_number(count: object) -> bool:
+    return isinstance(count, (int, float)) and not isinstance(count, bool)
 
 
 def reason_in(headers: Mapping[Any, Any] | None) -> str | None:

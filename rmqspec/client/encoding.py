@@ -6,6 +6,7 @@ Source: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf (2.3.5 frame deta
 from __future__ import annotations
 
 import struct
+from copy import copy
 from functools import lru_cache
 from typing import Any
 
@@ -119,6 +120,9 @@ def _body_start(channel: int, size: int) -> bytes:
 
 def _header(channel: int, message: Message) -> bytes:
     properties = message.properties
+    if properties.headers == {}:  # some brokers hand it on as none, and a return must be known by its bytes
+        properties = copy(properties)
+        properties.headers = None
     repeats = properties.headers is None and properties.correlation_id is None and properties.message_id is None
     encoded = _encoded(*_fields(properties)) if repeats else b"".join(Properties.encode(properties))
     if not isinstance(message.body, bytes):

@@ -11,9 +11,9 @@ method                                thread       may block                    
 ====================================  ===========  ===================================  =========================
 ``wake``                              any          no                                   ``_guard``, briefly
 ``open``                              any but its  until the first channel or refusal   none
-``close``                             any but its  up to ``GOODBYE`` + 1 s              ``_guard``, briefly
+``close``                             any but its  up to ``goodbye`` + 1 s              ``_guard``, briefly
 ``check_process``, ``check_waiting``  any          no                                   none
-``state``, ``blocked``                any reads    no                                   none: the link's writes
+``state``, ``blocked``, ``left``      any reads    no                                   none: the link's writes
 ``note_progress``                     the link's   no                                   none
 ``Tenant.on_…``, hooks                the link's   no: all of the tenant's traffic      none is held while they
                                                    stands still meanwhile               run
@@ -54,11 +54,11 @@ from rmqspec.client.lives import Lives
 from rmqspec.client.quiet import quiet_pika
 from rmqspec.client.settings import Settings
 
-__all__ = ["Link", "LoopChannel", "State", "Tenant"]
+__all__ = ["GOODBYE", "UNREAD_GOODBYE", "Link", "LoopChannel", "State", "Tenant"]
 
 CONNECTION_FORCED = 320  # an operator closes the connection, or the broker shuts down
 GOODBYE = 1.5  # seconds at most that the end of a connection may take
-UNREAD_GOODBYE = 0.2  # the same to a broker that blocks this connection: it reads nothing from it, a goodbye neither
+UNREAD_GOODBYE = 0.2  # the same to a broker that reads nothing: it blocks this connection, or does not answer another
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -97,6 +97,7 @@ class Link:
     Attributes:
         state: Where it is.
         blocked: Why the broker blocks publishers on this connection; empty where it does not.
+        left: Whether the broker has not answered the goodbye in time.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class Link:
         self._settings, self._name, self._tenant = settings, name, tenant
         self._on_reconnect, self._on_blocked_hook = on_reconnect, on_blocked
         self._process, self._born = os.getpid(), process.here()
-        self.state, self.blocked = State.NEW, ""
+        self.state, self.blocked, self.left = State.NEW, "", False
+        self._goodbye = GOODBYE
         self._guard = threading.Lock()  # between whoever wakes and the change of the loop
         self._loop: Loop | None = None
         self._woken, self._bell = False, threading.Event()
@@ -163,13 +165,14 @@ class Link:
         else:
             self._loop.ioloop.add_callback_threadsafe(self._work)
 
-    def close(self, *, wait: bool = True) -> None:
+    def close(self, *, wait: bool = True, goodbye: float = GOODBYE) -> None:
         """Says goodbye to the broker and ends the thread. A goodbye that is not answered is not waited for long.
 
-        As long as for any answer, and no longer than ``GOODBYE``. In a forked process there is nothing to end.
+        As long as for any answer, and no longer than ``goodbye``. In a forked process there is nothing to end.
 
         Args:
             wait: False to return at once, while the thread still says goodbye.
+            goodbye: Seconds at most that the broker has to answer it.
 
         Raises:
             WrongThread: It was called in the link's own thread.
@@ -178,10 +181,11 @@ class Link:
             return
         if wait:
             self.check_waiting("close()")
+        self._goodbye = goodbye
         self._closing.set()
         self.wake()
         if wait and self._thread.ident is not None:  # it was started
-            self._thread.join(GOODBYE + 1.0)
+            self._thread.join(goodbye + 1.0)
 
     @property
     def connected(self) -> bool:
@@ -459,7 +463,7 @@ class Link:
         if hook is not None:
             try:
                 hook(*arguments)
-            except Exception:
+            except BaseException:  # also a SystemExit: it would end the thread, and not the program
                 _log.exception("%s: a hook failed", self._name)
 
     def _stop(self) -> None:
@@ -473,7 +477,7 @@ class Link:
             return
         if self.state is not State.CLOSING:
             self._step(Event.CLOSE)
-            patience = UNREAD_GOODBYE if self.blocked else GOODBYE
+            patience = UNREAD_GOODBYE if self.blocked else self._goodbye
             limit = min(patience, self._settings.answer_timeout or patience)
             loop.ioloop.call_later(limit, lambda: self._leave(loop))
         if self._let_in and loop.is_open:  # pika does not bear to be closed while it is connecting
@@ -481,6 +485,7 @@ class Link:
 
     def _leave(self, loop: Loop) -> None:
         """Ends without the broker; where pika cannot even do that, the loop ends under it."""
+        self.left = True
         loop.ioloop.call_later(0.1, loop.ioloop.stop)
         loop.cut()
 

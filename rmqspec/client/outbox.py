@@ -11,6 +11,7 @@ method          thread       may block  lock
 ``take_first``  any          no         ``_guard``, briefly
 ``put_back``    the link's   no         ``_guard``, briefly
 ``remove``      any          no         ``_guard``, briefly
+``in``          any          no         ``_guard``, briefly
 ``len``         any          no         none
 ==============  ===========  =========  ====================
 
@@ -69,6 +70,10 @@ class Outbox(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __contains__(self, item: T) -> bool:
+        with self._guard:
+            return item in self._items
 
     def take(self) -> deque[T]:
         """All that was handed over."""

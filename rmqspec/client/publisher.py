@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -49,13 +49,13 @@ from pika import BasicProperties, spec
 from pika.frame import Method
 
 from rmqspec.client import process, unseen
+from rmqspec.client.bounds import LONGEST, check_number
 from rmqspec.client.connection import Loop
 from rmqspec.client.deadlines import Deadlines
 from rmqspec.client.errors import (
     PERMANENT_CODES,
     ChannelClosed,
     ClientError,
-    InvalidSetting,
     Nacked,
     NotSent,
     OutcomeUnknown,
@@ -68,7 +68,7 @@ from rmqspec.client.errors import (
     WrongProcess,
     WrongThread,
 )
-from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.link import GOODBYE, Link, LoopChannel
 from rmqspec.client.message import Confirmed, Message, persistent
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.overdue import Overdue
@@ -82,7 +82,6 @@ __all__ = ["Publisher"]
 
 WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or one large one
 AT_EXIT = 5.0  # seconds that a program without close() waits at its end for confirms
-LONGEST = 1_000_000.0  # seconds, of a deadline or of patience
 CLOSED = "the publisher has been closed"
 
 _log = logging.getLogger("rmqspec.client")
@@ -130,13 +129,14 @@ class Publisher:
         on_reconnect: Callable[[float], object] | None = None,
         on_blocked: Callable[[str], object] | None = None,
     ) -> None:
-        _check("window", window, 1, float("inf"))
-        _check("window_bytes", window_bytes, 1, float("inf"))
-        _check("patience", patience, 0, LONGEST)
+        check_number("window", window, 1, float("inf"))
+        check_number("window_bytes", window_bytes, 1, float("inf"))
+        check_number("patience", patience, 0)
         self.confirmed: Counter[str] = Counter()
         self._name, self._patience, self._resend = name, patience, resend
         self._born, self._closing = process.here(), False
         self._window = Window(window, window_bytes)
+        self._interrupted: deque[Sent] = deque()  # whose publish was ended by a signal's exception
         # From here on: touched by the link's thread alone.
         self._unanswered: dict[int, Sent] = {}
         self._channel: LoopChannel | None = None
@@ -190,26 +190,30 @@ class Publisher:
         deadline = None if timeout is None else _deadline(timeout)
         message = Message(exchange, routing_key, body, properties or persistent(), mandatory)
         sent = Sent(message, self._shape, self._check)
-        if self._closing or not self._window.enter(len(body), 0.0):
-            self._wait_for_room(message, timeout)
         try:
+            if self._closing or not self._window.enter(len(body), 0.0, sent):
+                self._wait_for_room(sent, timeout)
             self._outbox.put(sent)
         except ClientError:
-            self._window.leave(1, len(body))
+            if sent.placed:
+                self._window.leave(1, len(body))
+            raise
+        except BaseException:  # a signal's, as KeyboardInterrupt: where that was, the link's thread finds out
+            self._interrupted.append(sent)
+            self._link.wake()
             raise
         if deadline is not None:
             self._deadlines.add(deadline, sent)
         return sent
 
-    def _wait_for_room(self, message: Message, timeout: float | None) -> None:
-        size, patience = len(message.body), self._patience if timeout is None else min(self._patience, timeout)
+    def _wait_for_room(self, sent: Sent, timeout: float | None) -> None:
+        message, patience = sent.message, self._patience if timeout is None else min(self._patience, timeout)
+        size = len(message.body)
         if self._link.in_thread or self._deadlines.in_thread:  # in a callback, which would wait for its own thread
-            patience, entered = 0.0, self._window.enter_again(size)
+            patience, entered = 0.0, self._window.enter_again(size, sent)
         else:
-            entered = not self._closing and self._window.enter(size, patience)
+            entered = not self._closing and self._window.enter(size, patience, sent)
             if self._closing:
-                if entered:
-                    self._window.leave(1, size)
                 raise ClientError(CLOSED)
         if not entered:
             raise WindowFull(f"no room in the window within {patience:g} s, as {self._hindrance()}", message)
@@ -238,18 +242,25 @@ class Publisher:
         """Waits until every message has its answer; False if some have none after so many seconds.
 
         Raises:
+            InvalidSetting: The timeout is no number.
             WrongThread: It was called in a callback.
             WrongProcess: The publisher was opened in another process.
         """
         self._check_waiting("flush()")
+        _check_patience(timeout)
         return self._window.empty(None if timeout is None else min(timeout, LONGEST))
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float = 10.0, *, goodbye: float = GOODBYE) -> None:
         """Flushes and hangs up. What has no answer within so many seconds ends as ``OutcomeUnknown``.
 
         What could not even be sent ends as ``NotSent``. In a fork of the process that has opened it, nothing happens.
 
+        Args:
+            timeout: Seconds to wait for answers.
+            goodbye: Seconds at most that the broker has to answer the goodbye.
+
         Raises:
+            InvalidSetting: The timeout is no number.
             WrongThread: It was called in a callback.
         """
         try:
@@ -257,12 +268,13 @@ class Publisher:
         except WrongProcess:
             return
         self._check_waiting("close()")
+        _check_patience(timeout)
         if not self._outbox.ended:
             self._closing = True  # from now on callbacks alone may publish, else others could keep it from its end
             self.flush(timeout)
         _open.discard(self)
         self._outbox.end(ClientError(CLOSED))
-        self._link.close()
+        self._link.close(goodbye=goodbye)
         self._give_up()
         self._deadlines.close()
 
@@ -313,6 +325,8 @@ class Publisher:
 
     def on_work(self) -> None:
         """Sends what waits, where there is a channel and no alarm."""
+        if self._interrupted:
+            self._free_places()
         if self._channel is None or self._blocked or not self._channel.is_open:
             return
         if self._singly:
@@ -363,6 +377,13 @@ class Publisher:
             self._finish(sent, error)
             return False
         return True
+
+    def _free_places(self) -> None:
+        """Gives back the places of those that were interrupted before they were handed over; nobody else would."""
+        while self._interrupted:
+            sent = self._interrupted.popleft()
+            if sent.placed and not (sent.done() or sent in self._outbox or sent in self._unanswered.values()):
+                self._window.leave(1, len(sent.message.body))
 
     # Answers.
 
@@ -528,14 +549,14 @@ def _ended(sent: Sent) -> PublishFailed:
     return NotSent("the publisher ended before it could be sent", sent.message)
 
 
+def _check_patience(timeout: float | None) -> None:
+    if timeout is not None:
+        check_number("timeout", timeout, -float("inf"), float("inf"))  # but for NaN, with which a wait never ends
+
+
 def _deadline(timeout: float) -> float:
-    _check("timeout", timeout, 0.000_001, LONGEST)
+    check_number("timeout", timeout, 0.000_001)
     return time.monotonic() + timeout
-
-
-def _check(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidSetting(f"{name} is {value!r}: a number from {least:g} to {most:g} is wanted")
 
 
 _open: WeakSet[Publisher] = WeakSet()

@@ -18,6 +18,7 @@ from typing import Any
 
 from pika import BasicProperties
 
+from rmqspec.client.bounds import check_number
 from rmqspec.client.deaths import count_in
 from rmqspec.client.delivery import Delivery
 from rmqspec.client.publisher import Publisher
@@ -27,6 +28,7 @@ from rmqspec.client.topology import Queue, Topology
 __all__ = ["ATTEMPTS_HEADER", "HISTORY_HEADER", "RetryLadder", "reasons_in"]
 
 ATTEMPTS_HEADER = "attempts"  # how often a message has been tried; the broker's x-death is not counted on
+LONGEST = 4_294_967.0  # seconds: the broker takes no more milliseconds than fit into 32 bits
 HISTORY_HEADER = "attempt-reasons"  # why each attempt failed, oldest first
 
 
@@ -39,11 +41,18 @@ class RetryLadder:
         parking: The exchange that gets a message after the last step.
         delays: Seconds of each step. A queue has one delay only: behind a message that waits a minute, one that waits a
             second would wait a minute too.
+
+    Raises:
+        InvalidSetting: A delay is no time that a queue can wait.
     """
 
     queue: str
     parking: str
     delays: tuple[float, ...] = (1.0, 10.0, 60.0)
+
+    def __post_init__(self) -> None:
+        for delay in self.delays:
+            check_number("a delay", delay, 0, LONGEST)
 
     def topology(self) -> Topology:
         """The waiting queues."""

@@ -30,7 +30,6 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillOpen
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -38,6 +37,7 @@ from typing import Any, NamedTuple
 from pika import BasicProperties, DeliveryMode
 from pika.spec import Basic
 
+from rmqspec.client.bounds import check_number, check_whole
 from rmqspec.client.connection import Loop
 from rmqspec.client.content import Content
 from rmqspec.client.deadlines import Deadlines
@@ -49,18 +49,21 @@ from rmqspec.client.errors import (
     ClientError,
     InvalidSetting,
     Unencodable,
+    WrongProcess,
     WrongThread,
 )
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Message
 from rmqspec.client.outbox import Outbox
+from rmqspec.client.promise import Promise
 from rmqspec.client.settings import Settings
 from rmqspec.client.window import Window
 
-__all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "RpcClient"]
+__all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "ROUTING_HEADERS", "RpcClient"]
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # the broker's pseudo-queue: no queue is made, replies come straight back
 ERROR_HEADER = "error"  # on a reply: what the server could not do
+ROUTING_HEADERS = ("CC", "BCC")  # the broker would route a message with these to other queues too, or refuse it (406)
 LONGEST = 4_294_967.0  # seconds: the broker takes no expiration of more milliseconds than fit into 32 bits
 UNSENT = 1024 * 1024  # bytes that may wait in the socket's buffer; more requests wait here, where they can expire
 NEXT_LOOK = 0.01  # seconds until the socket's buffer is looked at again
@@ -74,7 +77,7 @@ class _Session(NamedTuple):
     reply_to: str
 
 
-class Call(Future[bytes]):
+class Call(Promise[bytes]):
     """A call that is open: the promise of its reply.
 
     Attributes:
@@ -125,9 +128,19 @@ class Call(Future[bytes]):
         """The seconds to its deadline if whoever waits for it would reach that, and then is to end it."""
         if self.done():
             return None
-        self.client._check_waiting("result()")
+        self.check_waiting("result()")
         left = max(0.0, self.deadline - time.monotonic())
         return left if timeout is None or timeout > left else None
+
+    def check_waiting(self, what: str) -> None:
+        """Raises where waiting would be for ever: in a callback, and in a fork of the process that has called."""
+        self.client._link.check_process()
+        self.client._check_waiting(what)
+
+    @property
+    def about(self) -> str:
+        """What it is the promise of, for the log."""
+        return f"a call to {self.queue!r}"
 
     def cancel(self) -> bool:
         """Forgets the call; a reply that comes all the same is dropped."""
@@ -152,6 +165,7 @@ class RpcClient:
         on_blocked: Called with the broker's reason when it blocks publishers, and with an empty one afterwards.
 
     Raises:
+        InvalidSetting: A number is out of range.
         ClientError: The first connection cannot be had. Later losses are mended; open calls fail with them.
     """
 
@@ -167,6 +181,8 @@ class RpcClient:
         on_reconnect: Callable[[float], object] | None = None,
         on_blocked: Callable[[str], object] | None = None,
     ) -> None:
+        check_whole("window", window, 1)
+        check_number("window_bytes", window_bytes, 1, math.inf)
         self._timeout, self._exclusive = _seconds(timeout), exclusive_queue
         self._numbers, self._unique = itertools.count(1), uuid.uuid4().hex[:8]
         self._window = Window(window, window_bytes)
@@ -207,7 +223,8 @@ class RpcClient:
             queue: The server's.
             request: The body, JSON.
             timeout: Seconds; by default the client's.
-            headers: Travel with the request as they are, as ``traceparent``.
+            headers: Travel with the request as they are, as ``traceparent``; but for ``CC`` and ``BCC``, which would
+                route it to other queues too.
 
         Returns:
             The body, as ``Content``: bytes that know the reply's ``headers``.
@@ -265,11 +282,15 @@ class RpcClient:
         return call
 
     def close(self) -> None:
-        """Hangs up; calls that are open fail.
+        """Hangs up; calls that are open fail. In a fork of the process that has opened it, nothing happens.
 
         Raises:
             WrongThread: A callback of this client calls; it would wait for itself.
         """
+        try:
+            self._link.check_process()
+        except WrongProcess:
+            return
         self._check_waiting("close()")
         self._outbox.end(CallFailed("the client has been closed"))
         self._link.close()
@@ -308,7 +329,7 @@ class RpcClient:
     def on_work(self) -> None:
         """Sends the calls that wait; without a channel they fail."""
         calls = self._outbox.take()
-        if self._channel is None:
+        if self._channel is None or not self._channel.is_open:  # the second where a loop ends by an error
             for call in calls:
                 words = f"the call to {call.queue!r} was not sent: the connection to the broker is lost"
                 self._end(call, CallFailed(words))
@@ -406,7 +427,7 @@ class RpcClient:
 
 def _seconds(timeout: float) -> float:
     if not -LONGEST <= timeout <= LONGEST:  # nor is it NaN
-        raise InvalidSetting(f"timeout is {timeout}: seconds up to {LONGEST:,.0f} are wanted")
+        raise InvalidSetting(f"timeout is {timeout!r}: seconds up to {LONGEST:,.0f} are wanted")
     return timeout
 
 
@@ -418,7 +439,7 @@ def _request(
         delivery_mode=DeliveryMode.Transient,  # nobody waits for it any more after a restart
         correlation_id=correlation_id,
         expiration=str(math.ceil(max(0.0, timeout) * 1000)),  # nor after the deadline
-        headers=dict(headers) if headers else None,
+        headers={name: value for name, value in headers.items() if name not in ROUTING_HEADERS} if headers else None,
     )
     # Mandatory: where there is no queue, the request comes back at once instead of never.
     return Message("", queue, body, properties)

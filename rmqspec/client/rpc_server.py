@@ -5,7 +5,10 @@ Source: https://www.rabbitmq.com/docs/direct-reply-to, https://www.rabbitmq.com/
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,17 +17,17 @@ from pika import BasicProperties
 
 from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
 from rmqspec.client.content import Content
-from rmqspec.client.errors import Unencodable
+from rmqspec.client.errors import ChannelClosed, Unencodable
 from rmqspec.client.message import Message, persistent
 from rmqspec.client.reply_to import Unreplied, is_readable
-from rmqspec.client.rpc import ERROR_HEADER
+from rmqspec.client.rpc import ERROR_HEADER, ROUTING_HEADERS
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
 
 __all__ = ["RpcServer"]
 
 LONGEST_ERROR = 500  # characters: a reply's headers must fit into a frame, and an error may quote its request
-ROUTING_HEADERS = ("CC", "BCC")  # the broker would route a reply with these to other queues too
+TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # the broker's words (406)
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -34,7 +37,9 @@ class RpcServer:
 
     Whatever ``answer`` raises becomes an error reply, and the server goes on: of a ``ValueError`` the caller gets the
     text, of any other exception the name of its class alone, as its text may say what is not for the caller. The log
-    has all of it. The reply carries the request's headers, as ``traceparent``, and those of the answer.
+    has all of it. The reply carries the request's headers, as ``traceparent``, and those of the answer; but for ``CC``
+    and ``BCC``, which would route it to other queues too. A reply that is larger than the broker takes is an error too:
+    the first of them closes the channel, and by that the limit is known.
 
     Args:
         source: The broker's URL, or settings.
@@ -79,20 +84,35 @@ class RpcServer:
         )
         self._counting = threading.Lock()
         self.answered = 0
+        self._limit, self._stops = math.inf, 0
         self._unreplied = Unreplied(prefetch)
 
     def run(self) -> None:
         """Answers until ``stop`` is called; raises what ``Consumer.run`` raises."""
-        self._consumer.run()
+        stops = self._stops
+        while True:
+            try:
+                return self._consumer.run()
+            except ChannelClosed as error:
+                limit = TOO_LARGE.search(error.reply_text)
+                if limit is None or self._stops != stops:
+                    raise
+                self._limit = int(limit[1])  # the request comes again, and is told so
 
     def stop(self) -> None:
         """Ends ``run`` after the requests in hand."""
+        self._stops += 1
         self._consumer.stop()
 
     @property
     def connected(self) -> bool:
         """Whether it takes requests now."""
         return self._consumer.connected
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the broker has not answered the goodbye of the last run in time."""
+        return self._consumer.unanswered
 
     def _handle(self, delivery: Delivery) -> Outcome:
         reply_to = delivery.properties.reply_to
@@ -115,9 +135,11 @@ class RpcServer:
             answer = self._answer(request)
             if not isinstance(answer, bytes):
                 raise TypeError(f"the answer is of type {type(answer).__name__}, not bytes")
+            if len(answer) > self._limit:
+                raise ValueError(f"the answer has {len(answer)} bytes, and the broker takes {self._limit} at most")
             own = answer.headers if isinstance(answer, Content) else {}
             self._send(delivery.properties, answer, {**passed_on, **own} if own else passed_on)
-        except Exception as error:  # also of an answer that AMQP cannot carry
+        except BaseException as error:  # also of an answer that AMQP cannot carry; of a SystemExit as of any other
             refused = isinstance(error, ValueError)  # as the caller is told; all else is for the log alone
             level, trace = (logging.INFO, None) if refused else (logging.WARNING, error)
             _log.log(level, "%s: a call failed: %s", self._name, type(error).__name__, exc_info=trace)
@@ -133,17 +155,22 @@ class RpcServer:
         return None
 
     def _send(self, request: BasicProperties, body: bytes, headers: Mapping[str, Any]) -> None:
-        reply = persistent(correlation_id=request.correlation_id, headers=dict(headers) or None)
+        kept = {name: value for name, value in headers.items() if name not in ROUTING_HEADERS}
+        reply = persistent(correlation_id=request.correlation_id, headers=kept or None)
         # On the request's own channel, ahead of its ack: the broker takes them in this order, so a request is done only
         # when its reply is on its way. Not mandatory: the caller may have gone, and up to 4.1 the broker returns a
         # mandatory direct reply even when it has delivered it.
         self._consumer.send(Message("", str(request.reply_to), body, reply, mandatory=False))
 
 
-def _for_the_caller(error: Exception) -> str:
-    words = (isinstance(error, ValueError) and str(error)) or type(error).__name__
-    return words[:LONGEST_ERROR]
+def _for_the_caller(error: BaseException) -> str:
+    words = ""
+    if isinstance(error, ValueError):
+        with contextlib.suppress(Exception):  # its text is made by code of its own
+            words = str(error)
+    words = (words or type(error).__name__)[:LONGEST_ERROR]
+    return words.encode(errors="backslashreplace").decode()  # half of a surrogate pair has no form in UTF-8
 
 
 def _is_foreign(header: str) -> bool:
-    return header not in ROUTING_HEADERS and header != ERROR_HEADER and not header.startswith("x-")
+    return header != ERROR_HEADER and not header.startswith("x-")

@@ -6,19 +6,20 @@ two finds it ended, and that is decided under ``_shared``. Callbacks run in the 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 from pika import spec
 
 from rmqspec.client import process
+from rmqspec.client.bounds import LONGEST
 from rmqspec.client.encoding import frames, reframed
 from rmqspec.client.errors import PublishFailed, Unencodable
 from rmqspec.client.message import Confirmed, Message
+from rmqspec.client.promise import Promise
 from rmqspec.client.unseen import Unseen
+from rmqspec.client.window import Ticket
 
 __all__ = ["Sent"]
 
@@ -27,10 +28,8 @@ __all__ = ["Sent"]
 _shared = threading.Condition()
 PENDING, FINISHED = "PENDING", "FINISHED"  # the states of the standard library's that there are here
 
-_log = logging.getLogger("rmqspec.client")
 
-
-class Sent(Future[Confirmed]):
+class Sent(Promise[Confirmed], Ticket):
     """What ``Publisher.publish`` returns.
 
     Args:
@@ -56,9 +55,9 @@ class Sent(Future[Confirmed]):
         # What Future.__init__ does, but for the lock.
         self._condition, self._state = _shared, PENDING
         self._result, self._exception = None, None
-        self._waiters: list[Any] = []
+        self._waiting = []
         self._done_callbacks: list[Any] = []
-        self.message, self.shape, self._check_waiting = message, shape, check
+        self.message, self.shape, self._check = message, shape, check
         self.frames = frames(message, *shape)
 
     def reshape(self, shape: tuple[int, int]) -> None:
@@ -111,7 +110,7 @@ class Sent(Future[Confirmed]):
             if self._state != PENDING:
                 return
             self._result, self._state = result, FINISHED
-            for waiter in self._waiters:
+            for waiter in self._waiting:
                 waiter.add_result(self)
         if self._done_callbacks:
             self._invoke_callbacks()
@@ -124,7 +123,7 @@ class Sent(Future[Confirmed]):
             self._exception, self._state = exception, FINISHED
             if isinstance(exception, PublishFailed):
                 self._unseen = Unseen(exception)
-            for waiter in self._waiters:
+            for waiter in self._waiting:
                 waiter.add_exception(self)
         if self._done_callbacks:
             self._invoke_callbacks()
@@ -132,18 +131,20 @@ class Sent(Future[Confirmed]):
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
-        if self._check_waiting is not None:
-            self._check_waiting("result()")
+        self.check_waiting("result()")
         settled = threading.Event()
         self.add_done_callback(lambda _: settled.set())
-        settled.wait(timeout)
+        settled.wait(None if timeout is None else min(timeout, LONGEST))
 
-    def _invoke_callbacks(self) -> None:
-        for callback in self._done_callbacks:
-            try:
-                callback(self)
-            except BaseException:  # also a SystemExit: it would end the thread, and not the program
-                _log.exception("a callback of a publish has raised, and is passed over: %s", self.message)
+    def check_waiting(self, what: str) -> None:
+        """Raises what ``result`` raises where waiting would be for ever."""
+        if self._check is not None:
+            self._check(what)
+
+    @property
+    def about(self) -> str:
+        """What it is the promise of, for the log."""
+        return f"a publish ({self.message})"
 
 
 # In place, for the futures that a fork inherits have it too, and another thread may have held it.

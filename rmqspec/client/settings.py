@@ -114,6 +114,8 @@ class Settings:
         parameters, given = every[attempt % len(every)]
         properties = given.get("client_properties", {})
         name = f"{self.label or properties.get('connection_name', '')} {name}".strip()
+        # Of a name from the command line, bytes that are not UTF-8 come as halves of surrogate pairs.
+        name = name.encode(errors="backslashreplace").decode()
         parameters.client_properties = {**properties, "connection_name": name}
         parameters.heartbeat = _first(self.heartbeat, given.get("heartbeat"), HEARTBEAT)
         parameters.socket_timeout = _first(self.timeout, given.get("socket_timeout"), TIMEOUT)

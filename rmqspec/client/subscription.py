@@ -25,6 +25,7 @@ Source: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ from rmqspec.client.connection import Loop
 from rmqspec.client.delivery import Delivery, Outcome
 from rmqspec.client.encoding import frames, method_frame
 from rmqspec.client.errors import ChannelClosed, ClientError, ConsumerCancelled
-from rmqspec.client.link import Link, LoopChannel
+from rmqspec.client.link import GOODBYE, UNREAD_GOODBYE, Link, LoopChannel
 from rmqspec.client.message import Message
 from rmqspec.client.outbox import Outbox
 from rmqspec.client.settings import Settings
@@ -47,6 +48,7 @@ from rmqspec.client.topology import Topology
 __all__ = ["Subscription", "Taken", "Wanted"]
 
 NOT_FOUND = 404
+SILENCE = 1.0  # seconds without an answer, after which none is expected to the goodbye either
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -73,6 +75,7 @@ class Session:
     number: int
     acks: Acks = field(default_factory=Acks)
     subscribed: bool = False
+    cancelling_since: float | None = None  # until the broker has answered
     in_hand: int = 0  # deliveries that came and are not settled
 
 
@@ -173,7 +176,10 @@ class Subscription:
 
     def close(self, *, wait: bool = True) -> None:
         """Sends what there is to be sent, and hangs up."""
-        self.link.close(wait=wait)
+        session = self.session
+        since = session.cancelling_since if session is not None else None
+        silent = since is not None and time.monotonic() - since >= SILENCE
+        self.link.close(wait=wait, goodbye=UNREAD_GOODBYE if silent else GOODBYE)
         self._outbox.end(ClientError(f"the consumer of {self._wanted.queue!r} has ended"))
 
     def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
@@ -216,8 +222,8 @@ class Subscription:
         if session is None or not session.channel.is_open:
             return
         if self._quiet and session.subscribed:
-            session.subscribed = False
-            session.channel.basic_cancel(self._wanted.name)
+            session.subscribed, session.cancelling_since = False, time.monotonic()
+            session.channel.basic_cancel(self._wanted.name, lambda _: self._on_cancelled(session))
         pieces: list[bytes | memoryview] = []
         acked, nacked = [], []
         for word in words:
@@ -239,6 +245,10 @@ class Subscription:
             self.link.note_progress()
         if pieces:
             session.loop.write(pieces)
+
+    @staticmethod
+    def _on_cancelled(session: Session) -> None:
+        session.cancelling_since = None
 
     def _requeue_later(self, session: Session, tag: int) -> None:
         # Should the channel be lost meanwhile, the broker requeues it by itself.

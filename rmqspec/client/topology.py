@@ -11,6 +11,7 @@ from typing import Any
 
 from pika.channel import Channel as LoopChannel
 
+from rmqspec.client.bounds import check_arguments, check_name
 from rmqspec.client.connection import Channel, translated
 
 __all__ = ["Binding", "Exchange", "ExchangeBinding", "Queue", "Topology"]
@@ -97,12 +98,31 @@ class ExchangeBinding:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All that an application declares, in the order in which it must be declared."""
+    """All that an application declares, in the order in which it must be declared.
+
+    Raises:
+        InvalidSetting: A name or an argument has no form in AMQP.
+    """
 
     exchanges: tuple[Exchange, ...] = ()
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     exchange_bindings: tuple[ExchangeBinding, ...] = ()
+
+    def __post_init__(self) -> None:
+        for exchange in self.exchanges:
+            check_name("an exchange", exchange.name)
+            check_name("an exchange's type", exchange.type)
+            check_arguments(f"the exchange {exchange.name!r}", exchange.arguments)
+        for queue in self.queues:
+            check_name("a queue", queue.name)
+            check_arguments(f"the queue {queue.name!r}", queue.arguments)
+        for binding in self.bindings:
+            check_name("a binding", binding.key)
+            check_arguments(f"the binding of {binding.queue!r}", binding.arguments)
+        for link in self.exchange_bindings:
+            check_name("a binding", link.key)
+            check_arguments(f"the binding of {link.destination!r}", link.arguments)
 
     def declare(self, channel: Channel) -> None:
         """Declares everything; what is there already stays as it is.

@@ -9,12 +9,15 @@ https://pika.readthedocs.io/en/stable/modules/parameters.html#urlparameters
 from __future__ import annotations
 
 import ast
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pika
+from pika import tcp_socket_opts
 
+from rmqspec.client.bounds import LONGEST_NAME
 from rmqspec.client.errors import InvalidUrl
 from rmqspec.client.tables import write_table
 
@@ -25,7 +28,10 @@ FORM = (
     "within user, password and vhost a / is written %2F, a : %3A, an @ %40, a blank %20"
 )
 BEHIND = "an @ stands behind a /, a ? or a #, which the user or the password has unquoted"
+HASH = "a # stands in the broker's URL: within user, password and vhost it is written %23"
+LONG = "the vhost in the broker's URL has more than 255 bytes, which no vhost has"
 SLASH = "the vhost in the broker's URL has a / in it: there it is written %2F, so that of the vhost / ends in /%2F"
+OF_TCP = ("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")  # those that pika knows
 OF_TLS = (
     "ca_certs", "cafile", "ca_path", "capath", "ca_data", "cadata", "certfile", "keyfile", "password", "ciphers",
     "server_hostname",
@@ -43,6 +49,10 @@ def read_url(url: str) -> tuple[pika.URLParameters, Mapping[str, Any]]:
     # An @ that is not before the host stands behind a ?, a / or a # within the password.
     if parameters is None or ("@" in url and "@" not in urlsplit(address).netloc):
         raise InvalidUrl(FORM.format(part=_wrong_part(address, url)))
+    if urlsplit(address).fragment:
+        raise InvalidUrl(HASH)  # else a vhost would be taken for one with a shorter name
+    if len(parameters.virtual_host.encode()) > LONGEST_NAME:
+        raise InvalidUrl(LONG)
     vhost, slash, rest = urlsplit(address).path.removeprefix("/").partition("/")
     if rest.strip("/") or (slash and not vhost):
         raise InvalidUrl(SLASH)
@@ -116,6 +126,18 @@ def _properties(text: str) -> dict[str, Any] | None:
     return value
 
 
+def _tcp(text: str) -> dict[str, int] | None:
+    options = _dict(text)
+    if options is None or any(name not in OF_TCP or not isinstance(options[name], int) for name in options):
+        return None
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
+            tcp_socket_opts.set_sock_opts(options, tried)
+    except (OSError, OverflowError):  # the system takes no such value
+        return None
+    return options
+
+
 def _tls(text: str) -> dict[str, Any] | None:
     options = _dict(text)
     if options is None or any(name not in OF_TLS or not isinstance(options[name], str) for name in options):
@@ -131,11 +153,11 @@ PARAMETERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "connection_attempts": _number(int, 1, 1_000_000),
     "frame_max": _number(int, 4_096, 131_072),
     "heartbeat": _number(int, 0, 65_535),
-    "locale": (lambda text: text or None, "a language such as en_US"),
+    "locale": (lambda text: text if 0 < len(text.encode()) <= LONGEST_NAME else None, "a language such as en_US"),
     "retry_delay": _number(float, 0, 1_000_000),
     "socket_timeout": _number(float, 0.001, 1_000_000),
     "ssl_options": (_tls, f"{DICT}, with texts under some of {', '.join(OF_TLS)},"),
     "stack_timeout": _number(float, 0.001, 1_000_000),
-    "tcp_options": (_dict, DICT),
+    "tcp_options": (_tcp, f"{DICT}, with whole numbers that the system takes under some of {', '.join(OF_TCP)},"),
 }
 UNKNOWN = f"in the broker's URL is no parameter that is known: those are {', '.join(PARAMETERS)}"

@@ -15,6 +15,9 @@ returning       the link's            never
 leave           the link's, or any    never
 empty           any                   until nothing is left, or ``timeout`` is over
 =============== ===================== ==========================================
+
+A signal's exception, as KeyboardInterrupt, may end ``enter`` after the place was taken and before its caller knows. So
+the place is noted on a ticket in the same step: there is no call between the two, and Python looks at signals in calls.
 """
 
 from __future__ import annotations
@@ -22,16 +25,29 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-__all__ = ["Window"]
+__all__ = ["Ticket", "Window"]
+
+
+class Ticket:
+    """Who asks for a place.
+
+    Attributes:
+        placed: Whether a place was taken for it.
+    """
+
+    placed = False
+
+
+NOBODY = Ticket()
 
 
 class _Waiting:
     """Somebody who waits for a place."""
 
-    __slots__ = ("admitted", "size", "woken")
+    __slots__ = ("admitted", "size", "ticket", "woken")
 
-    def __init__(self, size: int) -> None:
-        self.size, self.admitted = size, False
+    def __init__(self, size: int, ticket: Ticket) -> None:
+        self.size, self.ticket, self.admitted = size, ticket, False
         self.woken = threading.Lock()
         self.woken.acquire()
 
@@ -53,16 +69,17 @@ class Window:
         self._guard = threading.Lock()
         self._emptied = threading.Condition(self._guard)
 
-    def enter(self, size: int, timeout: float) -> bool:
+    def enter(self, size: int, timeout: float, ticket: Ticket = NOBODY) -> bool:
         """Takes a place, or returns False when none was free for so many seconds."""
         with self._guard:
             count, held = self._count, self._size + size
             if not self._queue and (not count or (count < self._count_limit and held <= self._size_limit)):
                 self._count, self._size = count + 1, held
+                ticket.placed = True
                 return True
             if not timeout:
                 return False
-            waiting = _Waiting(size)
+            waiting = _Waiting(size, ticket)
             self._queue.append(waiting)
         try:
             waiting.woken.acquire(timeout=timeout)
@@ -76,7 +93,7 @@ class Window:
                 self._admit()  # behind a large message that gives up, a small one may find room
             return waiting.admitted
 
-    def enter_again(self, size: int) -> bool:
+    def enter_again(self, size: int, ticket: Ticket = NOBODY) -> bool:
         """Takes a place from a callback, before all who wait; the one of the message that has ended is free for it."""
         with self._guard:
             count, held = self._count - self._returned_count, self._size - self._returned_size
@@ -84,6 +101,7 @@ class Window:
                 return False
             self._count += 1
             self._size += size
+            ticket.placed = True
             return True
 
     def returning(self, count: int, size: int) -> None:
@@ -133,13 +151,14 @@ class Window:
             waiting = self._queue.popleft()
             self._count += 1
             self._size += waiting.size
-            waiting.admitted = True
+            waiting.admitted = waiting.ticket.placed = True
             waiting.woken.release()
 
     def _withdraw(self, waiting: _Waiting) -> None:
         if waiting.admitted:
             self._count -= 1
             self._size -= waiting.size
+            waiting.ticket.placed = False
         else:
             self._queue.remove(waiting)
         self._admit()

@@ -32,6 +32,7 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
+from rmqspec.client.bounds import check_number
 from rmqspec.client.errors import ClientError
 
 __all__ = ["Claim", "Inbox", "InboxUnavailable", "State"]
@@ -40,6 +41,8 @@ T = TypeVar("T")
 
 DAY = 24 * 60 * 60.0
 PRUNING = 60.0  # seconds between two deletions of what is too old
+SHORTEST = 0.01  # seconds of a lease: its thread looks three times in it
+LONGEST_KEPT = 100 * 365 * DAY
 OVER = 60 * 60.0  # seconds after which nobody returns to a claim whose lease is over
 
 SCHEMA = """
@@ -89,6 +92,7 @@ class Inbox:
         clock: The seconds since 1970, as all processes of the machine see them.
 
     Raises:
+        InvalidSetting: A time is none.
         InboxUnavailable: The file cannot be used.
     """
 
@@ -101,6 +105,9 @@ class Inbox:
         patience: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_number("lease", lease, SHORTEST)
+        check_number("keep", keep, 0, LONGEST_KEPT)
+        check_number("patience", patience, 0)
         self.lease, self.keep, self._clock = lease, keep, clock
         self._guard = threading.Lock()  # around the database, and around the claims and the thread below
         self._claims: set[Claim] = set()
@@ -117,7 +124,7 @@ class Inbox:
         try:
             # The patience is ours alone: SQLite's own does not cover the change to WAL.
             self._database = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # the second of a path with a zero in it
             raise self._unavailable(error) from error
         weakref.finalize(self, self._database.close)
         for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", SCHEMA, INDEX):
@@ -189,7 +196,7 @@ class Inbox:
         with self._guard:
             return action()
 
-    def _unavailable(self, error: sqlite3.Error) -> InboxUnavailable:
+    def _unavailable(self, error: Exception) -> InboxUnavailable:
         return InboxUnavailable(f"the inbox {self._path!r} cannot be used ({error}): is it a file that one may write?")
 
     def _watch(self, claim: Claim) -> None:

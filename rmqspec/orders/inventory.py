@@ -12,7 +12,7 @@ from rmqspec.client.errors import CallFailed, Unrepublishable
 from rmqspec.client.rpc import DIRECT_REPLY_TO
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.messages import InvalidMessage, StockQuery, StockReply, parse, reason_of
-from rmqspec.orders.service import PASSING, Say, harmless, raise_if_permanent, silent
+from rmqspec.orders.service import PASSING, Say, goodbye_after, harmless, raise_if_permanent, silent
 from rmqspec.orders.topology import INVENTORY, order_system
 from rmqspec.orders.waits import Waits
 
@@ -45,7 +45,7 @@ class InventoryServer:
         try:
             self._server.run()
         finally:
-            self._publisher.close(0.0)
+            self._publisher.close(0.0, goodbye=goodbye_after(self._server))
 
     def stop(self) -> None:
         """Ends ``run`` after the request in hand."""
@@ -75,10 +75,12 @@ class InventoryServer:
         return StockReply(sku=sku, available=self._stock[sku]).to_json()
 
     def _park(self, delivery: Delivery) -> Outcome:
+        reason, wait = "a request without reply_to: nobody to answer", self._waits.confirmed
         try:
-            park(self._publisher, delivery, "a request without reply_to: nobody to answer", wait=self._waits.confirmed)
-        except Unrepublishable:
-            park_without_room(self._publisher, delivery, wait=self._waits.confirmed)
+            try:
+                park(self._publisher, delivery, reason, wait=wait)
+            except Unrepublishable:
+                park_without_room(self._publisher, delivery, wait=wait)
         except PASSING as error:
             raise_if_permanent(error)
             self._say(f"gives a request back for now: {error}")

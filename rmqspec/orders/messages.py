@@ -144,7 +144,10 @@ def parse(model: type[Model], body: bytes | str) -> Model:
 def reason_of(error: ValidationError) -> str:
     """What is wrong with a message, in one line that is short enough for a header."""
     problems = error.errors(include_url=False, include_input=False)
-    inner = [p for p in problems if not any(_holds(p["loc"], other["loc"]) for other in problems)]
+    # One that only follows from another inside is left out: without its bad item a list is too short. There may be as
+    # many as a body has values, so nothing here takes the square of that.
+    outer = {problem["loc"][:depth] for problem in problems for depth in range(len(problem["loc"]))}
+    inner = (p for p in problems if p["loc"] not in outer)
     reasons = (f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in inner)
     return "; ".join(reasons)[:MAX_REASON]
 
@@ -166,8 +169,3 @@ def money(cents: int) -> str:
 def counted(count: int, noun: str) -> str:
     """So many of what has a regular plural: ``1 order``, ``2 orders``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _holds(outer: tuple[int | str, ...], inner: tuple[int | str, ...]) -> bool:
-    """Whether one problem only follows from another inside: without its bad item a list is too short."""
-    return len(outer) < len(inner) and inner[: len(outer)] == outer

@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
-from rmqspec.client import Consumer, Delivery, Outcome, Publisher, Settings, Topology
+from rmqspec.client import Consumer, Delivery, Outcome, Publisher, RpcServer, Settings, Topology
+from rmqspec.client.deaths import can_die_again
 from rmqspec.client.errors import ClientError, InvalidSetting, PublishFailed, Unrepublishable
+from rmqspec.client.link import GOODBYE, UNREAD_GOODBYE
 from rmqspec.orders.dead_letters import park, park_without_room
 from rmqspec.orders.inbox import Claim, Inbox, InboxUnavailable, State
-from rmqspec.orders.messages import MAX_ID, InvalidMessage, order_id_in
+from rmqspec.orders.messages import FAILURE, MAX_ID, InvalidMessage, order_id_in
 from rmqspec.orders.topology import FAILED, dead_letters_from, order_system
 from rmqspec.orders.waits import ServiceStopped, Waits
 
@@ -22,6 +24,7 @@ __all__ = [
     "Say",
     "Service",
     "Subscriber",
+    "goodbye_after",
     "harmless",
     "origin",
     "raise_if_permanent",
@@ -50,6 +53,19 @@ def origin(delivery: Delivery) -> str:
         return delivery.queue
     key = f", key {delivery.routing_key}" if delivery.routing_key else ""
     return f"{delivery.queue} ({delivery.exchange or 'default exchange'}{key})"
+
+
+def goodbye_after(consumer: Consumer | RpcServer) -> float:
+    """The seconds that a broker has to answer a service's second goodbye: few, if it has not answered the first."""
+    return UNREAD_GOODBYE if consumer.unanswered else GOODBYE
+
+
+def _size(name: str) -> int:
+    """Bytes in UTF-8; none if it has no form there, as a name from the command line in another encoding."""
+    try:
+        return len(name.encode())
+    except UnicodeEncodeError:
+        return 0
 
 
 def silent(_: str) -> None:
@@ -123,7 +139,7 @@ class Subscriber(ABC):
         prefetch: int = 1,
         grace: float = GRACE,
     ) -> None:
-        if not 0 < len(name.encode()) <= MAX_ID:
+        if not 0 < _size(name) <= MAX_ID:
             raise InvalidSetting(f"a service's name should have from 1 to {MAX_ID} bytes in UTF-8")
         self.name, self.say, self.inbox = name, harmless(say), inbox or Inbox()
         self.waits, self.at_work = Waits(), ""
@@ -140,7 +156,8 @@ class Subscriber(ABC):
         try:
             self.consumer.run()
         finally:
-            self.publisher.close(0.0)  # each handler has waited for what it published, or has given it up
+            # Each handler has waited for what it published, or has given it up.
+            self.publisher.close(0.0, goodbye=goodbye_after(self.consumer))
 
     def stop(self) -> None:
         """Ends ``run`` after the message in hand; a wait on the broker for that message ends soon."""
@@ -177,6 +194,8 @@ class Subscriber(ABC):
             outcome = self._once(delivery)
             if outcome is Outcome.RETRY:
                 self.put_off(delivery)
+            if outcome is Outcome.REJECT and not can_die_again(delivery.headers):
+                return self._park(delivery, FAILURE, "not fit to be dead-lettered")
         except InvalidMessage as error:
             return self._park(delivery, str(error))
         except Unrepublishable as error:
@@ -206,19 +225,19 @@ class Subscriber(ABC):
             return self._give_back("gives a message back: somebody else has begun it meanwhile")
         return outcome
 
-    def _park(self, delivery: Delivery, reason: str) -> Outcome:
+    def _park(self, delivery: Delivery, reason: str, fault: str = "unreadable") -> Outcome:
         try:
             park(self.publisher, delivery, reason, wait=self.waits.confirmed)
         except Unrepublishable as error:
             return self._reject(delivery, error)
         except PASSING as error:
             raise_if_permanent(error)
-            return self._give_back(f"gives a message back that it cannot read, and cannot park now: {error}")
-        self.say(f"parked in {FAILED}, as unreadable: {reason}")
+            return self._give_back(f"gives a message back that is {fault}, and cannot be parked now: {error}")
+        self.say(f"parked in {FAILED}, as {fault}: {reason}")
         return Outcome.ACK
 
     def _reject(self, delivery: Delivery, error: Unrepublishable) -> Outcome:
-        if dead_letters_from(delivery.queue):
+        if dead_letters_from(delivery.queue) and can_die_again(delivery.headers):
             self.say(f"rejected a message: {error}")
             return Outcome.REJECT
         try:

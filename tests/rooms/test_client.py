@@ -21,6 +21,10 @@ from rmqspec.client.errors import (
 )
 from rmqspec.tools.broker.ports import ReservedPort
 
+from .programs import run_program
+
+__all__ = ["run_program"]
+
 
 class TestConnect:
     """Opening a connection."""
@@ -64,6 +68,36 @@ class TestConnect:
 
         eventually(lambda: "the name" in broker.management.connection_names(), True, within=15)
         connection.close()
+
+
+class TestFork:
+    """A process that was forked after a connection was opened."""
+
+    def test_does_not_say_goodbye_for_its_parent(self, run_program, url):
+        """Parent and child have one socket: what the child said there ended the connection under its parent."""
+        code, words = run_program(
+            url,
+            """
+            import contextlib, os, sys
+            from rmqspec.client import connect
+            from rmqspec.client.errors import WrongProcess
+            connection = connect(os.environ["URL"], "parent")
+            channel = connection.channel()
+            child = os.fork()
+            if child == 0:
+                with contextlib.closing(connection):
+                    try:
+                        channel.queue_declare("q", passive=True)
+                    except WrongProcess:
+                        sys.exit(7)
+            raised = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            channel.queue_declare("q", passive=True)
+            connection.close()
+            sys.exit(raised)
+            """,
+        )
+
+        assert (code, words) == (7, "")
 
 
 class TestTopology:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from rmqspec.client import Consumer, Outcome, Queue, Settings, Topology, connect
-from rmqspec.client.errors import ClientError, ConsumerCancelled, OutcomeUnknown, StillAtWork, WrongProcess
+from rmqspec.client.errors import CallFailed, ClientError, ConsumerCancelled, OutcomeUnknown, StillAtWork, WrongProcess
 from rmqspec.client.message import Message, persistent
 from rmqspec.tools.wire import Proxy
 
@@ -214,6 +214,25 @@ class TestStop:
         process.send_signal(2)
 
         assert process.communicate(timeout=10)[1].endswith("KeyboardInterrupt\n")
+
+    def test_raises_what_a_handler_has_raised_meanwhile(self, url, queue, drain, patience):
+        """One of the client's own errors was taken for the end of the connection, and passed over in silence."""
+        queue(b"precious")
+        begun, stopped = threading.Event(), threading.Event()
+
+        def handler(_):
+            begun.set()
+            stopped.wait(patience)
+            raise CallFailed("no reply")
+
+        consumer = Consumer(url, "q", handler)
+        with running(consumer, patience) as errors:
+            assert begun.wait(patience)
+            consumer.stop()
+            stopped.set()
+
+        assert [str(error) for error in errors] == ["no reply"]
+        assert drain("q") == [b"precious"]
 
 
 class TestRun:

@@ -268,6 +268,19 @@ class TestLog:
         eventually(lambda: link.connected, True)
         link.close()
 
+    @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=repr)
+    def test_goes_on_if_a_hook_ends_its_program(self, url, proxy, caplog, eventually, error):
+        """It ends the thread that it runs in, and not the program, which would publish into nothing."""
+
+        def hook(_):
+            raise error
+
+        with Publisher(proxy.url(url), on_reconnect=hook) as publisher:
+            proxy.cut()
+            eventually(lambda: "a hook failed" in caplog.text, True)
+
+            assert publisher.connected
+
     def test_says_why_it_ends(self, url, caplog, patience, monkeypatch):
         """The thread's end is the service's."""
         monkeypatch.setattr("rmqspec.client.lives.SHORT_LIVES", 1)

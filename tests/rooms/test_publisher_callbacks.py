@@ -5,7 +5,7 @@ Code: rmqspec/client/publisher.py, rmqspec/client/sent.py, rmqspec/client/window
 
 import logging
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, as_completed, wait
 
 import pytest
 
@@ -39,8 +39,10 @@ def queue(channel):
 class TestCallback:
     """What a callback of a publish may do."""
 
-    @pytest.mark.parametrize("wait", ["result", "result_with_timeout", "exception", "flush", "close"])
-    def test_raises_instead_of_waiting_for_its_own_thread(self, url, wait):
+    @pytest.mark.parametrize(
+        "how", ["result", "result_with_timeout", "exception", "flush", "close", "wait", "as_completed"]
+    )
+    def test_raises_instead_of_waiting_for_its_own_thread(self, url, how):
         """It waited for ever, and with it each message, heartbeat and reconnection of that publisher."""
         publisher = Publisher(url)
         waits = {
@@ -49,9 +51,11 @@ class TestCallback:
             "exception": lambda: publisher.publish("", "q", b"").exception(),
             "flush": publisher.flush,
             "close": publisher.close,
+            "wait": lambda: wait([publisher.publish("", "q", b"")]),
+            "as_completed": lambda: list(as_completed([publisher.publish("", "q", b"")])),
         }
         with held(publisher):
-            outcome = in_callback(publisher.publish("", "q", b"first"), waits[wait])
+            outcome = in_callback(publisher.publish("", "q", b"first"), waits[how])
 
         with pytest.raises(WrongThread, match="in a callback"):
             outcome.result(10)

@@ -119,6 +119,37 @@ class TestProgramWithoutClose:
         assert "(and 2 more)" in words
 
 
+class TestInterrupt:
+    """Ctrl-C in the middle of a publish: its exception may come between any two steps."""
+
+    @pytest.mark.parametrize(
+        ("part", "method", "before"),
+        [("_window", "enter", False), ("_outbox", "put", True), ("_outbox", "put", False)],
+        ids=["placed", "not_handed_over", "handed_over"],
+    )
+    def test_leaves_no_place_behind(self, url, channel, drain, monkeypatch, part, method, before):
+        """A `with` block waited ten seconds for a message that was never sent, and blamed the broker."""
+        channel.queue_declare("q", durable=True)
+        publisher = Publisher(url)
+        step = getattr(getattr(publisher, part), method)
+
+        def interrupted(*arguments, **options):
+            if not before:
+                step(*arguments, **options)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(getattr(publisher, part), method, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                publisher.publish("", "q", b"interrupted")
+
+        assert publisher.flush(10)
+        assert publisher.publish("", "q", b"next").exception(10) is None
+        assert publisher.in_flight == 0
+        publisher.close()
+        assert drain("q") == [b"interrupted"] * (part == "_outbox" and not before) + [b"next"]
+
+
 class TestClose:
     """`Publisher.close`."""
 

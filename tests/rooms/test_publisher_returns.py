@@ -39,6 +39,20 @@ class TestReturn:
         assert outcomes == [kind == "unknown" for kind in kinds]
         assert len(drain("q")) == 50
 
+    def test_without_headers_belongs_to_the_oldest(self, url):
+        """An empty table comes back from RabbitMQ 4.3 as none: then the return of one message was another one's."""
+        with Publisher(url) as publisher:
+            with held(publisher):
+                futures = [
+                    publisher.publish("amq.headers", "", b"ping", persistent(headers=headers, message_id=name))
+                    for name in (None, "m-1")
+                    for headers in ({}, None, {})
+                ]
+            assert [type(future.exception(10)) for future in futures] == [Returned] * 6
+
+        frames = [Sent(Message("", "q", b"", persistent(headers=headers)), SHAPE).frames for headers in ({}, None)]
+        assert frames[0] == frames[1]
+
     @pytest.mark.parametrize(
         ("one", "other"),
         [(0.25, 0.5), (1, 1.0), (b"\xff", b"\xfe"), ({"a": [1]}, {"a": [2]}), (None, False)],

@@ -3,6 +3,7 @@
 Code: rmqspec/client/rpc.py, rmqspec/client/deadlines.py
 """
 
+import concurrent.futures
 import subprocess
 import sys
 import threading
@@ -172,6 +173,23 @@ class TestDeadline:
         assert max(ends) < 1
 
 
+class TestRoutingHeaders:
+    """`CC` and `BCC`, which a broker reads at each publish."""
+
+    @pytest.mark.parametrize("value", ["other", 1, {"a": 1}, ["other"]], ids=["text", "number", "table", "list"])
+    def test_do_not_leave_with_a_call(self, url, silent, echo, channel, value):
+        """The broker closes the channel for what is no list (406), and everybody's calls failed; a list is obeyed."""
+        channel.queue_declare("other")
+        headers = {"CC": value, "BCC": value, "note": "kept"}
+        with RpcClient(url) as client:
+            neighbour = client.send(silent, b"?", 20)
+            answer = client.call("echo", b"?", headers=headers)
+
+            assert answer.headers == {"note": "kept"}
+            assert not neighbour.done()
+        assert channel.queue_purge("other").method.message_count == 0
+
+
 class TestWindow:
     """How much may be open."""
 
@@ -216,8 +234,10 @@ class TestCallback:
             lambda client: client.call("silent", b"?", 1),
             lambda client: client.send("silent", b"?", 1).result(),
             lambda client: client.close(),
+            lambda client: concurrent.futures.wait([client.send("silent", b"?", 1)]),
+            lambda client: list(concurrent.futures.as_completed([client.send("silent", b"?", 1)])),
         ],
-        ids=["call", "result", "close"],
+        ids=["call", "result", "close", "wait", "as_completed"],
     )
     @pytest.mark.parametrize("queue", ["nowhere", "silent"], ids=["returned", "expired"])
     def test_raises_if_it_waits_for_its_own_thread(self, url, silent, patience, wait, queue):
@@ -239,6 +259,30 @@ class TestCallback:
             assert called.wait(patience)
 
         assert "in a callback" in errors[0]
+
+    @pytest.mark.parametrize("queue", ["nowhere", "silent", "echo"], ids=["returned", "expired", "answered"])
+    @pytest.mark.parametrize(
+        "error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), ValueError("a bug")], ids=repr
+    )
+    def test_that_raises_ends_nothing(self, url, silent, echo, patience, queue, error):
+        """`sys.exit()` in there ended the thread of the connection, or the one that keeps everybody's deadlines."""
+
+        def fail(_):
+            called.set()
+            raise error
+
+        called = threading.Event()
+        with RpcClient(url) as client:
+            added = threading.Event()
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: added.wait(patience))
+            client.send(queue, b"?", 0.5).add_done_callback(fail)
+            added.set()
+            assert called.wait(patience)
+
+            ended = threading.Event()
+            client.send(silent, b"?", 0.1).add_done_callback(lambda _: ended.set())
+            assert ended.wait(patience)
+            assert client.call("echo", b"heard", patience) == b"heard"
 
     def test_gets_an_error_of_its_own(self, url, silent):
         """One object for all would collect the traces of all, and grow without bound."""
@@ -294,6 +338,32 @@ class TestFork:
                 begin = time.monotonic()
                 client._link.close()
             assert (client.connected, time.monotonic() - begin < 1) == (True, True)
+
+    def test_is_told_where_it_waits_for_an_open_call(self, url, silent, monkeypatch):
+        """No reply comes there; the wait lasted until the deadline, and said that the server might be away."""
+        with RpcClient(url) as client:
+            call = client.send(silent, b"?", 30)
+            with monkeypatch.context() as child:
+                child.setattr("rmqspec.client.process._here", object())
+                for wait in (call.result, call.exception, lambda: concurrent.futures.wait([call])):
+                    with pytest.raises(WrongProcess):
+                        wait()
+            assert not call.done()
+
+    def test_ends_nothing_by_closing_what_it_has_inherited(self, url, silent):
+        """A `with` block ends in the child too, where a lock may be held by a thread that is not there."""
+        program = (
+            "import os, sys, warnings; warnings.simplefilter('ignore')\n"
+            "from rmqspec.client import RpcClient\n"
+            f"client = RpcClient({url!r})\n"
+            "client._outbox._guard.acquire()\n"
+            "if os.fork() == 0:\n"
+            "    client.close(); os._exit(7)\n"
+            "print(os.waitstatus_to_exitcode(os.wait()[1]), client.connected); sys.stdout.flush(); os._exit(0)\n"
+        )
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+
+        assert ended.stdout == "7 True\n"
 
     def test_is_told_though_a_lock_was_held(self, url, silent):
         """Whoever forks while another thread publishes has its locks, held by a thread that is not there."""

@@ -3,6 +3,7 @@
 Code: rmqspec/client/rpc_server.py
 """
 
+import asyncio
 import threading
 
 import pytest
@@ -38,10 +39,28 @@ def client(url):
         yield client
 
 
+class Speechless(ValueError):
+    """An error whose text cannot be made."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+ODD_ERRORS = {
+    b"exit": SystemExit(1),
+    b"interrupt": KeyboardInterrupt(),
+    b"cancelled": asyncio.CancelledError(),
+    b"speechless": Speechless(),
+    b"half": ValueError("half of a pair: \ud800"),
+}
+
+
 def text_of(request):
     """Whatever is asked."""
     if request == b"quotes":
         raise ValueError("no number: " + "x" * 200_000)
+    if request in ODD_ERRORS:
+        raise ODD_ERRORS[request]
     if request == b"password":
         raise KeyError("sesame-open")
     return {b"text": "text", b"nothing": None, b"sound": b"sound"}[request]
@@ -57,8 +76,13 @@ class TestAnswer:
             (b"password", "refused the call: KeyError$"),
             (b"text", "refused the call: TypeError$"),
             (b"nothing", "refused the call: TypeError$"),
+            (b"exit", "refused the call: SystemExit$"),
+            (b"interrupt", "refused the call: KeyboardInterrupt$"),
+            (b"cancelled", "refused the call: CancelledError$"),
+            (b"speechless", "refused the call: Speechless$"),
+            (b"half", r"refused the call: half of a pair: \\ud800$"),
         ],
-        ids=["long_value_error", "other_error", "text", "none"],
+        ids=["long_value_error", "other_error", "text", "none", "exit", "interrupt", "cancelled", "speechless", "half"],
     )
     def test_fails_without_ending_the_server(self, serve, client, request_, words):
         """One odd request would end each server in turn; and an error's text may hold what is not for the caller."""
@@ -77,6 +101,26 @@ class TestAnswer:
         reply = client.call("q", b"?", headers={"tenant": 7, "traceparent": "00-1-2-01"})
 
         assert reply.headers == {"tenant": 7, "traceparent": "00-1-2-01", "was": 7, "error-rate": 0}
+
+    @pytest.mark.parametrize("value", ["other", ["other"], 1], ids=["text", "list", "number"])
+    def test_is_not_routed_by_headers_of_its_own(self, serve, client, channel, value):
+        """What is no list closes the channel (406), and the server ended; a list is obeyed."""
+        channel.queue_declare("other")
+        serve(lambda request: Content(request, {"CC": value, "note": "kept"}))
+
+        assert client.call("q", b"?").headers == {"note": "kept"}
+        assert channel.queue_purge("other").method.message_count == 0
+
+    @pytest.mark.rabbitmq(since="4.0")
+    def test_may_be_larger_than_the_broker_takes(self, serve, client):
+        """The broker closes the channel for it (406), the request comes again: so each server would end in turn."""
+        limit = 16 * 1024 * 1024
+        serve(lambda request: bytes(limit + 1) if request == b"large" else b"small")
+
+        with pytest.raises(CallRefused, match="the answer has 16777217 bytes, and the broker takes 16777216 at most"):
+            client.call("q", b"large", 20)
+
+        assert client.call("q", b"?") == b"small"
 
     def test_runs_as_often_at_once_as_is_wanted(self, serve, client):
         """One slow answer would hold up all callers."""

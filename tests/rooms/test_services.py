@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -41,6 +42,8 @@ from rmqspec.tools.wire import Direction, Frames, Proxy
 
 FRAME = 131_072  # bytes, as this client and the broker agree on
 FULL = {"trace": "x" * (FRAME - 40)}  # headers that leave room for nothing
+DEATH = {"queue": "orders", "reason": "rejected", "count": 1, "exchange": "", "routing-keys": ["orders"]}
+UNBEARABLE = (["once"], [[DEATH]], [{**DEATH, "count": "many"}], [{**DEATH, "count": True}])  # to a queue of 3.10
 
 
 @pytest.fixture
@@ -79,12 +82,17 @@ class TestOddMessage:
             {"headers": FULL},
             {"headers": {"x-death": "twice", "attempts": "many", "attempt-reasons": [1, 2], "replays": "two"}},
             {"headers": {b"caf\xe9": 1.5}},
+            *[{"headers": {"x-death": entries}} for entries in UNBEARABLE],
             {"message_id": b"caf\xe9"},
             {"message_id": "x" * 255},
             {"expiration": "60000", "priority": 255, "headers": {"CC": ["order", "other"]}},
         ],
-        ids=["full_headers", "foreign_headers", "header_in_latin_1", "id_in_latin_1", "long_id", "expiration_and_cc"],
-    )
+        ids=[
+            "full_headers", "foreign_headers", "header_in_latin_1", "x_death_of_texts", "x_death_in_a_list",
+            "x_death_with_a_text_for_a_count", "x_death_with_true_for_a_count", "id_in_latin_1", "long_id",
+            "expiration_and_cc",
+        ],
+    )  # fmt: skip
     @pytest.mark.parametrize("ladder", [None, retry_ladder(0.001)], ids=["reject", "retry"])
     @pytest.mark.parametrize("body", [b"no order", next(sample_orders(1)).to_json()], ids=["unreadable", "failing"])
     def test_is_among_the_dead_letters_and_holds_up_nobody(
@@ -118,6 +126,16 @@ class TestOddMessage:
         (parked,) = receive("orders.failed")
         assert parked.body == b"no event"
         assert FULL.items() <= parked.headers.items() if headers else REASON_HEADER in parked.headers
+
+    def test_with_a_hundred_thousand_mistakes_is_parked_soon(self, orders, behind, worker_said):
+        """To compare each mistake with each other took hours, and nobody could stop the worker meanwhile."""
+        items = ",".join(["0"] * 100_000).encode()
+        published(orders, b'{"order_id": "A1", "customer": "Ada", "items": [' + items + b"]}")
+
+        _, said = worker_said()
+        behind()
+
+        assert said[0].startswith("parked in orders.failed, as unreadable: items.0: Input should be")
 
 
 class TestBounds:
@@ -170,7 +188,7 @@ class TestBounds:
         eventually(lambda: analytics.orders, 1000)
         assert said[-1].startswith("1000 orders, 10,000,000,000,000,000.00 in all")
 
-    @pytest.mark.parametrize("name", ["", "n" * 256], ids=["none", "too_long"])
+    @pytest.mark.parametrize("name", ["", "n" * 256, "\udcff"], ids=["none", "too_long", "half_a_letter"])
     def test_hold_for_the_names_of_services(self, url, name):
         """A name is a consumer tag, and has room for 255 bytes; an error in the connection's thread says less."""
         with pytest.raises(InvalidSetting, match="from 1 to 255 bytes"):
@@ -341,6 +359,29 @@ def cut_off():
         connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
 
     return cut
+
+
+class TestSilentBroker:
+    """A broker that answers nothing, as a machine does that is suspended: the connections stand."""
+
+    def test_holds_up_no_worker_that_is_to_stop(self, url, broker, orders, eventually):
+        """The wait for a confirm and both goodbyes took their time one after the other, and a deployment kills."""
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
+            worker = Worker(proxy.url(url), failures=Failures(0), work_time=0.5)
+            thread = threading.Thread(target=worker.run)
+            thread.start()
+            orders.producer.publish(*sample_orders(1))
+            eventually(lambda: worker.at_work, "00-0001")
+            proxy.half_open()
+            eventually(lambda: worker.publisher.in_flight, 1)
+
+            began = time.monotonic()
+            worker.stop()
+            thread.join(10)
+            took = time.monotonic() - began
+
+        assert worker.consumer.unanswered
+        assert took < 3.5  # two seconds, and what a busy machine takes; it was 4.5
 
 
 class TestOrderSystem:

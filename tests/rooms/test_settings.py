@@ -196,7 +196,11 @@ class TestUrl:
             ("heartbeat=5&heartbeat=6", "the broker's URL has heartbeat 2 times: once is wanted"),
             ("retry_delay=nan", "retry_delay in the broker's URL cannot be used: a number from 0 to 1000000 is wanted"),
             ("frame_max=4095", "frame_max in the broker's URL cannot be used: a number from 4096 to 131072 is wanted"),
-            ("tcp_options=[1]", "tcp_options in the broker's URL cannot be used: a dict as Python writes it is wanted"),
+            *[(f"tcp_options={options}", "tcp_options in the broker's URL cannot be used: a dict as Python writes it, "
+             "with whole numbers that the system takes under some of TCP_USER_TIMEOUT, TCP_KEEPIDLE, TCP_KEEPINTVL, "
+             "TCP_KEEPCNT, is wanted")
+             for options in ("[1]", "{'TCP_KEEPIDLE':'x'}", "{'TCP_KEEPIDLE':-1}", "{'nosuch':1}", "{5:1}")],
+            (f"locale={'x' * 256}", "locale in the broker's URL cannot be used: a language such as en_US is wanted"),
             ("client_properties={", "client_properties in the broker's URL cannot be used: a dict as Python writes it "
              "is wanted"),
             ("client_properties={1:{2}}", "client_properties in the broker's URL cannot be used: a dict as Python "
@@ -228,6 +232,21 @@ class TestUrl:
     def test_reads_a_vhost_as_before(self, path, vhost):
         """A hint for those who need it changes nothing for the others."""
         assert Settings(urls=(f"amqp://u:p@host{path}?heartbeat=5",)).parameters(0, "spec").virtual_host == vhost
+
+    @pytest.mark.parametrize(
+        ("path", "words"),
+        [
+            ("shop#1", "a # stands in the broker's URL: within user, password and vhost it is written %23"),
+            ("ü" * 128, "the vhost in the broker's URL has more than 255 bytes, which no vhost has"),
+        ],
+        ids=["hash", "long"],
+    )
+    def test_refuses_what_would_be_another_vhost(self, path, words):
+        """What stands behind a # was left out without a word, and shop#1 was shop."""
+        with pytest.raises(InvalidUrl) as error:
+            connect(f"amqp://u:p@127.0.0.1:1/{path}", "spec")
+
+        assert str(error.value) == words
 
 
 class TestTlsInTheUrl:
