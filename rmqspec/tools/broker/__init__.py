@@ -3,7 +3,15 @@
 from rmqspec.tools.broker.base import Broker
 from rmqspec.tools.broker.configuration import Configuration
 from rmqspec.tools.broker.endpoint import Endpoint, Identity
-from rmqspec.tools.broker.errors import BrokerDied, BrokerError, ManagementError, NoBroker, NotOurs, Unavailable
+from rmqspec.tools.broker.errors import (
+    BrokerDied,
+    BrokerError,
+    ManagementError,
+    NoBroker,
+    NoManagement,
+    NotOurs,
+    Unavailable,
+)
 from rmqspec.tools.broker.find import DEFAULT_IMAGE, SETTINGS, SOURCES, Choice, find
 from rmqspec.tools.broker.management import Management
 
@@ -21,6 +29,7 @@ __all__ = [
     "Management",
     "ManagementError",
     "NoBroker",
+    "NoManagement",
     "NotOurs",
     "Unavailable",
     "find",

@@ -32,12 +32,15 @@ class Broker(ABC):
         description: Where it comes from, for the header: ``a private node``.
         endpoint: Its address and a login that may do everything.
         passed_over: The sources that were asked before this one, each with the reason why it gave none.
+        vhost: The one vhost that all tests use in turn, of a broker without a management API; None where each test
+            has a vhost of its own.
     """
 
     source: str
     description: str
     endpoint: Endpoint
     passed_over: tuple[str, ...] = ()
+    vhost: str | None = None
 
     @cached_property
     def identity(self) -> Identity:

@@ -27,7 +27,7 @@ class Endpoint:
     """A broker's addresses and one login. ``repr`` leaves the password out.
 
     Attributes:
-        management_url: Where its management API is; empty if it has none.
+        management_url: Where its management API is; empty if it has none, or if nobody has said where.
         tls_port: Where it listens for TLS beside the port; 0 if nowhere.
     """
 
@@ -55,7 +55,7 @@ class Endpoint:
         Args:
             url: ``amqp://user:password@host:port``; ``amqps`` for TLS. What is missing is ``guest``, ``guest`` and the
                 scheme's own port.
-            management_url: Where the management API listens; by default the same host, port 15672. It may be as a
+            management_url: Where the management API listens; without it nothing is asked anywhere. It may be as a
                 browser shows it, with ``/#/``, or without its scheme.
 
         Raises:
@@ -76,7 +76,7 @@ class Endpoint:
             port=port or AMQP_PORTS[parts.scheme],
             user=unquote(parts.username or "guest"),
             password=unquote(parts.password or "guest"),
-            management_url=_management(management_url or f"{_bracketed(parts.hostname)}:15672"),
+            management_url=_management(management_url) if management_url else "",
             scheme=parts.scheme,
         )
 

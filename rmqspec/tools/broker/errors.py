@@ -11,6 +11,7 @@
     ├── NotOurs            somebody else's broker is not restarted
     ├── ControlError       rabbitmqctl refused a command
     └── ManagementError    the management API refused a request
+        └── NoManagement   nobody has said where there is one
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "InvalidChoice",
     "ManagementError",
     "NoBroker",
+    "NoManagement",
     "NotOurs",
     "Unavailable",
 ]
@@ -100,3 +102,14 @@ class ManagementError(BrokerError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class NoManagement(ManagementError):
+    """The management API is not there to be asked: its address was not given, and none is guessed.
+
+    Args:
+        wanted: What needs it, as a sentence begins: ``a policy is set``.
+    """
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(f"{wanted} by the management API, and no address of one was given (--rabbitmq-management-url)")

@@ -32,7 +32,7 @@ class Choice:
     Attributes:
         broker: ``auto``, or the one source that is to be used.
         url: An AMQP URL, or empty.
-        management_url: The management API's address, or empty for the URL's host and port 15672.
+        management_url: The management API's address, or empty: then nothing is asked there, nor anywhere else.
         image: The container image.
         origins: For each setting who decided: ``command line``, ``environment``, ``ini`` or ``default``.
         configuration: What a broker that is started here gets beyond the defaults.

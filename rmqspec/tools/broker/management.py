@@ -15,9 +15,11 @@ import urllib3
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from rmqspec.tools.broker.endpoint import Endpoint
-from rmqspec.tools.broker.errors import ManagementError
+from rmqspec.tools.broker.errors import ManagementError, NoManagement
 
 __all__ = ["Management"]
+
+WORDS = {"GET": "asked for", "PUT": "set", "DELETE": "deleted"}
 
 
 class Management:
@@ -185,6 +187,8 @@ class Management:
         return self._call("POST", path, body)
 
     def _call(self, verb: str, path: str, body: object = None) -> Any:
+        if not self.url:
+            raise NoManagement(f"{path.partition('?')[0].partition('/')[0]} are {WORDS[verb]}")
         address = f"{self.url}/api/{path}"
         try:
             ca = os.environ.get("RABBITMQ_CA")

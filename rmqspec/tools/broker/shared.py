@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rmqspec.tools.broker.base import Broker
 from rmqspec.tools.broker.configuration import PLAIN, Configuration
 from rmqspec.tools.broker.endpoint import Endpoint
@@ -14,8 +16,9 @@ __all__ = ["SharedBroker"]
 class SharedBroker(Broker):
     """Used like the original, but left alone at the end."""
 
-    def __init__(self, letter: dict[str, str]) -> None:
+    def __init__(self, letter: dict[str, Any]) -> None:
         self.source, self.description, self._image = letter["source"], letter["description"], letter["image"]
+        self.vhost = letter["vhost"]
         self.endpoint = Endpoint(
             host=letter["host"],
             port=int(letter["port"]),
@@ -26,13 +29,14 @@ class SharedBroker(Broker):
         )
 
     @staticmethod
-    def letter(broker: Broker, image: str) -> dict[str, str]:
+    def letter(broker: Broker, image: str) -> dict[str, Any]:
         """What a process must be told to share a broker; it holds the password."""
         at = broker.endpoint
         return {
             "source": broker.source,
             "description": broker.description,
             "image": image,
+            "vhost": broker.vhost,
             "host": at.host,
             "port": str(at.port),
             "user": at.user,

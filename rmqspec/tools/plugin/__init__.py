@@ -15,6 +15,7 @@ pytest_plugins = [
     "rmqspec.tools.plugin.record",
     "rmqspec.tools.plugin.lies",
     "rmqspec.tools.plugin.late",
+    "rmqspec.tools.plugin.one_vhost",
     "rmqspec.tools.plugin.route",
     "rmqspec.tools.plugin.disposable",
 ]

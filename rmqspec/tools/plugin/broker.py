@@ -15,8 +15,8 @@ CHOICE = pytest.StashKey[Choice]()
 
 HELP = {
     "broker": f"where the broker comes from: auto (the first that can of {', '.join(SOURCES)}), or one of them",
-    "url": "use this broker: amqp://user:password@host:port",
-    "management_url": "where its management API is (default: the URL's host, port 15672)",
+    "url": "use this broker: amqp://user:password@host:port/vhost",
+    "management_url": "where its management API is; without it all tests use the URL's vhost, with random names",
     "image": "the container image",
 }
 
@@ -62,6 +62,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     broker, choice = config.stash[BROKER], config.stash[CHOICE]
     where = f"{broker.endpoint.host}:{broker.endpoint.port}"
     lines = [f"broker: {broker.identity} at {where}, {broker.description} ({choice.origin})"]
+    if broker.vhost is not None:
+        lines.append(
+            f"vhost: {broker.vhost}, for all tests in turn, with random names: no --rabbitmq-management-url was given"
+        )
     if passed_over := [one for one in broker.passed_over if not one.startswith("url ")]:
         lines.append(f"passed over: {'; '.join(passed_over)}")
     return lines

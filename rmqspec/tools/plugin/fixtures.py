@@ -15,10 +15,11 @@ from rmqspec import client
 from rmqspec.client import Channel, Connection, Delivery, Settings, open_connections
 from rmqspec.client.connection import hang_up
 from rmqspec.orders.system import OrderSystem
-from rmqspec.tools.broker import Broker
+from rmqspec.tools.broker import Broker, NoManagement
 from rmqspec.tools.broker.vhosts import VhostPool
 from rmqspec.tools.plugin.broker import BROKER
 from rmqspec.tools.plugin.failures import SHORT, is_red
+from rmqspec.tools.plugin.one_vhost import ONE_VHOST
 
 T = TypeVar("T")
 PATIENCE = pytest.StashKey[float]()
@@ -62,20 +63,27 @@ def wait_limit(request: pytest.FixtureRequest, patience: float) -> float:
 @pytest.fixture(scope="session")
 def vhosts(broker: Broker) -> Iterator[VhostPool]:
     """Makes vhosts ahead of the tests and deletes them behind."""
+    if broker.vhost is not None:
+        raise NoManagement("vhosts are set")
     pool = VhostPool(broker.management, f"rmqspec-{os.getpid()}-{time.time_ns() // 1_000_000 % 1_000_000}")
     yield pool
     pool.close()
 
 
 @pytest.fixture
-def vhost(vhosts: VhostPool, request: pytest.FixtureRequest) -> Iterator[str]:
+def vhost(request: pytest.FixtureRequest) -> Iterator[str]:
     """A vhost that is this test's alone. A test that leaves a connection open fails here, and no other test does."""
-    name = vhosts.take()
+    shared = request.config.stash.get(ONE_VHOST, None)
+    pool: VhostPool | None = None if shared else request.getfixturevalue("vhosts")
+    name = shared.name if shared else pool.take() if pool else ""
     yield name
-    vhosts.give_back(name)
+    if pool:
+        pool.give_back(name)
     left = open_connections()
     for connection in left:
         hang_up(connection)
+    if shared:
+        shared.tidy()
     if left and INTERRUPTED not in request.config.stash:
         names = ", ".join(connection.name for connection in left)
         pytest.fail(f"this test left {len(left)} connection(s) open: {names}", pytrace=False)
