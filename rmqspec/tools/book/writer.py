@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from rmqspec.tools.book.record import Line, NoRecord, read, to_plain
 
-__all__ = ["Writer", "check_place"]
+__all__ = ["Writer", "check_place", "without_secrets"]
 
 HIDDEN = "…"
 LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
@@ -47,7 +47,7 @@ class Writer:
 
     def __init__(self, path: str | PathLike[str], *secrets: str) -> None:
         self.path = Path(path)
-        self._secrets = {form for secret in secrets if secret for form in (secret, quote(secret, safe=""))}
+        self._secrets = secrets
         check_place(path)
         try:
             self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -59,7 +59,7 @@ class Writer:
         plain = to_plain(line)
         for key in AT_RUN_TIME:
             if key in plain:
-                plain[key] = self._without_secrets(plain[key])
+                plain[key] = without_secrets(plain[key], *self._secrets)
         self._file.write(f"{json.dumps(plain, ensure_ascii=False)}\n")
         self._file.flush()
 
@@ -67,14 +67,14 @@ class Writer:
         """Closes the file. More than once does no harm."""
         self._file.close()
 
-    def _without_secrets(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._hide(value)
-        if isinstance(value, dict):
-            return {self._hide(name): self._without_secrets(inner) for name, inner in value.items()}
-        return [self._without_secrets(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
-    def _hide(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        return LOGIN.sub(HIDDEN, text)
+def without_secrets(value: Any, *secrets: str) -> Any:
+    """The same with these secrets hidden wherever they show up, and the logins of URLs."""
+    if isinstance(value, str):
+        for secret in secrets:
+            for form in {secret, quote(secret, safe="")} - {""}:
+                value = value.replace(form, HIDDEN)
+        return LOGIN.sub(HIDDEN, value)
+    if isinstance(value, dict):
+        return {without_secrets(name, *secrets): without_secrets(inner, *secrets) for name, inner in value.items()}
+    return [without_secrets(inner, *secrets) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""The pytest plugin: the broker of a run, fixtures, chapter headings, records and lies.
+"""The pytest plugin: the broker of a run, fixtures, chapter headings, records, verdicts and lies.
 
 A project that wants to test its own consumers names it in its ``conftest.py``,
 ``pytest_plugins = ["rmqspec.tools.plugin"]``, and has ``broker``, ``vhost``, ``url``, ``connect``, ``channel``,
@@ -13,6 +13,8 @@ pytest_plugins = [
     "rmqspec.tools.plugin.fixtures",
     "rmqspec.tools.plugin.promises",
     "rmqspec.tools.plugin.record",
+    "rmqspec.tools.plugin.known",
+    "rmqspec.tools.plugin.conformance",
     "rmqspec.tools.plugin.lies",
     "rmqspec.tools.plugin.late",
     "rmqspec.tools.plugin.one_vhost",

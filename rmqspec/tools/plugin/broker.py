@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from rmqspec.tools.broker.shared import SharedBroker
 
 BROKER = pytest.StashKey[Broker]()
 CHOICE = pytest.StashKey[Choice]()
+LIKE = pytest.StashKey[tuple[int, ...]]()
 
 HELP = {
     "broker": f"where the broker comes from: auto (the first that can of {', '.join(SOURCES)}), or one of them",
@@ -28,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         words = f"{HELP[name]}; environment: {variable}, default: {default or 'none'}"
         group.addoption(f"--rabbitmq-{name.replace('_', '-')}", dest=f"rabbitmq_{name}", help=words)
         parser.addini(f"rabbitmq_{name}", HELP[name], default="")
+    words = (
+        "run the specs that are meant for this version of RabbitMQ, such as 4.3 (which is 4.3.0), whatever version the "
+        "broker announces: for a broker that is compatible with it"
+    )
+    group.addoption("--like", metavar="VERSION", help=words)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "rabbitmq(since=None, before=None): the versions in which this is so, as in since='4.0'"
     )
+    if like := config.getoption("like"):
+        if not re.fullmatch(r"\d+\.\d+(\.\d+)?", like):
+            raise pytest.UsageError(f"--like {like}: a version of RabbitMQ is wanted, such as 4.3 or 4.3.1")
+        config.stash[LIKE] = (*_release(like), 0)[:3]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,6 +73,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     broker, choice = config.stash[BROKER], config.stash[CHOICE]
     where = f"{broker.endpoint.host}:{broker.endpoint.port}"
     lines = [f"broker: {broker.identity} at {where}, {broker.description} ({choice.origin})"]
+    if LIKE in config.stash:
+        lines.append(f"read as RabbitMQ {config.getoption('like')} (--like)")
     if broker.vhost is not None:
         lines.append(
             f"vhost: {broker.vhost}, for all tests in turn, with random names: no --rabbitmq-management-url was given"
@@ -89,12 +102,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A spec of another version says so and is not run."""
     for marker in item.iter_markers("rabbitmq"):
-        broker = item.config.stash[BROKER]
+        identity, like = item.config.stash[BROKER].identity, item.config.stash.get(LIKE, None)
+        release = like or identity.release
+        this = f"read as {item.config.getoption('like')}" if like else identity.version
         since, before = marker.kwargs.get("since"), marker.kwargs.get("before")
-        if since and broker.identity.release < _release(since):
-            pytest.skip(f"not in this version: since RabbitMQ {since}, this is {broker.identity.version}")
-        if before and broker.identity.release >= _release(before):
-            pytest.skip(f"not in this version: before RabbitMQ {before}, this is {broker.identity.version}")
+        if since and release < _release(since):
+            pytest.skip(f"not in this version: since RabbitMQ {since}, this is {this}")
+        if before and release >= _release(before):
+            pytest.skip(f"not in this version: before RabbitMQ {before}, this is {this}")
 
 
 class _Progress:

@@ -15,7 +15,17 @@ from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import greet
 from rmqspec.tools.plugin.headings import heading
 
-__all__ = ["behaviours_of", "chapter_of", "judge", "sentence_of", "spec_of", "subject_of", "versions_of"]
+__all__ = [
+    "answers",
+    "behaviours_of",
+    "chapter_of",
+    "judge",
+    "reason_of",
+    "sentence_of",
+    "spec_of",
+    "subject_of",
+    "versions_of",
+]
 
 SKIPPED: Mapping[str, Outcome] = {"not in this version: ": "not in this version", "not run: ": "not run"}
 NO_BROKER = "no disposable broker: "
@@ -99,8 +109,8 @@ def judge(reports: Sequence[pytest.TestReport], broker: Broker) -> tuple[Outcome
     """Which of the five outcomes a test had, by the reports of its phases, and the reason for any but the first."""
     for report in reports:
         if report.failed:
-            reason = _reason(report)
-            reached = NO_BROKER not in reason and _answers(broker)
+            reason = reason_of(report)
+            reached = NO_BROKER not in reason and answers(broker)
             return ("failed" if reached else "broker not reached"), reason
     for report in reports:
         if report.skipped:
@@ -115,14 +125,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _of_skipped(report: pytest.TestReport) -> tuple[Outcome, str]:
     if hasattr(report, "wasxfail"):
         return "failed", f"as expected: {report.wasxfail}"
-    reason = _reason(report)
+    reason = reason_of(report)
     for prefix, outcome in SKIPPED.items():
         if reason.startswith(prefix):
             return outcome, reason.removeprefix(prefix)
     return "not run", reason
 
 
-def _reason(report: pytest.TestReport) -> str:
+def reason_of(report: pytest.TestReport) -> str:
+    """Why a test has failed or was skipped, in the words of its exception."""
     told = report.longrepr
     if isinstance(told, tuple):  # of a skip: file, line, words
         return told[2].removeprefix("Skipped: ")
@@ -130,7 +141,8 @@ def _reason(report: pytest.TestReport) -> str:
     return str(crash.message if crash else told)[:REASON]
 
 
-def _answers(broker: Broker) -> bool:
+def answers(broker: Broker) -> bool:
+    """Whether the broker still greets whoever connects."""
     try:
         greet(broker.endpoint, timeout=2)
     except OSError:
