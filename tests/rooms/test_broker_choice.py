@@ -164,21 +164,21 @@ class TestNoBroker:
 
 class TestEndpoint:
     @pytest.mark.parametrize(
-        ("url", "address", "management_url"),
+        ("url", "address"),
         [
-            pytest.param("amqp://h", ("amqp", "h", 5672, "guest", "guest"), "http://h:15672", id="defaults"),
-            pytest.param("amqps://u:p@h", ("amqps", "h", 5671, "u", "p"), "http://h:15672", id="tls"),
-            pytest.param("amqp://u:p@h:7/v", ("amqp", "h", 7, "u", "p"), "http://h:15672", id="all-named"),
-            pytest.param("amqp://a%40b:c%2Fd@h", ("amqp", "h", 5672, "a@b", "c/d"), "http://h:15672", id="quoted"),
-            pytest.param("amqp://[::1]:7", ("amqp", "::1", 7, "guest", "guest"), "http://[::1]:15672", id="ipv6"),
+            pytest.param("amqp://h", ("amqp", "h", 5672, "guest", "guest"), id="defaults"),
+            pytest.param("amqps://u:p@h", ("amqps", "h", 5671, "u", "p"), id="tls"),
+            pytest.param("amqp://u:p@h:7/v", ("amqp", "h", 7, "u", "p"), id="all-named"),
+            pytest.param("amqp://a%40b:c%2Fd@h", ("amqp", "h", 5672, "a@b", "c/d"), id="quoted"),
+            pytest.param("amqp://[::1]:7", ("amqp", "::1", 7, "guest", "guest"), id="ipv6"),
         ],
     )
-    def test_reads_a_url(self, url, address, management_url):
+    def test_reads_a_url(self, url, address):
         """The defaults are those of the URI specification, so a URL means here what it means to every client."""
         read = Endpoint.parse(url)
 
         assert (read.scheme, read.host, read.port, read.user, read.password) == address
-        assert read.management_url == management_url
+        assert read.management_url == ""  # nobody has said where
 
     @pytest.mark.parametrize(
         "management_url",

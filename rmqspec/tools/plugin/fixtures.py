@@ -27,6 +27,14 @@ INTERRUPTED = pytest.StashKey[bool]()
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long specs wait."""
+    words = (
+        "how long a spec waits for what has to come (default: 10); a broker that differs much is asked faster with 2"
+    )
+    parser.getgroup("rabbitmq").addoption("--patience", metavar="SECONDS", type=float, default=10.0, help=words)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Listens for Ctrl-C."""
     config.pluginmanager.register(_Interrupt(config))
@@ -51,7 +59,8 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 @pytest.fixture(scope="session")
 def patience(request: pytest.FixtureRequest) -> float:
     """Seconds after which a test no longer believes that something will come."""
-    return request.config.stash.get(PATIENCE, 10.0)
+    seconds: float = request.config.getoption("patience")
+    return request.config.stash.get(PATIENCE, seconds)
 
 
 @pytest.fixture
