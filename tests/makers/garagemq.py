@@ -1,8 +1,8 @@
 """Asks GarageMQ, a partial AMQP broker in Go, all that the suite knows: `tox -e garagemq`, or as a model for another.
 
 It starts a broker of its own on loopback, in a temporary directory, with a random login, runs pytest with the arguments
-given and the URL in the environment, and ends the broker. One that dies on the way is started again with an empty
-directory, so that the rest is asked too, and its last words are shown.
+given and the URL in the environment, and ends the broker. One that dies or hangs on the way is started again with an
+empty directory, so that the rest is asked too, and its last words are shown.
 
 GarageMQ: https://github.com/valinurovam/garagemq (Debian has a package, `garagemq`)
 """
@@ -17,14 +17,19 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from pika.exceptions import AMQPError
+
+from rmqspec.client import Settings, connect
+from rmqspec.client.errors import ClientError, Unanswered
 from rmqspec.tools.broker.endpoint import Endpoint, greet, random_login
 from rmqspec.tools.broker.ports import LOOPBACK, ReservedPort
 
-HERE = Path(__file__).parent
 STARTS = 10.0  # seconds that it has to come up
 ENDS = 5.0  # seconds that it has to end
+HANGS = 3.0  # seconds that it has to declare a queue
 LAST_WORDS = 15  # lines of its log
 
 
@@ -42,24 +47,28 @@ class GarageMq:
         user, password = random_login()
         self.endpoint = Endpoint(LOOPBACK, self._ports[0].number, user, password, "")
         self.deaths = []
-        self._ending = threading.Event()
+        self._ending, self._hung = threading.Event(), False
         self._process = self._start()
         self._keeper = threading.Thread(target=self._keep_up)
+        self._watcher = threading.Thread(target=self._watch)
 
     def __enter__(self):
         self._wait_until_it_speaks()
         self._keeper.start()
+        self._watcher.start()
         return self
 
     def __exit__(self, *_):
         self._ending.set()
-        self._process.terminate()
-        try:
-            self._process.wait(ENDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        if self._keeper.is_alive():
-            self._keeper.join()
+        self._watcher.join()
+        while self._keeper.is_alive():  # it may just be starting another
+            process = self._process
+            process.terminate()
+            try:
+                process.wait(ENDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            self._keeper.join(ENDS)
         for port in self._ports:
             port.release()
 
@@ -101,12 +110,27 @@ class GarageMq:
             if self._ending.is_set():
                 return
             words = self._log.read_text(errors="replace").splitlines()
-            # A panic of Go tells its reason first, and then where each of its routines stood.
-            begin = next(
-                (at for at, line in enumerate(words) if line.startswith(("panic:", "fatal error:"))), -LAST_WORDS
-            )
-            self.deaths.append((code, words[begin:][:LAST_WORDS]))
+            # Go tells the reason of a panic first, and then where each of its routines stood.
+            panics = [at for at, line in enumerate(words) if line.startswith(("panic:", "fatal error:"))]
+            words = words[panics[0] :][:LAST_WORDS] if panics else words[-LAST_WORDS:]
+            how = "it did not declare a queue any more, and was killed" if self._hung else f"exit code {code}"
+            self.deaths.append((how, words))
+            self._hung = False
             self._process = self._start()
+
+    def _watch(self):
+        """Kills it if it accepts connections and does nothing for them: that would fail all specs to come."""
+        while not self._ending.wait(1.0):
+            process = self._process
+            try:
+                connection = connect(replace(Settings.of(self.endpoint.url()), answer_timeout=HANGS), "watch")
+                connection.channel().queue_declare("", exclusive=True)
+                connection.close()
+            except Unanswered:
+                self._hung = True
+                process.kill()
+            except (AMQPError, ClientError):  # it is being started again
+                continue
 
     def _wait_until_it_speaks(self):
         deadline = time.monotonic() + STARTS
@@ -115,6 +139,7 @@ class GarageMq:
                 return greet(self.endpoint)
             except OSError as error:
                 if time.monotonic() > deadline or self._process.poll() is not None:
+                    self._process.kill()
                     sys.exit(f"GarageMQ does not answer ({error}); it said:\n{self._log.read_text(errors='replace')}")
                 time.sleep(0.05)
 
@@ -134,8 +159,8 @@ def main(arguments):
             code = pytest.wait()
             signal.signal(signal.SIGINT, before)
         deaths = list(broker.deaths)
-    for number, (status, words) in enumerate(deaths, 1):
-        print(f"\nGarageMQ has died ({number} of {len(deaths)}), with exit code {status}. It said:")
+    for number, (how, words) in enumerate(deaths, 1):
+        print(f"\nGarageMQ has died ({number} of {len(deaths)}): {how}. Its last words:")
         print("\n".join(f"    {line}" for line in words))
     return code
 

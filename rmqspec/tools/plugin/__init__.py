@@ -14,10 +14,10 @@ pytest_plugins = [
     "rmqspec.tools.plugin.promises",
     "rmqspec.tools.plugin.record",
     "rmqspec.tools.plugin.known",
-    "rmqspec.tools.plugin.conformance",
     "rmqspec.tools.plugin.lies",
     "rmqspec.tools.plugin.late",
     "rmqspec.tools.plugin.one_vhost",
+    "rmqspec.tools.plugin.conformance",
     "rmqspec.tools.plugin.route",
     "rmqspec.tools.plugin.disposable",
 ]

@@ -25,6 +25,7 @@ from rmqspec.tools.book.writer import without_secrets
 from rmqspec.tools.broker import Broker
 from rmqspec.tools.plugin.broker import BROKER
 from rmqspec.tools.plugin.known import KNOWN, Entry, Known
+from rmqspec.tools.plugin.one_vhost import ONE_VHOST, OneVhost
 from rmqspec.tools.plugin.words import NO_BROKER, answers, behaviours_of, judge, reason_of
 
 __all__ = ["Verdict"]
@@ -33,6 +34,7 @@ Word = Literal["holds", "differs as known", "fails", "not run"]
 WORDS: tuple[Word, ...] = get_args(Word)
 GRAVEST: tuple[Word, ...] = ("fails", "differs as known", "holds", "not run")
 OTHER_VERSION = "not in this version: "
+RESTART = 20.0  # seconds in which somebody may start a broker again that has died
 SHOWN = 160  # characters of a reason in the terminal; the file has it whole
 
 
@@ -47,6 +49,7 @@ class Verdict:
         seen: How it failed; empty if it did not.
         ids: The behaviours that it is about.
         known: The entries of ``--known`` that it falls under, each with how many specs do.
+        silent: Whether the broker has stopped answering in it.
     """
 
     node: str
@@ -55,6 +58,7 @@ class Verdict:
     seen: str = ""
     ids: list[str] = field(default_factory=list)
     known: list[tuple[str, int]] = field(default_factory=list)
+    silent: bool = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,7 +84,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if BROKER not in config.stash or not (config.getoption("conformance") or KNOWN in config.stash):
         return
-    config.pluginmanager.register(_Judge(config.stash[BROKER]))
+    config.pluginmanager.register(_Judge(config.stash[BROKER], config.stash.get(ONE_VHOST, None)))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Report(config))
 
@@ -88,19 +92,28 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 class _Judge:
     """Where tests run: puts the verdict into the report of a test's teardown."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, shared: OneVhost | None) -> None:
         self._broker = broker
         self._reports: list[pytest.TestReport] = []
-        self._silent_since = ""  # the spec in which the broker has stopped to answer
+        self._shared = shared
+        self._silent_since = ""  # the spec in which the broker has stopped answering
+        self._waited = False  # for whoever starts it again
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """A broker that has died is asked no more; one that somebody has started again is."""
+        """A broker that has died or hangs is asked no more; one that somebody has started again is."""
         self._reports.clear()
-        if self._silent_since:
-            if not answers(self._broker):
+        if not self._silent_since:
+            return
+        deadline = time.monotonic() + (0.0 if self._waited else RESTART)
+        while not self._is_alive():
+            if time.monotonic() > deadline:
+                self._waited = True
                 pytest.skip(f"not run: the broker has not answered since {self._silent_since}")
-            self._silent_since = ""
+            time.sleep(0.1)
+        self._silent_since, self._waited = "", False
+        if self._shared is not None:
+            self._shared.is_another()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -115,10 +128,13 @@ class _Judge:
         reports = self._reports
         known = [(key, total) for key, total in getattr(reports[-1], "rmqspec_known", ())]
         word, reason, seen = _verdict(reports, self._broker)
-        if word in ("fails", "differs as known") and not answers(self._broker):
+        silent = not self._silent_since and not self._is_alive()
+        if silent:
             self._silent_since = item.nodeid
-            reason = f"the broker answers nobody any more: {reason}"
-        return Verdict(item.nodeid, word, reason, seen, behaviours_of(item), known)
+        return Verdict(item.nodeid, word, reason, seen, behaviours_of(item), known, silent)
+
+    def _is_alive(self) -> bool:
+        return answers(self._broker) and (self._shared is None or self._shared.is_alive())
 
 
 def _verdict(reports: list[pytest.TestReport], broker: Broker) -> tuple[Word, str, str]:
@@ -180,6 +196,10 @@ class _Report:
         return dict(sorted(of.items()))
 
     @property
+    def _silences(self) -> list[str]:
+        return [one.node for one in self._verdicts if one.silent]
+
+    @property
     def _out_of_date(self) -> list[Entry]:
         return sorted(_out_of_date(self._verdicts, self._known), key=lambda one: one.line) if self._known else []
 
@@ -199,6 +219,7 @@ class _Report:
                 for name, specs in behaviours.items()
             },
             "without_id": [_spec(one) for one in self._verdicts if not one.ids],
+            "stopped_answering_in": self._silences,
             "known_but_hold": [entry._asdict() for entry in self._out_of_date],
         }
 
@@ -209,6 +230,8 @@ class _Report:
         without = Counter(one.verdict for one in self._verdicts if not one.ids)
         if without:
             yield ", ".join(f"{without[word]} {word}" for word in WORDS) + " (specs without an id: our own clients)"
+        if self._silences:
+            yield from ("", "THE BROKER STOPPED ANSWERING IN:", *(f"      {node}" for node in self._silences))
         for word in ("fails", "differs as known", "not run"):
             yield from _grouped(word, behaviours, [one for one in self._verdicts if not one.ids])
         for entry in self._out_of_date:

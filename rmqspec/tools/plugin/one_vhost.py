@@ -82,6 +82,20 @@ class OneVhost:
                 return
             time.sleep(0.02)
 
+    def is_alive(self) -> bool:
+        """Whether the broker still declares a queue; one that has stopped in the middle greets, and no more."""
+        try:
+            connection = connect(self._where, "rmqspec, between tests")
+            connection.channel().queue_declare("", exclusive=True)
+            connection.close()
+        except (AMQPError, ClientError):
+            return False
+        return True
+
+    def is_another(self) -> None:
+        """The broker has been started again: what it did not answer before it may answer now."""
+        self._unanswered.clear()
+
     def _delete(self, things: list[Thing]) -> list[Thing]:
         """Returns those that are locked: a queue that is exclusive to a connection goes with it, a moment later."""
         locked: list[Thing] = []
