@@ -10,6 +10,7 @@ GarageMQ: https://github.com/valinurovam/garagemq (Debian has a package, `garage
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -124,7 +125,7 @@ class GarageMq:
             process = self._process
             try:
                 connection = connect(replace(Settings.of(self.endpoint.url()), answer_timeout=HANGS), "watch")
-                connection.channel().queue_declare("", exclusive=True)
+                connection.channel().queue_declare(f"alive {secrets.token_hex(8)}", exclusive=True)
                 connection.close()
             except Unanswered:
                 self._hung = True

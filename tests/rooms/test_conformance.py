@@ -8,9 +8,11 @@ from textwrap import dedent
 
 import pytest
 
-from rmqspec.tools.broker import Identity, NoManagement, NotOurs, Unavailable
+from rmqspec.tools.broker import Endpoint, Identity, NoManagement, NotOurs, Unavailable
 from rmqspec.tools.broker.url import UrlBroker
 from rmqspec.tools.plugin.known import Known
+from rmqspec.tools.plugin.one_vhost import OneVhost
+from rmqspec.tools.wire import Proxy
 
 CONFTEST = 'pytest_plugins = ["rmqspec.tools.plugin"]\n'
 INI = "[pytest]\naddopts = -p no:cacheprovider -p no:randomly -p no:random_order --dist=loadfile\n"
@@ -245,6 +247,16 @@ class TestUrlWithoutManagement:
             UrlBroker(f"{at.url().removesuffix('%2F')}nowhere")
 
         assert "secret" not in str(login.value)
+
+    def test_knows_whether_the_broker_declares_queues(self, url_alone, vhost):
+        """One that hangs greets whoever comes, and so would pass for one that is well."""
+        at = Endpoint.parse(url_alone)
+        with Proxy(at.host, at.port) as proxy:
+            shared = OneVhost(UrlBroker(proxy.url(url_alone)))
+            well = shared.is_alive()
+            proxy.half_open()
+
+            assert (well, shared.is_alive()) == (True, False)
 
     def test_tells_what_was_not_given(self, url_alone):
         """Whoever uses the broker of a run in a program of his own gets an error that says what to give."""
@@ -492,6 +504,24 @@ class TestConformance:
         assert (after["verdict"], after["reason"]) == ("not run", words)
         assert (known["verdict"], known["reason"]) == ("not run", words)
         assert "THE BROKER STOPPED ANSWERING IN:" in result.outlines
+
+    def test_waits_once_for_a_broker_that_hangs_and_is_started_again(self, conformance):
+        """A broker that greets and declares no queue would fail all specs to come."""
+        hangs = """
+from rmqspec.tools.plugin.one_vhost import OneVhost
+alive = iter([True, False, False, True])
+OneVhost.is_alive = lambda self: next(alive, True)
+"""
+        source = """
+            def test_is_well(): pass
+            def test_makes_it_hang(): pass
+            def test_comes_after(): pass
+        """
+
+        result, report = conformance(source, conftest=hangs)
+
+        result.assert_outcomes(passed=3)
+        assert report["stopped_answering_in"] == ["test_it.py::test_makes_it_hang"]
 
     def test_never_shows_the_password(self, conformance, broker, pytester):
         """A report is published; what a spec fails with may hold a URL."""

@@ -84,7 +84,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if BROKER not in config.stash or not (config.getoption("conformance") or KNOWN in config.stash):
         return
-    config.pluginmanager.register(_Judge(config.stash[BROKER], config.stash.get(ONE_VHOST, None)))
+    config.pluginmanager.register(_Judge(config))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Report(config))
 
@@ -92,10 +92,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 class _Judge:
     """Where tests run: puts the verdict into the report of a test's teardown."""
 
-    def __init__(self, broker: Broker, shared: OneVhost | None) -> None:
-        self._broker = broker
+    def __init__(self, config: pytest.Config) -> None:
+        self._config, self._broker = config, config.stash[BROKER]
         self._reports: list[pytest.TestReport] = []
-        self._shared = shared
         self._silent_since = ""  # the spec in which the broker has stopped answering
         self._waited = False  # for whoever starts it again
 
@@ -112,8 +111,8 @@ class _Judge:
                 pytest.skip(f"not run: the broker has not answered since {self._silent_since}")
             time.sleep(0.1)
         self._silent_since, self._waited = "", False
-        if self._shared is not None:
-            self._shared.is_another()
+        if (shared := self._shared) is not None:
+            shared.is_another()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -133,8 +132,13 @@ class _Judge:
             self._silent_since = item.nodeid
         return Verdict(item.nodeid, word, reason, seen, behaviours_of(item), known, silent)
 
+    @property
+    def _shared(self) -> OneVhost | None:
+        return self._config.stash.get(ONE_VHOST, None)
+
     def _is_alive(self) -> bool:
-        return answers(self._broker) and (self._shared is None or self._shared.is_alive())
+        shared = self._shared
+        return answers(self._broker) and (shared is None or shared.is_alive())
 
 
 def _verdict(reports: list[pytest.TestReport], broker: Broker) -> tuple[Word, str, str]:

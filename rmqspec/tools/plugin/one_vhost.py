@@ -36,7 +36,7 @@ from rmqspec.tools.wire.proxy import Proxy
 __all__ = ["ONE_VHOST", "OneVhost"]
 
 Thing = tuple[str, str]  # "queue" or "exchange", and its name
-ANSWER = 2.0  # seconds that the broker has to delete something
+ANSWER = 2.0  # seconds that the broker has to open a connection, and to declare or delete something
 BUSY = 5.0  # seconds after which a queue that is exclusive to a connection has gone with it
 
 
@@ -55,7 +55,8 @@ class OneVhost:
         self.name = broker.vhost or "/"
         self.left: dict[str, str] = {}
         self._unanswered: set[str] = set()  # kinds of which a deletion was not answered
-        self._where = replace(Settings.of(broker.endpoint.url(self.name)), answer_timeout=ANSWER, heartbeat=0)
+        settings = Settings.of(broker.endpoint.url(self.name))
+        self._where = replace(settings, timeout=ANSWER, answer_timeout=ANSWER, heartbeat=0)
         self._names = RandomNames()
         place = f"{broker.endpoint.host}:{broker.endpoint.port}/{self.name}".encode()
         user = getattr(os, "getuid", int)()
@@ -86,7 +87,7 @@ class OneVhost:
         """Whether the broker still declares a queue; one that has stopped in the middle greets, and no more."""
         try:
             connection = connect(self._where, "rmqspec, between tests")
-            connection.channel().queue_declare("", exclusive=True)
+            connection.channel().queue_declare(RandomNames().prefix + "alive", exclusive=True)
             connection.close()
         except (AMQPError, ClientError):
             return False
