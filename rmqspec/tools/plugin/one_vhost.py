@@ -115,10 +115,10 @@ class OneVhost:
                     locked.append((kind, name))
                 elif error.reply_code != 404:
                     self._leave([(kind, name)], error.reply_text)
-            except Unanswered as error:
-                self._unanswered.add(kind)  # nobody waits for that after each test
-                self._leave([(kind, name)], str(error))
             except (AMQPError, ClientError) as error:
+                connection = None  # it is over, also where it does not know that yet
+                if isinstance(error, Unanswered):
+                    self._unanswered.add(kind)  # nobody waits for that after each test
                 self._leave([(kind, name)], str(error) or repr(error))
         if connection is not None and connection.is_open:
             connection.close()
