@@ -4,15 +4,18 @@ Code: rmqspec/tools/plugin/one_vhost.py, rmqspec/tools/plugin/known.py, rmqspec/
 """
 
 import json
+from contextlib import closing
 from textwrap import dedent
 
 import pytest
+from pika import spec
 
+from rmqspec.client import connect
 from rmqspec.tools.broker import Endpoint, Identity, NoManagement, NotOurs, Unavailable
 from rmqspec.tools.broker.url import UrlBroker
 from rmqspec.tools.plugin.known import Known
 from rmqspec.tools.plugin.one_vhost import OneVhost
-from rmqspec.tools.wire import Proxy
+from rmqspec.tools.wire import Frames, Proxy
 
 CONFTEST = 'pytest_plugins = ["rmqspec.tools.plugin"]\n'
 INI = "[pytest]\naddopts = -p no:cacheprovider -p no:randomly -p no:random_order --dist=loadfile\n"
@@ -108,6 +111,18 @@ NEEDS = {
     "restart": ("broker): broker.restart()", "is not started from here"),
     "another": ("disposable_broker): pass", "specs that restart or kill one are not run"),
 }
+
+
+def without_exchange_delete(direction):
+    """A tap behind which a broker does not hear of it."""
+    frames = Frames()
+
+    def hear(data):
+        pieces = frames.feed(data)
+        deletes = [isinstance(getattr(piece.frame, "method", None), spec.Exchange.Delete) for piece in pieces]
+        return b"".join(piece.raw for piece, is_delete in zip(pieces, deletes, strict=True) if not is_delete)
+
+    return hear
 
 
 class TestUrlWithoutManagement:
@@ -247,6 +262,22 @@ class TestUrlWithoutManagement:
             UrlBroker(f"{at.url().removesuffix('%2F')}nowhere")
 
         assert "secret" not in str(login.value)
+
+    def test_deletes_queues_though_the_broker_deletes_no_exchange(self, url_alone, broker, vhost):
+        """A partial broker may answer to one and not to the other, and the connection is over with the first."""
+        at = Endpoint.parse(url_alone)
+        with Proxy(at.host, at.port) as deaf, Proxy(at.host, deaf.port) as renaming:
+            deaf.taps = lambda _, direction: without_exchange_delete(direction)
+            shared = OneVhost(UrlBroker(deaf.url(url_alone)))
+            shared.stand_in(renaming)
+            with closing(connect(renaming.url(url_alone), "a test")) as connection:
+                connection.channel().exchange_declare("shop")
+                connection.channel().queue_declare("orders")
+
+            shared.tidy()
+
+        assert broker.management.get(f"queues/{vhost}") == []
+        assert shared.left == {"exchange": "the broker has not answered exchange_delete within 2 s"}
 
     def test_knows_whether_the_broker_declares_queues(self, url_alone, vhost):
         """One that hangs greets whoever comes, and so would pass for one that is well."""
