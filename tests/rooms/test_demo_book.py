@@ -37,7 +37,7 @@ class TestBookOfTheDemo:
 
     def test_says_that_it_cannot_read_tls(self, tmp_path):
         """An empty picture would be a riddle."""
-        settings = Settings(urls=("amqps://somebody@127.0.0.1:1",))
+        settings = Settings(urls=("amqps://somebody:secret@127.0.0.1:1",))
 
         with (
             pytest.raises(click.UsageError, match="name one address, without TLS"),

@@ -27,6 +27,7 @@ from filelock import FileLock
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from rmqspec.client import Connection, Settings, connect
+from rmqspec.client.connection import hang_up
 from rmqspec.client.errors import ClientError, Unanswered
 from rmqspec.tools.broker import Broker, NoManagement, NotOurs
 from rmqspec.tools.plugin.broker import BROKER
@@ -116,7 +117,9 @@ class OneVhost:
                 elif error.reply_code != 404:
                     self._leave([(kind, name)], error.reply_text)
             except (AMQPError, ClientError) as error:
-                connection = None  # it is over, also where it does not know that yet
+                if connection is not None:
+                    hang_up(connection)  # it is over, also where it does not know that yet
+                connection = None
                 if isinstance(error, Unanswered):
                     self._unanswered.add(kind)  # nobody waits for that after each test
                 self._leave([(kind, name)], str(error) or repr(error))
