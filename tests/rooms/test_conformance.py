@@ -344,6 +344,20 @@ class TestKnown:
         result.assert_outcomes(passed=4, xfailed=2, skipped=2)
         assert result.ret == pytest.ExitCode.OK
 
+    def test_lets_no_spec_fail_for_what_another_has_left(self, suite):
+        """A spec that fails in the middle closes nothing, and Python complains of that in the next one."""
+        source = """
+            import socket, gc
+            def test_fails():
+                socket.socket()
+                assert False
+            def test_is_innocent(): gc.collect()
+        """
+
+        result = suite(source, known='"test_it.py::test_fails" = "why"', ini="filterwarnings = error\n")
+
+        result.assert_outcomes(xfailed=1, passed=1)
+
     def test_takes_node_ids_of_any_length(self, pytester):
         """A broker without transactions differs in a file; another in one case of a table."""
         name = "test_takes_node_ids_of_any_length.py"  # pytester names it after this test
