@@ -5,6 +5,7 @@ Code: rmqspec/tools/plugin/one_vhost.py, rmqspec/tools/plugin/known.py, rmqspec/
 
 import json
 from contextlib import closing
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -13,7 +14,7 @@ from pika import spec
 from rmqspec.client import connect
 from rmqspec.tools.broker import Endpoint, Identity, NoManagement, NotOurs, Unavailable
 from rmqspec.tools.broker.url import UrlBroker
-from rmqspec.tools.plugin.known import Known
+from rmqspec.tools.plugin.known import Known, of_others
 from rmqspec.tools.plugin.one_vhost import OneVhost
 from rmqspec.tools.wire import Frames, Proxy
 
@@ -449,6 +450,17 @@ class TestKnown:
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([f"ERROR: --known list.toml: {words}"])
         assert result.stdout.str() == ""
+
+
+class TestGarageMq:
+    """What GarageMQ is known to do otherwise: `tests/makers/garagemq.toml`."""
+
+    def test_differs_in_specs_that_exist(self):
+        """A spec that gets another name is looked for in vain when `tox -e garagemq` is run the next time."""
+        root = Path(__file__).parents[2]
+        keys = Known(root / "tests" / "makers" / "garagemq.toml").entries.keys()
+
+        assert sorted(keys - of_others(root, set(), keys)) == [], "correct their names in tests/makers/garagemq.toml"
 
 
 AT_ONCE = """

@@ -19,7 +19,7 @@ import pytest
 
 from rmqspec.tools.plugin.words import behaviours_of
 
-__all__ = ["KNOWN", "Entry", "Known"]
+__all__ = ["KNOWN", "Entry", "Known", "of_others"]
 
 ID = re.compile(r"[A-Z0-9]+-\d\d")
 ERROR = "rmqspec_known_error"
@@ -113,7 +113,7 @@ class _Marks:
                 self._totals[entry.key] = self._totals.get(entry.key, 0) + 1
                 item.add_marker(pytest.mark.xfail(reason=entry.reason, strict=False))
         missing = [entry for key, entry in self._known.entries.items() if key not in self._totals]
-        elsewhere = _of_others(config.rootpath, {item.path for item in items}, [entry.key for entry in missing])
+        elsewhere = of_others(config.rootpath, {item.path for item in items}, [entry.key for entry in missing])
         unknown = [entry for entry in missing if entry.key not in elsewhere]
         if unknown:
             words = "\n".join(
@@ -176,8 +176,16 @@ def _prefixes(nodeid: str) -> Iterator[str]:
         yield nodeid
 
 
-def _of_others(root: Path, collected: set[Path], keys: Iterable[str]) -> set[str]:
-    """Those that are of test files which this run has not collected: a part of a suite has all the same differences."""
+def of_others(root: Path, collected: set[Path], keys: Iterable[str]) -> set[str]:
+    """Those that name something in test files which this run has not collected.
+
+    A part of a suite is run with the list of the whole.
+
+    Args:
+        root: Where test files are.
+        collected: Those that are known to have none of them.
+        keys: Ids and node ids.
+    """
     keys, found = list(keys), set[str]()
     if not keys:
         return found
