@@ -12,6 +12,7 @@ from rmqspec.tools.wire.frames import Frames
 from rmqspec.tools.wire.names import RandomNames
 
 LONG = "n" * 250
+EXCHANGES = ("hash", "delayed", "shop")
 DEATH = {"count": 2, "reason": "rejected", "queue": "orders", "exchange": "shop", "routing-keys": ["order", ""]}
 
 
@@ -98,6 +99,26 @@ class TestRandomNames:
         """The protocol has it stand for the queue that was declared last."""
         assert heard(spec.Queue.Bind(queue="", exchange="shop", routing_key="")).routing_key == ""
         assert heard(spec.Queue.Bind(queue="q", exchange="shop", routing_key="")).routing_key != ""
+
+    def test_leave_the_keys_of_bindings_to_exchanges_of_further_types(self, heard, names):
+        """Of a consistent hash exchange they are weights, and a local random exchange allows none."""
+        heard(spec.Exchange.Declare(exchange="hash", type="x-consistent-hash"))
+        heard(spec.Exchange.Declare(exchange="delayed", type="x-delayed-message"))
+        heard(spec.Exchange.Declare(exchange="shop", type="topic"))
+
+        keys = {
+            name: heard(spec.Queue.Bind(queue="q", exchange=name, routing_key="1")).routing_key for name in EXCHANGES
+        }
+
+        assert keys == {"hash": "1", "delayed": f"{names.prefix}1", "shop": f"{names.prefix}1"}
+        assert heard(spec.Exchange.Bind(destination="q", source="hash", routing_key="1")).routing_key == "1"
+        assert heard(spec.Queue.Unbind(queue="q", exchange="hash", routing_key="1")).routing_key == "1"
+
+    def test_leave_a_name_that_is_no_utf_8(self, names):
+        """A spec that wants to see how a broker refuses it must not lose its connection to the proxy."""
+        whole = frame.Method(1, spec.Queue.Purge(queue="abc")).marshal().replace(b"abc", b"a\xffc")
+
+        assert names.tap(Direction.FROM_CLIENT)(whole) == whole
 
     @pytest.mark.parametrize("name", ["", "amq.topic", "amq.rabbitmq.reply-to", LONG])
     def test_leave_names_that_nobody_can_change(self, heard, name):

@@ -10,8 +10,8 @@
     ├── BrokerDied         a broker that was ours stopped before it answered
     ├── NotOurs            somebody else's broker is not restarted
     ├── ControlError       rabbitmqctl refused a command
-    └── ManagementError    the management API refused a request
-        └── NoManagement   nobody has said where there is one
+    ├── ManagementError    the management API refused a request
+    └── NoManagement       nobody has said where there is one
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ManagementError(BrokerError):
         self.status = status
 
 
-class NoManagement(ManagementError):
+class NoManagement(BrokerError):
     """The management API is not there to be asked: its address was not given, and none is guessed.
 
     Args:

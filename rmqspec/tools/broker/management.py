@@ -19,7 +19,7 @@ from rmqspec.tools.broker.errors import ManagementError, NoManagement
 
 __all__ = ["Management"]
 
-WORDS = {"GET": "asked for", "PUT": "set", "DELETE": "deleted"}
+WORDS = {"GET": "asked for", "PUT": "set", "DELETE": "deleted", "POST": "posted"}
 
 
 class Management:

@@ -18,7 +18,7 @@ from rmqspec import __version__
 from rmqspec.tools.book.record import Chapter, Footer, Header, NoRecord, Outcome, Spec, from_plain, to_plain
 from rmqspec.tools.book.writer import Writer, check_place
 from rmqspec.tools.broker import Broker
-from rmqspec.tools.broker.errors import ManagementError
+from rmqspec.tools.broker.errors import ManagementError, NoManagement
 from rmqspec.tools.plugin.broker import BROKER
 from rmqspec.tools.plugin.words import chapter_of, judge, spec_of
 from rmqspec.tools.wire.recorder import Recorder
@@ -137,7 +137,7 @@ def _header(broker: Broker) -> Header:
 def _listed(ask: Callable[[], set[str]]) -> tuple[str, ...]:
     try:
         return tuple(sorted(ask()))
-    except ManagementError:  # this broker has no such list
+    except (ManagementError, NoManagement):  # this broker has no such list, or nobody knows where to ask
         return ()
 
 

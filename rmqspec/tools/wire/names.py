@@ -5,7 +5,8 @@ are given one more word in front. Since bindings and messages both have it, each
 without: the default exchange finds queues by their names, a pattern of a topic exchange has one word more, which
 matches itself (and an empty key, which has no words, has one), and what is dead-lettered through any exchange keeps the
 key that it came with. What begins with ``amq.``, and queues that the broker has named, stay as they are. So do names
-that would grow too long for the protocol.
+that would grow too long for the protocol, and the keys of bindings to exchanges of further types, to which they mean
+something else: a weight, or nothing.
 
 Source: https://www.rabbitmq.com/amqp-0-9-1-reference
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 from pika import frame as amqp
 from pika import spec
+from pika.exceptions import AMQPError
 
 from rmqspec.client.decoding import ours
 from rmqspec.tools.wire.frames import Frames, Piece
@@ -50,6 +52,7 @@ class RandomNames:
         self.prefix = f"{self._word}."
         self.declared: dict[tuple[str, str], None] = {}
         self._by_broker: set[str] = set()
+        self._other_types: set[str] = set()  # exchanges whose binding keys are no routing keys
 
     def tap(self, direction: Direction) -> Tap:
         """Changes one direction of one connection. What cannot be read passes as it is."""
@@ -61,8 +64,7 @@ class RandomNames:
         if isinstance(thing, spec.BasicProperties):
             return _with(thing, headers=_each(thing.headers, self._header))
         changes: dict[str, Any] = {name: self._name(getattr(thing, name, None)) for name in NAMES}
-        # An empty key beside an empty queue stands for the queue that the channel has declared last.
-        if not (isinstance(thing, spec.Queue.Bind) and not thing.queue):
+        if not self._keeps_key(thing):
             changes["routing_key"] = self._key(getattr(thing, "routing_key", None))
         changes["arguments"] = _each(getattr(thing, "arguments", None), self._argument)
         said = _with(thing, **changes)
@@ -72,6 +74,16 @@ class RandomNames:
             if name and not name.startswith("amq."):
                 self.declared[kind, name] = None
         return said
+
+    def _keeps_key(self, thing: Any) -> bool:
+        if isinstance(thing, spec.Exchange.Declare) and _is_of_another_type(str(thing.type)):
+            self._other_types.add(str(thing.exchange))
+        if isinstance(thing, (spec.Exchange.Bind, spec.Exchange.Unbind)):
+            return thing.source in self._other_types
+        if not isinstance(thing, (spec.Queue.Bind, spec.Queue.Unbind)):
+            return False
+        # An empty key beside an empty queue stands for the queue that the channel has declared last.
+        return thing.exchange in self._other_types or (not thing.queue and not thing.routing_key)
 
     def _to_client(self, thing: Any) -> Any:
         """A method or properties, as the client is to hear it."""
@@ -116,6 +128,10 @@ class RandomNames:
         return _each(value, lambda _, inner: self._without(inner))
 
 
+def _is_of_another_type(name: str) -> bool:
+    return name.startswith("x-") and name != "x-delayed-message"  # which is of one of the four types besides
+
+
 def _each(table: Any, change: Callable[[Any, Any], Any]) -> Any:
     return {name: change(name, value) for name, value in table.items()} if isinstance(table, Mapping) else table
 
@@ -132,8 +148,11 @@ def _with(thing: Any, **values: Any) -> Any:
 
 def _changed(piece: Piece, change: Callable[[Any], Any]) -> bytes:
     frame = piece.frame
-    if isinstance(frame, amqp.Method) and (method := change(frame.method)) is not frame.method:
-        return amqp.Method(frame.channel_number, ours(method)).marshal()
-    if isinstance(frame, amqp.Header) and (properties := change(frame.properties)) is not frame.properties:
-        return amqp.Header(frame.channel_number, frame.body_size, ours(properties)).marshal()
+    try:
+        if isinstance(frame, amqp.Method) and (method := change(frame.method)) is not frame.method:
+            return amqp.Method(frame.channel_number, ours(method)).marshal()
+        if isinstance(frame, amqp.Header) and (properties := change(frame.properties)) is not frame.properties:
+            return amqp.Header(frame.channel_number, frame.body_size, ours(properties)).marshal()
+    except (AMQPError, ValueError, TypeError):
+        return piece.raw  # somebody sends on purpose what cannot be written, such as a name that is no UTF-8
     return piece.raw
