@@ -116,7 +116,7 @@ class TestRandomNames:
 
     def test_leave_a_name_that_is_no_utf_8(self, names):
         """A spec that wants to see how a broker refuses it must not lose its connection to the proxy."""
-        whole = frame.Method(1, spec.Queue.Purge(queue="abc")).marshal().replace(b"abc", b"a\xffc")
+        whole = frame.Method(1, spec.Queue.Declare(queue="abc")).marshal().replace(b"abc", b"a\xffc")
 
         assert names.tap(Direction.FROM_CLIENT)(whole) == whole
 
