@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from rmqspec import client
-from rmqspec.tools.broker import BrokerDied, NotOurs, Unavailable
+from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs, Unavailable
 from rmqspec.tools.broker.endpoint import greet
 from rmqspec.tools.broker.installation import Installation, installed_here
 from rmqspec.tools.broker.node import NodeBroker
@@ -198,3 +198,10 @@ class TestSharedBroker:
         shared.close()
 
         assert greet(broker.endpoint) == broker.identity == shared.identity
+
+    def test_passes_on_that_another_one_died(self, broker):
+        """A spec of a configuration that stops the node is one with workers and without."""
+        shared = SharedBroker(SharedBroker.letter(broker, "rabbitmq:4.3-management"))
+
+        with pytest.raises(BrokerDied):
+            shared.another(Configuration(lines=("no.such.key = 1",), management=False))

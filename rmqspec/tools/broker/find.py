@@ -102,7 +102,8 @@ def find(choice: Choice, progress: Progress) -> Broker:
         progress: Told in words what is going on.
 
     Raises:
-        NoBroker: Every source refused; the text says why each did, and what to do.
+        NoBroker: Every source refused; the text says why each did, and what to do. Its cause is the last broker that
+            was started and did not come up.
     """
     openers: Mapping[str, Callable[[Choice, Progress], Broker]] = {
         "url": _from_url,
@@ -111,17 +112,19 @@ def find(choice: Choice, progress: Progress) -> Broker:
         "package": _from_package,
     }
     refusals: list[Unavailable] = []
+    last: BrokerDied | None = None
     for source in choice.sources:
         try:
             broker = openers[source](choice, progress)
         except Unavailable as refusal:
             refusals.append(refusal)
         except BrokerDied as death:
+            last = death
             refusals.append(Unavailable(source, f"it was started and did not come up: {death}", "see its words above"))
         else:
             broker.passed_over = in_short(refusals)
             return broker
-    raise NoBroker(refusals)
+    raise NoBroker(refusals) from last
 
 
 def in_short(refusals: Iterable[Unavailable]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from rmqspec.tools.broker.base import Broker
 from rmqspec.tools.broker.configuration import PLAIN, Configuration
 from rmqspec.tools.broker.endpoint import Endpoint
-from rmqspec.tools.broker.errors import NotOurs
+from rmqspec.tools.broker.errors import BrokerDied, NoBroker, NotOurs
 from rmqspec.tools.broker.find import Choice, find
 
 __all__ = ["SharedBroker"]
@@ -46,11 +46,20 @@ class SharedBroker(Broker):
         }
 
     def another(self, configuration: Configuration = PLAIN) -> Broker:
-        """A broker of the same kind, owned by this process."""
+        """A broker of the same kind, owned by this process.
+
+        Raises:
+            BrokerDied: It did not come up.
+        """
         if self.source == "url":
             raise NotOurs("the broker was named by its URL: specs that restart or kill one are not run against it")
         choice = Choice(broker=self.source, image=self._image, configuration=configuration)
-        return find(choice, lambda _: None)
+        try:
+            return find(choice, lambda _: None)
+        except NoBroker as error:  # of one source, whose own word it has
+            if isinstance(error.__cause__, BrokerDied):
+                raise error.__cause__ from None
+            raise
 
     def start(self) -> None:  # noqa: D102
         raise NotOurs("this broker is shared with other processes")
