@@ -4,7 +4,7 @@ One broker is started with all keys that its release knows; other brokers are st
 
 Spec: https://www.rabbitmq.com/docs/configure
 Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-14, PUB-12,
-XTYPES-01…04, XTYPES-06, XTYPES-11
+TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
 """
 
 import socket
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.timeout(180)  # brokers of their own are started
 # The release that knows it first, and a line.
 LINES = [
     ((3, 10), "disk_free_limit.absolute = 64M"),
+    ((3, 10), "frame_max = 0"),
     ((3, 13), "consumer_max_per_channel = 3"),
     ((3, 13), "channel_max_per_node = 60"),
     ((3, 13, 3), "default_queue_type = quorum"),
@@ -71,6 +72,36 @@ class TestMemoryAndDiskUnits:
     def test_are_powers_of_two_before_3_13_and_powers_of_ten_since(self, disposable_broker, size):
         """The same file means 5 % less, and with G 7 %: the alarm comes earlier or later than before. Write MiB."""
         assert int(disposable_broker.control("eval", "rabbit_disk_monitor:get_disk_free_limit().")) == size
+
+
+class TestUnlimitedFrames:
+    """RabbitMQ: `frame_max = 0`, to which a client agrees."""
+
+    @behaviour("TUNE-07")
+    @lie("headers-lost")
+    def test_may_hold_headers_that_are_larger_than_the_131_072_bytes_of_other_connections(self, raw_client, channel):
+        """The headers of a message come in one frame, so its size is their limit; bodies are cut."""
+        channel.queue_declare("work", durable=True)
+        client = raw_client().open(1, frame_max=0)
+        headers = {"large": "x" * 200_000}
+
+        client.say(spec.Confirm.Select(), 1)
+        client.hears("confirm.select-ok")
+        client.send(
+            frame.Method(1, spec.Basic.Publish(exchange="", routing_key="work")),
+            frame.Header(1, 0, pika.BasicProperties(headers=headers)),
+        )
+        client.hears("basic.ack")
+        client.say(spec.Basic.Get(queue="work", no_ack=True), 1)
+
+        delivered = client.hears_message("basic.get-ok").headers
+        channel.queue_delete("work")
+        assert delivered.get("large") == headers["large"]
+
+
+@pytest.fixture
+def vhost(url):
+    return pika.URLParameters(url).virtual_host
 
 
 class TestConsumerLimit:
