@@ -38,10 +38,15 @@ class RawClient:
     def hears(self, name):
         """The method that the broker says next, which must have this name: `client.hears("connection.start")`."""
         __tracebackhide__ = True
+        return self.hears_message(name).method
+
+    def hears_message(self, name):
+        """The same with its message: `client.hears_message("basic.get-ok").headers`."""
+        __tracebackhide__ = True
         said = self._next()
         if not isinstance(said, Said) or said.name != name:
             pytest.fail(f"{name} was expected, came: {said or 'the end of the connection'}")
-        return said.method
+        return said
 
     def hears_bytes(self):
         """What the broker sends next, which is no method: a protocol header."""

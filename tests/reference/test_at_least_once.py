@@ -1,11 +1,12 @@
 """At-least-once dead lettering: what a quorum queue keeps until its dead letters are confirmed.
 
 Spec: https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
-Reference: DLXALO-01…04, MAXLEN-15, QDEL-10
+Reference: DLXALO-01…04, DLXALO-06, MAXLEN-15, QDEL-10
 """
 
 import pytest
 from pika import BasicProperties
+from pika.exceptions import NackError
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -86,6 +87,30 @@ class TestAtLeastOnce:
             channel.basic_publish("", "work", body)
 
         assert drain("work") == [b"4", b"5"]
+
+
+class TestDeadLetterStrategy:
+    """RabbitMQ: the policy key `dead-letter-strategy` of a quorum queue."""
+
+    @behaviour("DLXALO-06")
+    @lie("nack-confirmed")
+    def test_can_be_changed_by_a_policy_while_the_queue_is_in_use(self, broker, vhost, channel, reject, eventually):
+        """A queue that loses dead letters need not be emptied and declared anew to keep them."""
+        arguments = {name: value for name, value in AT_LEAST_ONCE.items() if name != "x-dead-letter-strategy"}
+        channel.queue_declare("work", durable=True, arguments=arguments | {"x-max-length": 2})
+
+        def keeps_dead_letters():
+            try:
+                reject(b"order")
+            except NackError:  # it is full of those that cannot be routed
+                return True
+            return False
+
+        assert [keeps_dead_letters() for _ in range(5)] == [False] * 5
+
+        broker.management.set_policy(vhost, "keep", "^work$", {"dead-letter-strategy": "at-least-once"})
+
+        eventually(keeps_dead_letters, True)
 
 
 class TestPurge:

@@ -3,7 +3,8 @@
 One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PUB-12, XTYPES-01, XTYPES-06
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-14, PUB-12,
+TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
 """
 
 import socket
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.timeout(180)  # brokers of their own are started
 # The release that knows it first, and a line.
 LINES = [
     ((3, 10), "disk_free_limit.absolute = 64M"),
+    ((3, 10), "frame_max = 0"),
     ((3, 13), "consumer_max_per_channel = 3"),
     ((3, 13), "channel_max_per_node = 60"),
     ((3, 13, 3), "default_queue_type = quorum"),
@@ -38,6 +40,8 @@ KEYS_REMOVED_IN_4_0 = (
     "cluster_formation.randomized_startup_delay_range.max = 2",
 )
 REFUSED_SINCE_4_2 = ("ssl_options.cacerts.1 = /nowhere.pem", "auth_backends.1 = http")
+SHARDS = ("left", "right")  # queues of an exchange that hashes
+NUMBERS = [str(number) for number in range(20)]  # of customers; each queue has some
 PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
 
 
@@ -68,6 +72,36 @@ class TestMemoryAndDiskUnits:
     def test_are_powers_of_two_before_3_13_and_powers_of_ten_since(self, disposable_broker, size):
         """The same file means 5 % less, and with G 7 %: the alarm comes earlier or later than before. Write MiB."""
         assert int(disposable_broker.control("eval", "rabbit_disk_monitor:get_disk_free_limit().")) == size
+
+
+class TestUnlimitedFrames:
+    """RabbitMQ: `frame_max = 0`, to which a client agrees."""
+
+    @behaviour("TUNE-07")
+    @lie("headers-lost")
+    def test_may_hold_headers_that_are_larger_than_the_131_072_bytes_of_other_connections(self, raw_client, channel):
+        """The headers of a message come in one frame, so its size is their limit; bodies are cut."""
+        channel.queue_declare("work", durable=True)
+        client = raw_client().open(1, frame_max=0)
+        headers = {"large": "x" * 200_000}
+
+        client.say(spec.Confirm.Select(), 1)
+        client.hears("confirm.select-ok")
+        client.send(
+            frame.Method(1, spec.Basic.Publish(exchange="", routing_key="work")),
+            frame.Header(1, 0, pika.BasicProperties(headers=headers)),
+        )
+        client.hears("basic.ack")
+        client.say(spec.Basic.Get(queue="work", no_ack=True), 1)
+
+        delivered = client.hears_message("basic.get-ok").headers
+        channel.queue_delete("work")
+        assert delivered.get("large") == headers["large"]
+
+
+@pytest.fixture
+def vhost(url):
+    return pika.URLParameters(url).virtual_host
 
 
 class TestConsumerLimit:
@@ -292,6 +326,84 @@ class TestConsistentHashExchange:
         assert drain("work") == [b"1"]
 
 
+class TestConsistentHashRouting:
+    """RabbitMQ: which of its queues an `x-consistent-hash` exchange routes a message to."""
+
+    @behaviour("XTYPES-02")
+    @lie("key-lost")
+    def test_is_to_the_same_queue_for_the_same_routing_key_while_the_bindings_stay(self, shards, queues_of):
+        """Messages of one customer stay in order, although several consumers share the work."""
+        shards()
+
+        first, second = [[queues_of(number) for number in NUMBERS] for _ in range(2)]
+
+        assert first == second
+        assert sorted({*map(tuple, first)}) == [("left",), ("right",)]
+
+    @behaviour("XTYPES-03")
+    @lie("headers-lost", cases="header")
+    @lie("message-id-lost", cases="property")
+    @pytest.mark.parametrize(
+        ("argument", "named", "having"),
+        [
+            ("hash-header", "customer", lambda value: pika.BasicProperties(headers={"customer": value})),
+            ("hash-property", "message_id", lambda value: pika.BasicProperties(message_id=value)),
+        ],
+        ids=["header", "property"],
+    )
+    def test_is_by_a_header_or_property_instead_of_the_routing_key_if_the_exchange_names_one(
+        self, shards, queues_of, argument, named, having
+    ):
+        """The key stays free for other exchanges; messages without that header or property all go to one queue."""
+        shards({argument: named})
+
+        by_value = [queues_of("any", having(number)) for number in NUMBERS]
+        with_other_keys = [queues_of(number, having(number)) for number in NUMBERS]
+        without = {tuple(queues_of(number)) for number in NUMBERS}
+
+        assert sorted({*map(tuple, by_value)}) == [("left",), ("right",)]
+        assert with_other_keys == by_value
+        assert len(without) == 1
+
+    @behaviour("XTYPES-04")
+    @lie("one-binding-per-queue")
+    def test_is_not_changed_by_a_second_binding_of_the_same_queue(self, channel, shards, queues_of):
+        """Who binds a queue again with another weight has changed nothing: unbind it first."""
+        shards()
+        before = [queues_of(number) for number in NUMBERS]
+
+        channel.queue_bind("left", "spread", "9")
+
+        assert [queues_of(number) for number in NUMBERS] == before
+
+
+@pytest.fixture
+def shards(channel):
+    """Makes `spread` of type `x-consistent-hash` with these arguments, and binds each of SHARDS with weight 1."""
+
+    def make(arguments=None):
+        channel.exchange_declare("spread", "x-consistent-hash", durable=True, arguments=arguments)
+        for queue in SHARDS:
+            channel.queue_declare(queue, durable=True)
+            channel.queue_bind(queue, "spread", "1")
+
+    yield make
+    for queue in SHARDS:
+        channel.queue_delete(queue)
+    channel.exchange_delete("spread")
+
+
+@pytest.fixture
+def queues_of(channel, drain):
+    """Publishes one message to `spread`, and says which of SHARDS got it: `queues_of("key", properties)`."""
+
+    def publish(key, properties=None):
+        channel.basic_publish("spread", key, b"order", properties)
+        return [queue for queue in SHARDS if drain(queue)]
+
+    return publish
+
+
 @pytest.fixture
 def hashing(channel):
     """The exchange `spread` of type `x-consistent-hash`, and the queue `work`."""
@@ -326,6 +438,25 @@ class TestQueueCreatedEvent:
         headers = properties.headers or {}
         assert headers.get("name") == "made"
         assert headers.get("type") == queue_type
+
+
+class TestConnectionCreatedEvent:
+    """RabbitMQ: the event `connection.created` of the plugin `rabbitmq_event_exchange`."""
+
+    @behaviour("PROTO-14")
+    @lie("client-properties-lost")
+    def test_shows_the_connection_name_of_a_client(self, url, event_channel, eventually):
+        """An operator sees which program a connection belongs to; its address and port say little."""
+        queue = event_channel.queue_declare("", exclusive=True).method.queue
+        event_channel.queue_bind(queue, "amq.rabbitmq.event", "connection.created")
+        parameters = pika.URLParameters(url)
+        parameters.client_properties = {"connection_name": "till 7"}
+
+        with pika.BlockingConnection(parameters):
+            eventually(lambda: event_channel.queue_declare(queue, passive=True).method.message_count, 1)
+
+        _, properties, _ = event_channel.basic_get(queue, auto_ack=True)
+        assert (properties.headers or {}).get("user_provided_name") == "till 7"
 
 
 @pytest.fixture

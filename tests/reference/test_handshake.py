@@ -1,15 +1,19 @@
 """The handshake: login mechanisms, tuning, and methods that come out of their turn.
 
 Spec: https://www.rabbitmq.com/docs/connections, https://www.rabbitmq.com/docs/auth-notification
-Reference: PROTO-06, PROTO-10…13, PROTO-15, PROTO-21…24, PROTO-26, PROTO-27, PROTO-29, PROTO-30, AUTH-02, AUTH-03
+Reference: PROTO-06, PROTO-08, PROTO-10…13, PROTO-15, PROTO-21…24, PROTO-26, PROTO-27, PROTO-29, PROTO-30, AUTH-02,
+AUTH-03
 """
 
+import pika
 import pytest
 from pika import frame, spec
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
+AROUND_PAYLOAD = 8  # bytes of a frame: type, channel, size, and end
 ALL = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
@@ -21,6 +25,17 @@ def on_channel_0(method):
 def entry(name, value):
     """A string in a field table, as AMQPLAIN has it."""
     return bytes([len(name)]) + name.encode() + b"S" + len(value).to_bytes(4, "big") + value.encode()
+
+
+def login_of(url, size):
+    """A `connection.start-ok` whose frame has a payload of so many bytes."""
+    who = pika.URLParameters(url).credentials
+
+    def padded(length):
+        properties, login = {"padding": "x" * length}, f"\0{who.username}\0{who.password}"
+        return on_channel_0(spec.Connection.StartOk(properties, "PLAIN", login, "en_US")).marshal()
+
+    return padded(AROUND_PAYLOAD + size - len(padded(0)))
 
 
 OUT_OF_TURN = {
@@ -101,6 +116,27 @@ class TestHandshake:
 
         for client in (wrong_password, unknown_mechanism, *tuned):
             client.hears_the_end(within=10)
+
+    @behaviour("PROTO-08")
+    @lie("client-properties-lost")
+    @pytest.mark.parametrize(
+        "largest",
+        [
+            pytest.param(4096, id="4096_before_4_1", marks=rabbitmq(before="4.1")),
+            pytest.param(8192, id="8192_since_4_1", marks=rabbitmq(since="4.1")),
+        ],
+    )
+    def test_ends_without_a_word_on_a_login_in_a_frame_with_more_than_4096_or_8192_bytes(
+        self, url, raw_client, largest
+    ):
+        """A long token, or many client properties, look like a broken network; the broker's log has the reason."""
+        fits, exceeds = raw_client(), raw_client()
+        for client, size in ((fits, largest), (exceeds, largest + 1)):
+            client.begin()
+            client.send(login_of(url, size))
+
+        fits.hears("connection.tune")
+        exceeds.hears_the_end(within=10)
 
     @behaviour("PROTO-11", "CHAN-02")
     @lie("connection-code-changed")

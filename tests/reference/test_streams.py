@@ -1,8 +1,7 @@
 """Streams: all offsets, nack by version, methods and arguments that do not fit a log, retention and filters.
 
 Spec: https://www.rabbitmq.com/docs/streams
-Reference: STREAM-01…13, STREAM-15, DLX-12, CONVERT-15, STREAM-18, STREAM-19, STREAM-22, STREAM-24, STREAM-25,
-STREAM-26
+Reference: STREAM-01…13, STREAM-15, DLX-12, CONVERT-14, CONVERT-15, STREAM-17…19, STREAM-22, STREAM-24…26
 """
 
 from datetime import UTC, datetime
@@ -70,6 +69,61 @@ class TestStreamOffset:
             reader.channel.basic_publish("", "log", body)
 
         assert reader.wait_for(len(bodies)) == bodies
+
+    @behaviour("STREAM-17")
+    @lie("offset-lost")
+    def test_may_be_an_interval_in_years_months_days_hours_minutes_or_seconds(self, publish, read):
+        """A reader says how far back it looks, and needs no clock: `1M` is a month, and `1m` a minute."""
+        publish(b"0", b"1")
+
+        readers = [read(offset=interval) for interval in ("1Y", "1M", "1D", "1h", "10m", "600s")]
+
+        assert [reader.wait_for(2) for reader in readers] == [[b"0", b"1"]] * 6
+
+    @behaviour("STREAM-17", "CHAN-03")
+    @lie("offset-lost")
+    @pytest.mark.parametrize(
+        "offset",
+        [
+            *("5", "0h", "1w", "1H", "1.5h"),
+            *[pytest.param(text, marks=rabbitmq(since="4.3")) for text in ("soon", "-1h", "h")],
+        ],
+    )
+    def test_of_another_text_closes_the_channel_with_406(self, publish, refusal, subscribe_without_ack, offset):
+        """A misspelt offset is no offset: the reader hears of it, and misses nothing."""
+        publish(b"0")
+
+        def subscribe(careless):
+            careless.basic_qos(prefetch_count=1)
+            subscribe_without_ack(careless, "log", arguments={"x-stream-offset": offset})
+
+        said = refusal(subscribe)
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert f'{{invalid_stream_offset_arg,{{longstr,<<"{offset}">>}}}}' in said.text
+
+    @behaviour("STREAM-17", "CHAN-04")
+    @lie("offset-lost")
+    @pytest.mark.parametrize(
+        "offset",
+        [*[pytest.param(text, marks=rabbitmq(before="4.1")) for text in ("soon", "-1h", "h")], True],
+    )
+    def test_of_a_text_without_a_number_in_front_before_4_1_or_a_boolean_closes_the_connection_with_541(
+        self, connect, publish, refusal, subscribe_without_ack, read, offset
+    ):
+        """One misspelt word costs the program all its channels, and the broker does not say which word."""
+        publish(b"0")
+
+        def subscribe(careless):
+            careless.basic_qos(prefetch_count=1)
+            subscribe_without_ack(careless, "log", arguments={"x-stream-offset": offset})
+
+        said = refusal(subscribe, on=connect())
+
+        assert said.code == 541
+        assert said.closed == "connection"
+        assert read(offset="first").wait_for(1) == [b"0"]
 
     @behaviour("STREAM-04")
     @lie("stream-read-from-first")
@@ -306,6 +360,21 @@ class TestDeadLetterInStream:
         assert reader.wait_for(1) == [b"failed"]
         deaths = reader.headers[0].get("x-death", [])
         assert [(death["queue"], death["reason"], death["count"]) for death in deaths] == [("work", "rejected", 1)]
+
+
+class TestMessageInStream:
+    """RabbitMQ: a message that was published to a stream over AMQP 0-9-1, as a consumer receives it."""
+
+    @behaviour("CONVERT-14")
+    @lie("delivered-headers-lost")
+    def test_has_no_header_but_x_stream_offset_if_it_was_published_without_headers(self, publish, read):
+        """A consumer finds the offset in each message, and nothing else that its publisher did not put there."""
+        publish(b"0", b"1")
+
+        reader = read(offset="first")
+
+        assert reader.wait_for(2) == [b"0", b"1"]
+        assert reader.headers == [{"x-stream-offset": 0}, {"x-stream-offset": 1}]
 
 
 class TestStreamReaders:

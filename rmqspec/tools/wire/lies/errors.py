@@ -185,6 +185,8 @@ ERRORS = (
            _frames_raised),
     Lie.of("server-properties-lost", "A broker says nothing of itself.", "connection.start",
            changed(server_properties={})),
+    Lie.of("client-properties-lost", "What a client says of itself is not noted.", "connection.start-ok",
+           changed(client_properties={})),
     Lie.of("handshake-mended", "A broker takes what it has offered for what a client has agreed to.",
            "connection.tune connection.tune-ok", _tuned_as_offered),
     Lie.of("idle-methods-refused", "A method that has no effect closes the connection.",
