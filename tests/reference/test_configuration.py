@@ -7,9 +7,6 @@ Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHO
 TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
 """
 
-import contextlib
-import socket
-
 import pika
 import pytest
 from pika import exceptions, frame, spec
@@ -147,30 +144,6 @@ class TestChannelLimit:
 
 class TestConnectionLimit:
     """RabbitMQ: `connection_max`, here 3, on a node with three open connections."""
-
-    @behaviour("LIMITS-04", "LIMITS-10")
-    @rabbitmq(before="3.11")
-    @lie(None, because="the broker says nothing, and silence cannot be falsified")
-    def test_lets_some_more_in_and_the_rest_hang_until_others_close_before_3_11_12(self, crowded, patience):
-        """The client sees an open socket and no answer, and times out as if the network were bad."""
-        url, three = crowded
-        with contextlib.ExitStack() as others:
-            # Each of the ten processes that accept connections lets one in above the limit, and no more.
-            *some, last = [
-                others.enter_context(socket.create_connection((url.host, url.port), patience)) for _ in range(20)
-            ]
-            for link in (*some, last):
-                link.sendall(frame.ProtocolHeader().marshal())
-            three[0].channel()  # the broker answers those it has let in
-            last.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                last.recv(1)
-
-            for link in some:
-                link.close()
-
-            last.settimeout(patience)
-            assert last.recv(1) == bytes([spec.FRAME_METHOD])
 
     @behaviour("LIMITS-04", "LIMITS-10")
     @rabbitmq(since="3.12")
