@@ -151,10 +151,10 @@ class TestClosingChannel:
             frame.Method(1, spec.Queue.Declare(queue="too late", durable=True)),
             PUBLISH,
             EMPTY_HEADER,
-            frame.Method(2, spec.Channel.Open()),
         )
 
         assert client.hears("channel.close").reply_code == 404
+        client.send(frame.Method(2, spec.Channel.Open()))
         client.hears("channel.open-ok")
         assert lookup("queue", "too late") == "missing"
         channel.basic_publish("", "work", b"on another channel")
