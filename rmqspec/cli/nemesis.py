@@ -119,9 +119,11 @@ def nemesis(log: Path | None, source: str, image: str, no_confirms: bool, auto_a
         broker.close()
     terminal.scene(f"The account after {result.seconds:.0f} s and {result.blows.total()} faults")
     _print_account(result.account, WITHOUT_CONFIRMS if no_confirms else MEANINGS)
-    _print_findings(result, "written" if no_confirms else "confirmed")
+    confirmed = "written" if no_confirms else "confirmed"
+    _print_findings(result, confirmed)
     terminal.console.print()
-    terminal.console.print(f"nemesis {result.verdict}", markup=False, style=None if result.holds else "bold red")
+    verdict = result.verdict.replace("confirmed", confirmed)
+    terminal.console.print(f"nemesis {verdict}", markup=False, style=None if result.holds else "bold red")
     sys.exit(0 if result.holds else 1)
 
 

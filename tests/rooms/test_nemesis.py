@@ -559,6 +559,15 @@ class TestCommand:
         assert "stalled 0, ended 3; first: consumer-" in last
         assert "after no fault: run() returned" in last
 
+    def test_calls_nothing_confirmed_where_nobody_was_asked(self, command, monkeypatch):
+        """With --no-confirms an order that is written may be lost, and no promise is broken."""
+        kind = import_module("rmqspec.tools.nemesis.run").Result
+        monkeypatch.setattr(kind, "verdict", "FAILED: 3 confirmed orders did not arrive")
+
+        answer = command("--seconds", "1", "--no-confirms", "--participants", "consumer", "--faults", "cut")
+
+        assert answer.output.splitlines()[-1] == "nemesis FAILED: 3 written orders did not arrive"
+
     def test_names_the_faults_that_there_are(self):
         """A typing error must not be a run without faults."""
         answer = CliRunner().invoke(cli, ["nemesis", "--faults", "kill,cutt"])
