@@ -114,7 +114,9 @@ class TestQueueBinding:
         [("missing", "team", "no queue 'missing'"), ("work", "missing", "no exchange 'missing'")],
         ids=["no_queue", "no_exchange"],
     )
-    def test_of_what_is_missing_closes_the_channel_with_404(self, channel, exchanges, refusal, queue, exchange, text):
+    def test_of_a_missing_queue_or_exchange_closes_the_channel_with_404(
+        self, channel, exchanges, refusal, queue, exchange, text
+    ):
         """Both ends must be declared first; a program that binds early does not bind to what comes later."""
         channel.queue_declare("work", durable=True)
 

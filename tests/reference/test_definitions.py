@@ -67,7 +67,7 @@ class TestImport:
 
     @behaviour("DEFS-02")
     @lie("message-lost")
-    def test_adds_what_is_missing_and_deletes_nothing(self, channel, export, load, lookup, drain):
+    def test_adds_missing_queues_and_deletes_nothing(self, channel, export, load, lookup, drain):
         """An import can be repeated; what should go must be deleted by hand."""
         channel.queue_declare("exported", durable=True)
         definitions = export()

@@ -204,7 +204,7 @@ class TestReplies:
 
     @behaviour("REPLYTO-06")
     @lie("reply-address-guessed")
-    def test_do_not_come_from_who_guesses_the_address(self, connection, channel, ask, subscribe_without_ack):
+    def test_sent_to_a_guessed_address_do_not_reach_the_caller(self, connection, channel, ask, subscribe_without_ack):
         """An address is as good as a secret: only servers that have seen a request can reply."""
         caller = connection.channel()
         replies = subscribe_without_ack(caller, REPLY_TO, auto_ack=True)

@@ -86,7 +86,7 @@ class TestRecover:
 
     @behaviour("ORDER-09")
     @lie("acks-awaited")
-    def test_does_not_bring_back_what_was_auto_acked(self, connection, queue, drain):
+    def test_does_not_requeue_auto_acked_messages(self, connection, queue, drain):
         """With auto-ack the broker forgets a message when it sends it: there is nothing left to recover."""
         consumer = connection.channel()
         consumer.basic_get(queue, auto_ack=True)
