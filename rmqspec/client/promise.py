@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ OPEN = ("PENDING", "RUNNING")  # the states of the standard library's in which t
 _log = logging.getLogger("rmqspec.client")
 
 
-class Promise(Future[T]):
+class Promise(Future[T], ABC):
     """A future that is ended by a thread of the client's.
 
     ``concurrent.futures.wait`` and ``as_completed`` know nothing of such threads: they enter who waits in ``_waiters``,
@@ -23,14 +24,14 @@ class Promise(Future[T]):
 
     _waiting: list[Any]
 
+    @abstractmethod
     def check_waiting(self, what: str) -> None:
         """Raises what ``result`` raises where waiting would be for ever."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def about(self) -> str:
         """What it is the promise of, for the log."""
-        raise NotImplementedError
 
     @property
     def _waiters(self) -> list[Any]:

@@ -32,6 +32,9 @@ A message keeps its place in the window until the broker has answered for it, or
 again, or it could not be sent. A deadline ends the future, and gives the place back only of what is still in the
 outbox: what was written may fill the buffers of the connection.
 
+``_interrupted`` is filled by whoever publishes, and emptied by the link's thread, which alone knows where a message is:
+one that is neither in the outbox nor unanswered was never handed over, and ``on_work`` gives its place back.
+
 Source: https://www.rabbitmq.com/docs/confirms#publisher-confirms
 """
 

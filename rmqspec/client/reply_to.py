@@ -60,13 +60,19 @@ class Unreplied:
     back. One suspect is answered at a time, and the others wait: so the next failure tells which one it is. That one
     is not answered again, and all others are at once.
 
+    Any handler's thread calls ``outcome``, which does all it does under ``_guard``; there too it asks for ``lost``, so
+    that no thread comes with an older loss than another one has brought.
+
     Args:
         prefetch: How many requests the broker may have out; more cannot come back. 0 has no bound.
+        lost: What the last channel ended with, an error of its own each time; None while the first one lives.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, prefetch: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._guard, self._clock = threading.Lock(), clock
+    def __init__(
+        self, prefetch: int, lost: Callable[[], ClientError | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._guard, self._ask, self._clock = threading.Lock(), lost, clock
         self._answered: deque[Address] = deque(maxlen=prefetch or AT_MOST)  # on this channel
         self._suspects: set[Address] = set()
         self._tried: Address | None = None
@@ -74,21 +80,14 @@ class Unreplied:
         self._trial_ends = 0.0
         self._lost: ClientError | None = None
 
-    def outcome(self, request: Delivery, lost: ClientError | None) -> Outcome:
-        """ACK if a request is to be answered, REQUEUE_LATER if that must wait, REJECT if the broker fails at it.
-
-        Args:
-            request: With the address that its reply would go to.
-            lost: What the last channel ended with, an error of its own each time; None while the first one lives.
-        """
+    def outcome(self, request: Delivery) -> Outcome:
+        """ACK if a request is to be answered, REQUEUE_LATER if that must wait, REJECT if the broker fails at it."""
         properties = request.properties
         address = str(properties.reply_to), properties.correlation_id
         if not address[0].startswith(PREFIX):
             return Outcome.ACK
-        if lost is self._lost and not request.redelivered:  # as nearly always; no lock is needed
-            self._answered.append(address)
-            return Outcome.ACK
         with self._guard:
+            lost = self._ask()
             if lost is not self._lost:
                 self._lost = lost
                 self._look_back(failed=lost is not None and lost.reply_code == INTERNAL_ERROR)

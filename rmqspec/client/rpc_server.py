@@ -85,7 +85,7 @@ class RpcServer:
         self._counting = threading.Lock()
         self.answered = 0
         self._limit, self._stops = math.inf, 0
-        self._unreplied = Unreplied(prefetch)
+        self._unreplied = Unreplied(prefetch, lambda: self._consumer.lost)
 
     def run(self) -> None:
         """Answers until ``stop`` is called; raises what ``Consumer.run`` raises."""
@@ -118,7 +118,7 @@ class RpcServer:
         reply_to = delivery.properties.reply_to
         if not reply_to or not is_readable(reply_to):
             return self._without_address(delivery)
-        outcome = self._unreplied.outcome(delivery, self._consumer.lost)
+        outcome = self._unreplied.outcome(delivery)
         if outcome is not Outcome.ACK:
             return self._without_address(delivery) if outcome is Outcome.REJECT else outcome
         self._reply(delivery)

@@ -7,6 +7,8 @@ import threading
 from base64 import b64encode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pika import BasicProperties
 
 from rmqspec.client import RpcClient, RpcServer
@@ -122,11 +124,12 @@ class TestUnreplied:
 
     @pytest.fixture
     def asked(self):
-        """What becomes of a request to an address, after a loss with this code; `asked.time` passes by itself."""
-        unreplied = Unreplied(10, lambda: asked.time)
+        """What becomes of a request to an address, after this loss; the test changes `asked.time`."""
+        unreplied = Unreplied(10, lambda: asked.lost, lambda: asked.time)
 
         def asked(address, lost=None, *, redelivered=False):
-            return unreplied.outcome(request(f"{DIRECT_REPLY_TO}.{address}", redelivered=redelivered), lost)
+            asked.lost = lost
+            return unreplied.outcome(request(f"{DIRECT_REPLY_TO}.{address}", redelivered=redelivered))
 
         asked.time = 0.0
         return asked
@@ -167,3 +170,39 @@ class TestUnreplied:
         lost = ConnectionLost("a restart", 320, "")
 
         assert asked("a", lost, redelivered=True) is Outcome.ACK
+
+    @given(st.data())
+    def test_finds_the_culprit_in_whatever_order_handlers_answer(self, data):
+        """Several handlers answer at once, and what leaves in one write is acknowledged behind its last reply."""
+        count = data.draw(st.integers(1, 8), "requests")
+        culprit = data.draw(st.integers(0, count - 1), "culprit")
+        now, lost = [0.0], [None]
+        unreplied = Unreplied(10, lambda: lost[0], lambda: now[0])
+        waiting, rejected, failures = list(range(count)), [], 0
+        delivered = set()
+
+        while waiting:
+            order = data.draw(st.permutations(waiting), "order")
+            write, failed = [], False
+            for number in order:
+                address = f"{DIRECT_REPLY_TO}.{number}"
+                outcome = unreplied.outcome(request(address, redelivered=number in delivered))
+                delivered.add(number)
+                if outcome is Outcome.REJECT:
+                    rejected.append(number)
+                    waiting.remove(number)
+                elif outcome is Outcome.ACK:
+                    write.append(number)
+                if data.draw(st.booleans(), "written now") or number == order[-1]:
+                    failed = culprit in write
+                    if failed:
+                        break
+                    waiting = [one for one in waiting if one not in write]
+                    write = []
+            if failed:
+                failures += 1
+                assert failures <= count + 1
+                lost[0] = ConnectionLost("failed", 541, "")
+            now[0] += 2 * TRIAL
+
+        assert rejected == [culprit]
