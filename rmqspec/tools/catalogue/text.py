@@ -10,7 +10,6 @@ from itertools import groupby
 from rmqspec.tools.catalogue.collected import BY_CASE, Case, Spec
 from rmqspec.tools.catalogue.lookup import Found
 from rmqspec.tools.catalogue.unheld import concept_of, concepts
-from rmqspec.tools.upgrade import Difference
 
 __all__ = ["as_json", "as_text"]
 
@@ -31,7 +30,7 @@ def as_json(found: Found) -> str:
                 {"id": name, "concept": concepts()[concept_of(name)], "sentence": sentence}
                 for name, sentence in found.unheld.items()
             ],
-            "differences": [_difference(row) for row in found.differences],
+            "differences": [row.as_plain() for row in found.differences],
         },
         indent=2,
     )
@@ -49,20 +48,6 @@ def _spec(spec: Spec) -> dict[str, object]:
             {"case": case.name, "behaviours": case.behaviours, "since": case.since, "before": case.before}
             for case in spec.cases
         ],
-    }
-
-
-def _difference(row: Difference) -> dict[str, object]:
-    return {
-        "id": row.id,
-        "behaviours": row.behaviours,
-        "kind": row.kind.value,
-        "does": row.does,
-        "before": row.before,
-        "after": row.after,
-        "since": str(row.since),
-        "remedy": row.remedy,
-        "proofs": {"before": row.proofs.before, "after": row.proofs.after},
     }
 
 

@@ -89,6 +89,22 @@ class Difference:
     evidence: str
     recognised: Recognised
 
+    def as_plain(self) -> dict[str, object]:
+        """As JSON has it; how it is seen is left out."""
+        return {
+            "id": self.id,
+            "behaviours": self.behaviours,
+            "kind": self.kind.value,
+            "does": self.does,
+            "before": self.before,
+            "after": self.after,
+            "since": str(self.since),
+            "backports": [str(one) for one in self.backports],
+            "remedy": self.remedy,
+            "proofs": {"before": self.proofs.before, "after": self.proofs.after},
+            "evidence": self.evidence,
+        }
+
     def is_in(self, release: tuple[int, int, int]) -> bool:
         """Whether a release has it: since then, and its series' patch releases from a backport on."""
         if self.until is not None and release >= self.until.oldest():

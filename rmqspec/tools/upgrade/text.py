@@ -84,21 +84,7 @@ def as_json(report: Report) -> str:
 
 
 def _as_object(finding: Finding) -> dict[str, object]:
-    row = finding.difference
-    return {
-        "id": row.id,
-        "behaviours": row.behaviours,
-        "kind": row.kind.value,
-        "does": row.does,
-        "before": row.before,
-        "after": row.after,
-        "since": str(row.since),
-        "backports": [str(one) for one in row.backports],
-        "remedy": row.remedy,
-        "proofs": {"before": row.proofs.before, "after": row.proofs.after},
-        "evidence": row.evidence,
-        "concerned": finding.concerned,
-    }
+    return {**finding.difference.as_plain(), "concerned": finding.concerned}
 
 
 def _head(report: Report) -> Iterator[str]:
