@@ -273,17 +273,43 @@ def alarm(disposable_broker):
         "memory": ("set_vm_memory_high_watermark", "0", "0.4"),
         "disk": ("set_disk_free_limit", "100000GB", "50MB"),
     }
+    active = []
 
     @contextmanager
     def raised(resource):
         command, short, enough = commands[resource]
+        witness = None
         disposable_broker.control(command, short)
         try:
+            if not active:
+                witness = blocked_connection(disposable_broker)
+            active.append(resource)
             yield
         finally:
             disposable_broker.control(command, enough)
+            if resource in active:
+                active.remove(resource)
+            if witness is not None:
+                witness.close()  # which a blocked connection cannot do
 
     return raised
+
+
+def blocked_connection(broker):
+    """A connection that has just been blocked: from here on all others have heard of the alarm too.
+
+    The broker tells its connections one after the other, while rabbitmqctl returns.
+    """
+    connection = pika.BlockingConnection(pika.URLParameters(broker.endpoint.url()))
+    blocked = []
+    connection.add_on_connection_blocked_callback(lambda *_: blocked.append(True))
+    channel = connection.channel()
+    deadline = time.monotonic() + 10
+    while not blocked:
+        assert time.monotonic() < deadline, "the broker has an alarm, and blocks nobody"
+        channel.basic_publish("", "nobody", b"?")
+        connection.process_data_events(time_limit=0.02)
+    return connection
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class TestAlarm:
     def test_accepts_messages_of_a_publisher_that_died_while_it_was_blocked(self, alarm, listener, cut, drain, receive):
         """The message had left the publisher: a publisher that restarts and sends it again has it there twice."""
         with alarm("memory"):
-            listener.publish(b"first")  # it may be taken in: a connection hears of an alarm a moment later
+            listener.publish(b"first")  # by which it gets blocked
             listener.wait_for(1)
             listener.publish(b"sent")
             cut(listener.connection)
