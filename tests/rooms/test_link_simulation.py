@@ -32,7 +32,8 @@ from .simulated_threads import World
 @pytest.fixture
 def simulate(monkeypatch):
     """Runs a function as the main thread of a world, with a broker: `simulate(world, main)`."""
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     # A world that fails leaves publishers behind, which nobody can flush at the end of the tests.
     monkeypatch.setattr("rmqspec.client.process.at_exit", lambda _: None)
     monkeypatch.setattr("rmqspec.client.publisher._open", set())
@@ -47,7 +48,8 @@ def simulate(monkeypatch):
 
         world.run(inside)
 
-    return run
+    yield run
+    logging.disable(before)  # the function: it also clears what each logger remembers of being disabled
 
 
 def look(check, simulate, examples):
