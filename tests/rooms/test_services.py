@@ -34,6 +34,7 @@ from rmqspec.orders import (
     retry_ladder,
     sample_orders,
 )
+from rmqspec.orders.dead_letters import park_without_room
 from rmqspec.orders.inbox import InboxUnavailable
 from rmqspec.orders.system import OrderSystem
 from rmqspec.orders.waits import ServiceStopped, Waits
@@ -307,6 +308,24 @@ class TestTransientFailure:
         assert {delivery.body for delivery in parked} == {b"no order"}
         assert orders.depth("orders") == 0
 
+    def test_gives_back_a_request_that_cannot_be_parked_without_its_reason_now(self, orders, monkeypatch, receive):
+        """An error of that kind passed its policy by, and ended the inventory."""
+        tries = []
+
+        def stopped_at_first(*arguments, **named):
+            tries.append(arguments)
+            if len(tries) == 1:
+                raise ServiceStopped("stopped")
+            park_without_room(*arguments, **named)
+
+        monkeypatch.setattr("rmqspec.orders.inventory.park_without_room", stopped_at_first)
+        orders.start(InventoryServer)
+
+        orders.channel.basic_publish("", "rpc.inventory", b"nobody to answer", BasicProperties(headers=FULL))
+
+        assert [delivery.body for delivery in receive("orders.failed")] == [b"nobody to answer"]
+        assert len(tries) == 2
+
     def test_is_one_of_the_inbox_too(self, orders, worker_said, receive, tmp_path):
         """A disk that is full for a minute must not end all workers."""
         inbox = Broken(str(tmp_path / "inbox"))
@@ -382,6 +401,22 @@ class TestSilentBroker:
 
         assert worker.consumer.unanswered
         assert took < 3.5  # two seconds, and what a busy machine takes; it was 4.5
+
+
+class TestGrace:
+    """The time that a worker has for the order at work after `stop`."""
+
+    def test_is_longer_than_its_work_time(self, orders, worker_said, monkeypatch, receive, eventually):
+        """With `--work-time 40` each Ctrl-C took the order away after 30 seconds, and the next worker began anew."""
+        monkeypatch.setattr("rmqspec.orders.worker.GRACE", 0.3)
+        worker, _ = worker_said(work_time=1.0)
+        orders.producer.publish(*sample_orders(1))
+        eventually(lambda: worker.at_work, "00-0001")
+
+        orders.halt(worker)
+
+        assert len(receive("notifications")) == 1
+        assert orders.depth("orders") == 0
 
 
 class TestOrderSystem:
