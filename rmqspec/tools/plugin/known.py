@@ -91,7 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except ValueError as error:
         raise pytest.UsageError(f"--known {name}: {error}") from None
     config.pluginmanager.register(_Marks(config.stash[KNOWN]))
-    if config.pluginmanager.has_plugin("xdist") and not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Messages())
 
 
