@@ -129,7 +129,7 @@ class TestExclusiveQueueOfAnEarlierConnection:
     def test_is_free_since_4_2_3_at_once_or_after_some_405_and_the_new_queue_stays(
         self, ended, declare, exists, eventually, how
     ):
-        """A client repeats the declaration while it is refused; before, the old owner's end could delete the new queue."""
+        """A client asks again while it is refused; before, the end of the old owner could delete the new queue."""
         ended(how)
 
         for name in NAMES:
