@@ -3,7 +3,8 @@
 A consumer keeps the prefetch that it was started with. A global prefetch could be changed at any time before 4.3.
 
 Spec: https://www.rabbitmq.com/docs/consumer-prefetch
-Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-05, GLOBALQOS-06, GLOBALQOS-03, PREFETCH-08
+Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-05, GLOBALQOS-06, GLOBALQOS-03, PREFETCH-08,
+QQ-20
 """
 
 import pytest
@@ -42,6 +43,45 @@ class TestBasicQosPrefetch:
         assert consumer.wait_for(3) == [b"2", b"3", b"4"]
         assert cancelled.bodies == [b"1"]
         assert drain(queue) == [b"5"]
+
+
+class TestNoPrefetch:
+    """RabbitMQ: a consumer without a limit, which acks nothing."""
+
+    @pytest.fixture
+    def thousands(self, connection, channel, confirm_log):
+        """Declares a queue of this type and publishes 2,001 messages, 1 to 2001: `thousands("quorum")`."""
+
+        def declare(queue_type):
+            channel.queue_declare("thousands", durable=True, arguments={"x-queue-type": queue_type})
+            log = confirm_log(connection)
+            for number in range(1, 2002):
+                log.channel.basic_publish("", "thousands", b"%d" % number)
+            log.wait_for(2001)
+            return "thousands"
+
+        return declare
+
+    @lie("default-prefetch-one", cases="classic")
+    @lie("acks-not-awaited", cases="quorum")
+    @pytest.mark.parametrize(
+        ("queue_type", "delivered"),
+        [
+            pytest.param("classic", 2001, marks=behaviour("PREFETCH-05")),
+            pytest.param("quorum", 2000, marks=behaviour("QQ-20")),
+        ],
+        ids=["classic", "quorum"],
+    )
+    def test_is_sent_all_messages_of_a_classic_queue_and_2_000_of_a_quorum_queue(
+        self, connection, thousands, subscribe_without_ack, drain, queue_type, delivered
+    ):
+        """A quorum queue has a limit of its own, and its other consumers get what is left."""
+        queue = thousands(queue_type)
+
+        consumer = subscribe_without_ack(connection.channel(), queue)
+
+        assert len(consumer.wait_for(delivered)) == delivered
+        assert drain(queue) == [b"2001"][: 2001 - delivered]
 
 
 class TestGlobalPrefetch:
