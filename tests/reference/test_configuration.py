@@ -86,7 +86,7 @@ class TestStatisticsInterval:
 
     @behaviour("DEFS-06")
     @lie("message-lost")
-    def test_is_how_late_counts_over_http_are_while_a_passive_declare_has_the_present_count(
+    def test_delays_counts_over_http_and_not_those_of_a_passive_declare(
         self, disposable_broker, vhost, channel, message_count
     ):
         """A script that waits over HTTP until a queue is empty may see the past, and go on too early."""
@@ -134,7 +134,7 @@ class TestDeadLetterConfirmTimeout:
     @behaviour("DLXALO-05")
     @lie("dead-letter-exchange-lost")
     @pytest.mark.parametrize("target", ["classic", "quorum"])
-    def test_is_how_often_at_least_once_repeats_a_dead_letter_that_its_full_target_rejects(
+    def test_is_the_time_after_which_at_least_once_repeats_a_dead_letter_that_its_full_target_rejected(
         self, short_timeout, full_target, channel, get_without_ack, receive, target
     ):
         """A dead-letter queue that is full loses nothing: the message waits in its own queue, and comes later."""

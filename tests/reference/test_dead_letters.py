@@ -160,7 +160,7 @@ class TestDeadLettering:
         assert [delivery.body for delivery in receive(dead, 3)] == [b"1", b"2", b"3"]
 
 
-class TestDeadLettersOfAQuorumQueue:
+class TestDeadLettersOfQuorumQueue:
     """RabbitMQ: several messages of one quorum queue that die together."""
 
     @behaviour("QQ-16")

@@ -224,8 +224,8 @@ class TestPolicy:
 
     @behaviour("POLICY-20")
     @lie("published-twice")
-    def test_has_a_perl_compatible_regular_expression_as_pattern(self, channel, set_policy, publish, drain):
-        """All queues but some need no list of names: a lookahead excludes them."""
+    def test_may_exclude_queues_by_a_lookahead_in_its_pattern(self, channel, set_policy, publish, drain):
+        """The pattern is a regular expression as in Perl, so "all but these" needs no list of names."""
         set_policy("limit", "^(?!audit)", {"max-length": 2})
         for queue in ("work", "audit", "audited"):
             channel.queue_declare(queue, durable=True)

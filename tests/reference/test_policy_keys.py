@@ -141,9 +141,7 @@ class TestApplyTo:
 
     @behaviour("POLICY-15")
     @lie("second-message-lost")
-    def test_exchanges_is_accepted_with_a_key_for_queues_which_no_queue_obeys(
-        self, policy, channel, bound_queue, fill, drain
-    ):
+    def test_exchanges_accepts_keys_for_queues_which_no_queue_obeys(self, policy, channel, bound_queue, fill, drain):
         """Of all that a policy can say an exchange knows its alternate exchange; a length limit here limits nothing."""
         fallback = bound_queue("amq.fanout")
         assert policy({"alternate-exchange": "amq.fanout", "max-length": 1}, apply_to="exchanges") == (0, "")
@@ -274,11 +272,11 @@ class TestPolicyWithForeignKey:
 
 
 class TestDelayedRetryPolicy:
-    """RabbitMQ: the policy keys `delayed-retry-type`, `-min` and `-max`."""
+    """RabbitMQ: a policy with `delayed-retry-type`, `-min` and `-max`."""
 
     @behaviour("QQ-10")
     @rabbitmq(since="4.3")
-    @lie("nack-swallowed")
+    @lie(None, because="a policy is set over HTTP, and lies are told on AMQP connections")
     @pytest.mark.parametrize(
         ("definition", "reason"),
         [
@@ -291,19 +289,40 @@ class TestDelayedRetryPolicy:
         ],
         ids=["type_without_minimum", "maximum_below_minimum", "unknown_type"],
     )
-    def test_are_refused_with_400_since_4_3_where_a_queue_with_such_arguments_is_declared_and_delays_nothing(
-        self, policy, channel, get_without_ack, receive, definition, reason
+    def test_without_a_minimum_or_with_a_smaller_maximum_or_an_unknown_type_is_refused_with_400_since_4_3(
+        self, policy, definition, reason
     ):
-        """Only the policy is checked: who sets half of it as arguments of a queue hears nothing, and has no delay."""
-        arguments = {"x-queue-type": "quorum"} | {f"x-{key}": value for key, value in definition.items()}
-
+        """Half a ladder of retries would be none: messages would come back at once, again and again."""
         status, text = policy(definition)
-        channel.queue_declare("work", durable=True, arguments=arguments)
+
+        assert status == 400
+        assert reason in text
+        assert policy({"delayed-retry-type": "all", "delayed-retry-min": 10, "delayed-retry-max": 20}) == (0, "")
+
+
+class TestDelayedRetryArguments:
+    """RabbitMQ: the same as arguments of a quorum queue."""
+
+    @behaviour("QQ-10")
+    @rabbitmq(since="4.3")
+    @lie("nack-swallowed")
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"x-delayed-retry-type": "all"},
+            {"x-delayed-retry-type": "some", "x-delayed-retry-min": 60_000},
+        ],
+        ids=["type_without_minimum", "unknown_type"],
+    )
+    def test_without_a_minimum_or_with_an_unknown_type_are_accepted_and_delay_nothing_since_4_3(
+        self, channel, get_without_ack, receive, arguments
+    ):
+        """Only a policy is checked: a program that says half of it, or misspells it, hears nothing."""
+        channel.queue_declare("work", durable=True, arguments=arguments | {"x-queue-type": "quorum"})
         channel.basic_publish("", "work", b"order")
         tag, _ = get_without_ack(channel, "work")
+
         channel.basic_reject(tag, requeue=True)
 
         (again,) = receive("work")
-        assert status == 400
-        assert reason in text
         assert again.body == b"order"

@@ -46,7 +46,7 @@ class TestBasicQosPrefetch:
 
 
 class TestNoPrefetch:
-    """RabbitMQ: a consumer without a limit, which acks nothing."""
+    """RabbitMQ: deliveries to a consumer that acks nothing, where `basic.qos` was not sent."""
 
     @pytest.fixture
     def thousands(self, connection, channel, confirm_log):
@@ -72,7 +72,7 @@ class TestNoPrefetch:
         ],
         ids=["classic", "quorum"],
     )
-    def test_is_sent_all_messages_of_a_classic_queue_and_2_000_of_a_quorum_queue(
+    def test_delivers_all_messages_of_a_classic_queue_and_2_000_of_a_quorum_queue(
         self, connection, thousands, subscribe_without_ack, drain, queue_type, delivered
     ):
         """A quorum queue has a limit of its own, and its other consumers get what is left."""

@@ -241,12 +241,12 @@ class TestExpiredMessage:
         assert drain(work) == [b"expired", b"live"]
 
 
-class TestExpiredMessageInAQuorumQueue:
+class TestExpiredMessageOfQuorumQueue:
     """RabbitMQ: a message of a quorum queue that has outlived its TTL, while a message before it lives on."""
 
     @behaviour("QQ-01")
     @lie("expiration-lost")
-    def test_waits_for_its_dead_letter_exchange_until_it_is_the_head_of_the_queue(
+    def test_waits_behind_a_live_message_until_it_is_the_head_of_its_queue(
         self, channel, queue, pass_the_expiration, message_count, drain, receive
     ):
         """One message with a long TTL delays the dead letters of all behind it; the queue looks longer than it is."""
@@ -265,7 +265,7 @@ class TestExpiredMessageInAQuorumQueue:
     @behaviour("QQ-02")
     @rabbitmq(before="4.3")
     @lie("expiration-lost")
-    def test_of_a_lower_priority_waits_for_its_dead_letter_exchange_before_4_3(
+    def test_waits_behind_a_live_message_of_higher_priority_before_4_3(
         self, queue, publish, pass_the_expiration, message_count, drain, receive
     ):
         """Retries by TTL stand still as long as more urgent messages wait in the same queue."""
