@@ -48,40 +48,22 @@ class TestBasicQosPrefetch:
 class TestNoPrefetch:
     """RabbitMQ: deliveries to a consumer that acks nothing, where `basic.qos` was not sent."""
 
-    @pytest.fixture
-    def thousands(self, connection, channel, confirm_log):
-        """Declares a queue of this type and publishes 2,001 messages, 1 to 2001: `thousands("quorum")`."""
-
-        def declare(queue_type):
-            channel.queue_declare("thousands", durable=True, arguments={"x-queue-type": queue_type})
-            log = confirm_log(connection)
-            for number in range(1, 2002):
-                log.channel.basic_publish("", "thousands", b"%d" % number)
-            log.wait_for(2001)
-            return "thousands"
-
-        return declare
-
-    @lie("default-prefetch-one", cases="classic")
-    @lie("acks-not-awaited", cases="quorum")
-    @pytest.mark.parametrize(
-        ("queue_type", "delivered"),
-        [
-            pytest.param("classic", 2001, marks=behaviour("PREFETCH-05")),
-            pytest.param("quorum", 2000, marks=behaviour("QQ-20")),
-        ],
-        ids=["classic", "quorum"],
-    )
-    def test_delivers_all_messages_of_a_classic_queue_and_2_000_of_a_quorum_queue(
-        self, connection, thousands, subscribe_without_ack, drain, queue_type, delivered
+    @behaviour("QQ-20")
+    @lie("acks-not-awaited")
+    def test_stops_at_2_000_messages_of_a_quorum_queue(
+        self, connection, channel, subscribe_without_ack, message_count, eventually, drain
     ):
-        """A quorum queue has a limit of its own, and its other consumers get what is left."""
-        queue = thousands(queue_type)
+        """Of a classic queue such a consumer is sent everything; here other consumers get what is left."""
+        channel.queue_declare("thousands", durable=True, arguments={"x-queue-type": "quorum"})
+        unconfirmed = connection.channel()
+        for number in range(1, 2002):
+            unconfirmed.basic_publish("", "thousands", b"%d" % number)
+        eventually(lambda: message_count("thousands"), 2001)
 
-        consumer = subscribe_without_ack(connection.channel(), queue)
+        consumer = subscribe_without_ack(connection.channel(), "thousands")
 
-        assert len(consumer.wait_for(delivered)) == delivered
-        assert drain(queue) == [b"2001"][: 2001 - delivered]
+        assert len(consumer.wait_for(2000)) == 2000
+        assert drain("thousands") == [b"2001"]
 
 
 class TestGlobalPrefetch:
