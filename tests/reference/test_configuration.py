@@ -3,9 +3,11 @@
 One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-14, PUB-12,
-TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, DEFS-06, DLXALO-05, LIMITS-04, LIMITS-05, VHOST-07, PROTO-14,
+PUB-12, TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
 """
+
+from urllib.parse import quote
 
 import pika
 import pytest
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.timeout(180)  # brokers of their own are started
 LINES = [
     ((3, 10), "disk_free_limit.absolute = 64M"),
     ((3, 10), "frame_max = 0"),
+    ((3, 10), "collect_statistics_interval = 600000"),
     ((3, 13), "consumer_max_per_channel = 3"),
     ((3, 13), "channel_max_per_node = 60"),
     ((3, 13, 3), "default_queue_type = quorum"),
@@ -40,6 +43,12 @@ KEYS_REMOVED_IN_4_0 = (
 REFUSED_SINCE_4_2 = ("ssl_options.cacerts.1 = /nowhere.pem", "auth_backends.1 = http")
 SHARDS = ("left", "right")  # queues of an exchange that hashes
 NUMBERS = [str(number) for number in range(20)]  # of customers; each queue has some
+AT_LEAST_ONCE = {
+    "x-queue-type": "quorum",
+    "x-dead-letter-exchange": "failures",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
 PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
 
 
@@ -70,6 +79,77 @@ class TestMemoryAndDiskUnits:
     def test_are_powers_of_two_before_3_13_and_powers_of_ten_since(self, disposable_broker, size):
         """The same file means 5 % less, and with G 7 %: the alarm comes earlier or later than before. Write MiB."""
         assert int(disposable_broker.control("eval", "rabbit_disk_monitor:get_disk_free_limit().")) == size
+
+
+class TestStatisticsInterval:
+    """RabbitMQ: `collect_statistics_interval`, 5 seconds by default and 10 minutes here."""
+
+    @behaviour("DEFS-06")
+    @lie("message-lost")
+    def test_delays_counts_over_http_and_not_those_of_a_passive_declare(
+        self, disposable_broker, vhost, channel, message_count
+    ):
+        """A script that waits over HTTP until a queue is empty may see the past, and go on too early."""
+        channel.queue_declare("work", durable=True)
+        channel.basic_publish("", "work", b"order")
+
+        by_declare = message_count("work")
+        over_http = disposable_broker.management.get(f"queues/{quote(vhost, safe='')}/work")
+
+        channel.queue_delete("work")
+        assert by_declare == 1
+        assert over_http["name"] == "work"
+        assert over_http.get("messages", 0) == 0
+
+
+class TestDeadLetterConfirmTimeout:
+    """RabbitMQ: `dead_letter_worker_publisher_confirm_timeout`, 3 minutes by default and 100 ms here."""
+
+    @pytest.fixture
+    def short_timeout(self, disposable_broker):
+        """Set in the running node: no line of `rabbitmq.conf` has it. Queues that are declared now take it over."""
+        setting = "rabbit, dead_letter_worker_publisher_confirm_timeout"
+        disposable_broker.control("eval", f"application:set_env({setting}, 100).")
+        yield
+        disposable_broker.control("eval", f"application:set_env({setting}, 180000).")
+
+    @pytest.fixture
+    def full_target(self, channel):
+        """Makes `work`, whose dead letters go to `witness` and to `dead`, which is full: `full_target("classic")`."""
+
+        def declare(queue_type):
+            full = {"x-queue-type": queue_type, "x-max-length": 1, "x-overflow": "reject-publish"}
+            channel.exchange_declare("failures", "fanout", durable=True)
+            for queue, arguments in [("dead", full), ("witness", {}), ("work", AT_LEAST_ONCE)]:
+                channel.queue_declare(queue, durable=True, arguments=arguments)
+            channel.basic_publish("", "dead", b"in the way")
+            for queue in ("dead", "witness"):
+                channel.queue_bind(queue, "failures")
+
+        yield declare
+        for queue in ("work", "witness", "dead"):
+            channel.queue_delete(queue)
+        channel.exchange_delete("failures")
+
+    @behaviour("DLXALO-05")
+    @lie("dead-letter-exchange-lost")
+    @pytest.mark.parametrize("target", ["classic", "quorum"])
+    def test_is_the_time_after_which_at_least_once_repeats_a_dead_letter_that_its_full_target_rejected(
+        self, short_timeout, full_target, channel, get_without_ack, receive, target
+    ):
+        """A dead-letter queue that is full loses nothing: the message waits in its own queue, and comes later."""
+        full_target(target)
+        channel.basic_publish("", "work", b"order")
+        tag, _ = get_without_ack(channel, "work")
+
+        channel.basic_reject(tag, requeue=False)
+        (seen,) = receive("witness")  # and `dead` has rejected it
+        in_the_way, dead = receive("dead", 2)
+
+        assert seen.body == b"order"
+        assert in_the_way.body == b"in the way"
+        assert dead.body == b"order"
+        assert dead.died_of == "rejected"
 
 
 class TestUnlimitedFrames:
