@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rmqspec.tools.plugin.leftovers import overlook
 from rmqspec.tools.plugin.words import behaviours_of
 
 __all__ = ["KNOWN", "Entry", "Known", "of_others"]
@@ -90,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--known {name}: it cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise pytest.UsageError(f"--known {name}: {error}") from None
+    overlook(config)
     config.pluginmanager.register(_Marks(config.stash[KNOWN]))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Messages())
@@ -106,9 +108,6 @@ class _Marks:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Marks what may fail; before others deselect."""
         for item in items:
-            for kind in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
-                # What a spec that fails leaves behind, such as a socket that nobody closed, is not the next spec's.
-                item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
             for entry in self._known.of(item):
                 self._totals[entry.key] = self._totals.get(entry.key, 0) + 1
                 item.add_marker(pytest.mark.xfail(reason=entry.reason, strict=False))
