@@ -3,8 +3,8 @@
 One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-14, PUB-12,
-TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-07, PROTO-14, PUB-12,
+TUNE-07, XTYPES-01…06, XTYPES-08, XTYPES-11
 """
 
 import pika
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(180)  # brokers of their own are started
 LINES = [
     ((3, 10), "disk_free_limit.absolute = 64M"),
     ((3, 10), "frame_max = 0"),
+    ((3, 10), "handshake_timeout = 3000"),
     ((3, 13), "consumer_max_per_channel = 3"),
     ((3, 13), "channel_max_per_node = 60"),
     ((3, 13, 3), "default_queue_type = quorum"),
@@ -40,7 +41,12 @@ KEYS_REMOVED_IN_4_0 = (
 REFUSED_SINCE_4_2 = ("ssl_options.cacerts.1 = /nowhere.pem", "auth_backends.1 = http")
 SHARDS = ("left", "right")  # queues of an exchange that hashes
 NUMBERS = [str(number) for number in range(20)]  # of customers; each queue has some
-PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
+PLUGINS = (
+    "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_event_exchange",
+    "rabbitmq_random_exchange",
+    "rabbitmq_recent_history_exchange",
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +106,49 @@ class TestUnlimitedFrames:
 @pytest.fixture
 def vhost(url):
     return pika.URLParameters(url).virtual_host
+
+
+class TestHandshakeTimeout:
+    """RabbitMQ: `handshake_timeout`, here 3,000 ms."""
+
+    @behaviour("PROTO-07")
+    @lie("handshake-timeout-longer")
+    def test_ends_connections_whose_client_has_not_opened_a_vhost(self, raw_client):
+        """Who connects and stays silent, by a fault or on purpose, does not keep a socket of the broker for ever."""
+        finished = raw_client().open()
+        silent, greeted, logged_in, tuned = [raw_client() for _ in range(4)]
+        for client in (greeted, logged_in, tuned):
+            client.begin()
+        for client in (logged_in, tuned):
+            client.log_in()
+        tuned.tune()
+
+        for client in (silent, greeted, tuned):
+            client.hears_the_end(within=10)
+        logged_in.hears("connection.tune")
+        logged_in.hears_the_end(within=10)
+
+        finished.say(spec.Channel.Open(), 1)
+        finished.hears("channel.open-ok")
+
+    @behaviour("PROTO-07")
+    @lie(None, because="the value is read by rabbitmqctl, and lies are told on AMQP connections")
+    def test_is_10_seconds_by_default(self, default_of):
+        """A client that asks somebody for its password in the middle of the handshake has to be quick."""
+        assert default_of("handshake_timeout") == 10_000
+
+
+@pytest.fixture
+def default_of(disposable_broker):
+    """What a key of the configuration is where `rabbitmq.conf` does not name it: `default_of("handshake_timeout")`."""
+
+    def ask(key):
+        shipped = '{ok, [{application, rabbit, Keys}]} = file:consult(code:where_is_file("rabbit.app"))'
+        return int(
+            disposable_broker.control("eval", f"{shipped}, proplists:get_value({key}, proplists:get_value(env, Keys)).")
+        )
+
+    return ask
 
 
 class TestConsumerLimit:
@@ -382,6 +431,72 @@ def queues_of(channel, drain):
         return [queue for queue in SHARDS if drain(queue)]
 
     return publish
+
+
+class TestRandomExchange:
+    """RabbitMQ: an exchange of type `x-random`, of the plugin `rabbitmq_random_exchange`."""
+
+    @behaviour("XTYPES-05")
+    @lie("second-message-lost")
+    def test_delivers_each_message_to_one_of_its_queues_whatever_the_key(self, channel, drain, dice):
+        """Work is shared out with a queue for each worker; messages of one customer do not stay in order."""
+        bodies = [b"%02d" % number for number in range(40)]  # the same queue each time: once in 10**11 runs
+
+        for body in bodies:
+            channel.basic_publish("dice", "customer 7", body)
+
+        left, right = drain("left"), drain("right")
+        assert sorted(left + right) == bodies
+        assert left != []
+        assert right != []
+
+
+@pytest.fixture
+def dice(channel):
+    """The exchange `dice` of type `x-random`, with two queues that are bound by other keys than anybody publishes."""
+    channel.exchange_declare("dice", "x-random", durable=True)
+    for queue in SHARDS:
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, "dice", f"key of {queue}")
+    yield
+    for queue in SHARDS:
+        channel.queue_delete(queue)
+    channel.exchange_delete("dice")
+
+
+class TestRecentHistoryExchange:
+    """RabbitMQ: an exchange of type `x-recent-history`, of the plugin `rabbitmq_recent_history_exchange`."""
+
+    @behaviour("XTYPES-08")
+    @lie("headers-lost")
+    def test_delivers_its_last_messages_to_a_queue_that_is_bound_except_those_with_no_store(
+        self, channel, drain, history
+    ):
+        """A client that comes later sees at once what was said last, and not what was for the moment only."""
+        history(2)
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("history", "", body)
+        passing = pika.BasicProperties(headers={"x-recent-history-no-store": True})
+        channel.basic_publish("history", "", b"is typing", passing)
+
+        channel.queue_bind("work", "history")
+
+        assert drain("work") == [b"2", b"3"]
+
+
+@pytest.fixture
+def history(channel):
+    """Makes the exchange `history` of type `x-recent-history`, of this length, and the queue `work`: `history(2)`."""
+
+    def make(length):
+        channel.exchange_declare(
+            "history", "x-recent-history", durable=True, arguments={"x-recent-history-length": length}
+        )
+        channel.queue_declare("work", durable=True)
+
+    yield make
+    channel.queue_delete("work")
+    channel.exchange_delete("history")
 
 
 @pytest.fixture
