@@ -4,7 +4,7 @@ One broker is started with all keys that its release knows; other brokers are st
 
 Spec: https://www.rabbitmq.com/docs/configure
 Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-07, PROTO-14, PUB-12,
-TUNE-07, XTYPES-01…06, XTYPES-08, XTYPES-11
+TUNE-07, ACKTIMEOUT-01, XTYPES-01…06, XTYPES-08, XTYPES-11
 """
 
 import pika
@@ -131,24 +131,26 @@ class TestHandshakeTimeout:
         finished.say(spec.Channel.Open(), 1)
         finished.hears("channel.open-ok")
 
-    @behaviour("PROTO-07")
+
+class TestDefaultTimeout:
+    """RabbitMQ: a timeout that `rabbitmq.conf` does not set."""
+
     @lie(None, because="the value is read by rabbitmqctl, and lies are told on AMQP connections")
-    def test_is_10_seconds_by_default(self, default_of):
-        """A client that asks somebody for its password in the middle of the handshake has to be quick."""
-        assert default_of("handshake_timeout") == 10_000
-
-
-@pytest.fixture
-def default_of(disposable_broker):
-    """What a key of the configuration is where `rabbitmq.conf` does not name it: `default_of("handshake_timeout")`."""
-
-    def ask(key):
+    @pytest.mark.parametrize(
+        ("key", "milliseconds"),
+        [
+            pytest.param("handshake_timeout", 10_000, id="handshake", marks=behaviour("PROTO-07")),
+            pytest.param("consumer_timeout", 1_800_000, id="consumer", marks=behaviour("ACKTIMEOUT-01")),
+        ],
+    )
+    def test_is_10_seconds_for_the_handshake_and_30_minutes_for_unacked_deliveries(
+        self, disposable_broker, key, milliseconds
+    ):
+        """On a node that nobody has configured, a program that works on a message for an hour loses it meanwhile."""
         shipped = '{ok, [{application, rabbit, Keys}]} = file:consult(code:where_is_file("rabbit.app"))'
-        return int(
-            disposable_broker.control("eval", f"{shipped}, proplists:get_value({key}, proplists:get_value(env, Keys)).")
-        )
+        value = f"proplists:get_value({key}, proplists:get_value(env, Keys))"
 
-    return ask
+        assert int(disposable_broker.control("eval", f"{shipped}, {value}.")) == milliseconds
 
 
 class TestConsumerLimit:
