@@ -4,14 +4,17 @@ One broker is started with all keys that its release knows; other brokers are st
 
 Spec: https://www.rabbitmq.com/docs/configure
 Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-07, PROTO-14, PUB-12,
-TUNE-07, ACKTIMEOUT-01, XTYPES-01…06, XTYPES-08, XTYPES-11
+TUNE-07, ACKTIMEOUT-01, AUTH-05, XTYPES-01…06, XTYPES-08, XTYPES-11
 """
+
+from dataclasses import replace
 
 import pika
 import pytest
 from pika import exceptions, frame, spec
 
 from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs
+from rmqspec.tools.broker.endpoint import random_login
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -23,6 +26,7 @@ LINES = [
     ((3, 10), "disk_free_limit.absolute = 64M"),
     ((3, 10), "frame_max = 0"),
     ((3, 10), "handshake_timeout = 3000"),
+    ((3, 10), "loopback_users = none"),
     ((3, 13), "consumer_max_per_channel = 3"),
     ((3, 13), "channel_max_per_node = 60"),
     ((3, 13, 3), "default_queue_type = quorum"),
@@ -47,6 +51,12 @@ PLUGINS = (
     "rabbitmq_random_exchange",
     "rabbitmq_recent_history_exchange",
 )
+
+
+def default_of(key):
+    """The value of a key that `rabbitmq.conf` does not set, in Erlang."""
+    shipped = '{ok, [{application, rabbit, Keys}]} = file:consult(code:where_is_file("rabbit.app"))'
+    return f"begin {shipped}, proplists:get_value({key}, proplists:get_value(env, Keys)) end"
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +157,81 @@ class TestDefaultTimeout:
         self, disposable_broker, key, milliseconds
     ):
         """On a node that nobody has configured, a program that works on a message for an hour loses it meanwhile."""
-        shipped = '{ok, [{application, rabbit, Keys}]} = file:consult(code:where_is_file("rabbit.app"))'
-        value = f"proplists:get_value({key}, proplists:get_value(env, Keys))"
+        assert int(disposable_broker.control("eval", f"{default_of(key)}.")) == milliseconds
 
-        assert int(disposable_broker.control("eval", f"{shipped}, {value}.")) == milliseconds
+
+class TestGuest:
+    """RabbitMQ: the user guest, whom `loopback_users` names by default; here it is `none`."""
+
+    @behaviour("AUTH-05")
+    @lie("connection-code-changed")
+    def test_is_refused_with_403_by_default_if_the_broker_is_reached_at_another_address_than_loopback(
+        self, at_another_address, restrict_guest, connection_refusal
+    ):
+        """A name and a password that everybody knows open the broker to its own machine alone."""
+        guest, somebody = at_another_address
+        assert connection_refusal(guest).code == 0
+
+        restrict_guest()
+
+        said = connection_refusal(guest)
+        assert said.code == 403
+        assert said.text.startswith("ACCESS_REFUSED - Login was refused")
+        assert connection_refusal(somebody).code == 0
+
+    @behaviour("AUTH-05")
+    @lie(None, because="the broker itself is the client, and lies are told on the way to it")
+    def test_may_always_connect_on_loopback(self, on_loopback, guest, restrict_guest):
+        """The first login on a new machine needs no other user; a container's clients are not on its loopback."""
+        restrict_guest()
+
+        assert on_loopback(guest) == "accepted"
+
+
+@pytest.fixture
+def guest(disposable_broker, vhost):
+    """The login of a user guest with a random password."""
+    management, (_, password) = disposable_broker.management, random_login()
+    management.create_user("guest", password)
+    management.permit(vhost, "guest", configure=".*", write=".*", read=".*")
+    yield replace(disposable_broker.endpoint, user="guest", password=password)
+    management.delete_user("guest")
+
+
+@pytest.fixture
+def at_another_address(disposable_broker, guest):
+    """The logins of guest and of another user at an address that is not loopback for the broker, and is so for us.
+
+    A port of a container is published on our loopback, and leads to the container's own address.
+    """
+    if disposable_broker.source != "container":
+        pytest.skip("not run: this broker listens on loopback alone; one in a container has another address too")
+    return guest, disposable_broker.endpoint
+
+
+@pytest.fixture
+def restrict_guest(disposable_broker):
+    """Sets `loopback_users` to its default: `restrict_guest()`."""
+
+    def set_users(value):
+        disposable_broker.control("eval", f"application:set_env(rabbit, loopback_users, {value}).")
+
+    yield lambda: set_users(default_of("loopback_users"))
+    set_users("[]")
+
+
+@pytest.fixture
+def on_loopback(disposable_broker, vhost):
+    """Has the broker connect to itself on 127.0.0.1, by its own Erlang client: `on_loopback(guest)` is "accepted"."""
+    port = 5672 if disposable_broker.source == "container" else disposable_broker.endpoint.port
+
+    def connect_to_itself(who):
+        url = replace(who, host="127.0.0.1", port=port).url(vhost)
+        ends = "{ok, Connection} -> amqp_connection:close(Connection), accepted; {error, Why} -> Why"
+        start = f'{{ok, Url}} = amqp_uri:parse("{url}"), case amqp_connection:start(Url) of {ends} end.'
+        return disposable_broker.control("eval", start)
+
+    return connect_to_itself
 
 
 class TestConsumerLimit:
