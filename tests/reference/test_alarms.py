@@ -1,12 +1,12 @@
 """Alarms: clients without the capability, several alarms, dead publishers, and pika's timeout.
 
 Spec: https://www.rabbitmq.com/docs/alarms, https://www.rabbitmq.com/docs/connection-blocked
-Reference: ALARM-03, ALARM-04, ALARM-05
+Reference: ALARM-02…05
 """
 
 import pika
 import pytest
-from pika import exceptions
+from pika import exceptions, frame, spec
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -41,6 +41,29 @@ def work(channel):
 
 class TestAlarm:
     """RabbitMQ: an alarm of memory or disk space."""
+
+    @behaviour("ALARM-02")
+    @lie("blocked-connection-closed")
+    def test_stops_reading_from_a_publisher_and_expects_no_heartbeats_from_it(self, alarm, raw_client, drain, receive):
+        """However long the alarm lasts, the publisher keeps its connection; what it sends meanwhile waits in TCP."""
+
+        def publish(body):
+            method = frame.Method(1, spec.Basic.Publish(exchange="", routing_key="work"))
+            return method, frame.Header(1, len(body), pika.BasicProperties()), frame.Body(1, body)
+
+        with alarm("memory"):
+            publisher = raw_client().open(1, capabilities=["connection.blocked"], heartbeat=1)
+            publisher.send(*publish(b"first"))
+            publisher.hears("connection.blocked")
+            publisher.send(*publish(b"second"), frame.Method(2, spec.Channel.Open()))
+            silent = raw_client().open(heartbeat=1)
+            silent.hears_the_end(within=20)  # for its missed heartbeats; the publisher has missed more
+            arrived = drain("work")
+
+        assert b"second" not in arrived
+        publisher.hears("connection.unblocked")
+        publisher.hears("channel.open-ok")
+        assert arrived + [delivery.body for delivery in receive("work", 2 - len(arrived))] == [b"first", b"second"]
 
     @behaviour("ALARM-03")
     @lie("blocked-capability-assumed")

@@ -3,10 +3,11 @@
 One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, DEFS-06, DLXALO-05, LIMITS-04, LIMITS-05, VHOST-07, PROTO-14,
-PUB-12, TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, DEFS-06, DLXALO-05, LIMITS-04, LIMITS-05, VHOST-07, PROTO-07,
+PROTO-14, PUB-12, TUNE-07, ACKTIMEOUT-01, AUTH-05, XTYPES-01…06, XTYPES-08, XTYPES-11
 """
 
+from dataclasses import replace
 from urllib.parse import quote
 
 import pika
@@ -14,6 +15,7 @@ import pytest
 from pika import exceptions, frame, spec
 
 from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs
+from rmqspec.tools.broker.endpoint import random_login
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -25,6 +27,8 @@ LINES = [
     ((3, 10), "disk_free_limit.absolute = 64M"),
     ((3, 10), "frame_max = 0"),
     ((3, 10), "collect_statistics_interval = 600000"),
+    ((3, 10), "handshake_timeout = 3000"),
+    ((3, 10), "loopback_users = none"),
     ((3, 13), "consumer_max_per_channel = 3"),
     ((3, 13), "channel_max_per_node = 60"),
     ((3, 13, 3), "default_queue_type = quorum"),
@@ -49,7 +53,18 @@ AT_LEAST_ONCE = {
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
 }
-PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
+PLUGINS = (
+    "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_event_exchange",
+    "rabbitmq_random_exchange",
+    "rabbitmq_recent_history_exchange",
+)
+
+
+def default_of(key):
+    """The value of a key that `rabbitmq.conf` does not set, in Erlang."""
+    shipped = '{ok, [{application, rabbit, Keys}]} = file:consult(code:where_is_file("rabbit.app"))'
+    return f"begin {shipped}, proplists:get_value({key}, proplists:get_value(env, Keys)) end"
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +195,122 @@ class TestUnlimitedFrames:
 @pytest.fixture
 def vhost(url):
     return pika.URLParameters(url).virtual_host
+
+
+class TestHandshakeTimeout:
+    """RabbitMQ: `handshake_timeout`, here 3,000 ms."""
+
+    @behaviour("PROTO-07")
+    @lie("handshake-timeout-longer")
+    def test_ends_connections_whose_client_has_not_opened_a_vhost(self, raw_client):
+        """Who connects and stays silent, by a fault or on purpose, does not keep a socket of the broker for ever."""
+        finished = raw_client().open()
+        silent, greeted, logged_in, tuned = [raw_client() for _ in range(4)]
+        for client in (greeted, logged_in, tuned):
+            client.begin()
+        for client in (logged_in, tuned):
+            client.log_in()
+        tuned.tune()
+
+        for client in (silent, greeted, tuned):
+            client.hears_the_end(within=10)
+        logged_in.hears("connection.tune")
+        logged_in.hears_the_end(within=10)
+
+        finished.say(spec.Channel.Open(), 1)
+        finished.hears("channel.open-ok")
+
+
+class TestDefaultTimeout:
+    """RabbitMQ: a timeout that `rabbitmq.conf` does not set."""
+
+    @lie(None, because="the value is read by rabbitmqctl, and lies are told on AMQP connections")
+    @pytest.mark.parametrize(
+        ("key", "milliseconds"),
+        [
+            pytest.param("handshake_timeout", 10_000, id="handshake", marks=behaviour("PROTO-07")),
+            pytest.param("consumer_timeout", 1_800_000, id="consumer", marks=behaviour("ACKTIMEOUT-01")),
+        ],
+    )
+    def test_is_10_seconds_for_the_handshake_and_30_minutes_for_unacked_deliveries(
+        self, disposable_broker, key, milliseconds
+    ):
+        """On a node that nobody has configured, a program that works on a message for an hour loses it meanwhile."""
+        assert int(disposable_broker.control("eval", f"{default_of(key)}.")) == milliseconds
+
+
+class TestGuest:
+    """RabbitMQ: the user guest, whom `loopback_users` names by default; here it is `none`."""
+
+    @behaviour("AUTH-05")
+    @lie("connection-code-changed")
+    def test_is_refused_with_403_by_default_if_the_broker_is_reached_at_another_address_than_loopback(
+        self, at_another_address, restrict_guest, connection_refusal
+    ):
+        """A name and a password that everybody knows open the broker to its own machine alone."""
+        guest, somebody = at_another_address
+        assert connection_refusal(guest).code == 0
+
+        restrict_guest()
+
+        said = connection_refusal(guest)
+        assert said.code == 403
+        assert said.text.startswith("ACCESS_REFUSED - Login was refused")
+        assert connection_refusal(somebody).code == 0
+
+    @behaviour("AUTH-05")
+    @lie(None, because="the broker itself is the client, and lies are told on the way to it")
+    def test_may_always_connect_on_loopback(self, on_loopback, guest, restrict_guest):
+        """The first login on a new machine needs no other user; a container's clients are not on its loopback."""
+        restrict_guest()
+
+        assert on_loopback(guest) == "accepted"
+
+
+@pytest.fixture
+def guest(disposable_broker, vhost):
+    """The login of a user guest with a random password."""
+    management, (_, password) = disposable_broker.management, random_login()
+    management.create_user("guest", password)
+    management.permit(vhost, "guest", configure=".*", write=".*", read=".*")
+    yield replace(disposable_broker.endpoint, user="guest", password=password)
+    management.delete_user("guest")
+
+
+@pytest.fixture
+def at_another_address(disposable_broker, guest):
+    """The logins of guest and of another user at an address that is not loopback for the broker, and is so for us.
+
+    A port of a container is published on our loopback, and leads to the container's own address.
+    """
+    if disposable_broker.source != "container":
+        pytest.skip("not run: this broker listens on loopback alone; one in a container has another address too")
+    return guest, disposable_broker.endpoint
+
+
+@pytest.fixture
+def restrict_guest(disposable_broker):
+    """Sets `loopback_users` to its default: `restrict_guest()`."""
+
+    def set_users(value):
+        disposable_broker.control("eval", f"application:set_env(rabbit, loopback_users, {value}).")
+
+    yield lambda: set_users(default_of("loopback_users"))
+    set_users("[]")
+
+
+@pytest.fixture
+def on_loopback(disposable_broker, vhost):
+    """Has the broker connect to itself on 127.0.0.1, by its own Erlang client: `on_loopback(guest)` is "accepted"."""
+    port = 5672 if disposable_broker.source == "container" else disposable_broker.endpoint.port
+
+    def connect_to_itself(who):
+        url = replace(who, host="127.0.0.1", port=port).url(vhost)
+        ends = "{ok, Connection} -> amqp_connection:close(Connection), accepted; {error, Why} -> Why"
+        start = f'{{ok, Url}} = amqp_uri:parse("{url}"), case amqp_connection:start(Url) of {ends} end.'
+        return disposable_broker.control("eval", start)
+
+    return connect_to_itself
 
 
 class TestConsumerLimit:
@@ -462,6 +593,72 @@ def queues_of(channel, drain):
         return [queue for queue in SHARDS if drain(queue)]
 
     return publish
+
+
+class TestRandomExchange:
+    """RabbitMQ: an exchange of type `x-random`, of the plugin `rabbitmq_random_exchange`."""
+
+    @behaviour("XTYPES-05")
+    @lie("second-message-lost")
+    def test_delivers_each_message_to_one_of_its_queues_whatever_the_key(self, channel, drain, dice):
+        """Work is shared out with a queue for each worker; messages of one customer do not stay in order."""
+        bodies = [b"%02d" % number for number in range(40)]  # the same queue each time: once in 10**11 runs
+
+        for body in bodies:
+            channel.basic_publish("dice", "customer 7", body)
+
+        left, right = drain("left"), drain("right")
+        assert sorted(left + right) == bodies
+        assert left != []
+        assert right != []
+
+
+@pytest.fixture
+def dice(channel):
+    """The exchange `dice` of type `x-random`, with two queues that are bound by other keys than anybody publishes."""
+    channel.exchange_declare("dice", "x-random", durable=True)
+    for queue in SHARDS:
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, "dice", f"key of {queue}")
+    yield
+    for queue in SHARDS:
+        channel.queue_delete(queue)
+    channel.exchange_delete("dice")
+
+
+class TestRecentHistoryExchange:
+    """RabbitMQ: an exchange of type `x-recent-history`, of the plugin `rabbitmq_recent_history_exchange`."""
+
+    @behaviour("XTYPES-08")
+    @lie("headers-lost")
+    def test_delivers_its_last_messages_to_a_queue_that_is_bound_except_those_with_no_store(
+        self, channel, drain, history
+    ):
+        """A client that comes later sees at once what was said last, and not what was for the moment only."""
+        history(2)
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("history", "", body)
+        passing = pika.BasicProperties(headers={"x-recent-history-no-store": True})
+        channel.basic_publish("history", "", b"is typing", passing)
+
+        channel.queue_bind("work", "history")
+
+        assert drain("work") == [b"2", b"3"]
+
+
+@pytest.fixture
+def history(channel):
+    """Makes the exchange `history` of type `x-recent-history`, of this length, and the queue `work`: `history(2)`."""
+
+    def make(length):
+        channel.exchange_declare(
+            "history", "x-recent-history", durable=True, arguments={"x-recent-history-length": length}
+        )
+        channel.queue_declare("work", durable=True)
+
+    yield make
+    channel.queue_delete("work")
+    channel.exchange_delete("history")
 
 
 @pytest.fixture

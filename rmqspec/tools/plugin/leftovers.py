@@ -1,4 +1,4 @@
-"""What a spec leaves behind that is expected to fail, such as a socket that nobody closed: it is no fault of the next."""
+"""What a spec that is expected to fail leaves behind, as a socket that nobody closed: no fault of the next one."""
 
 from __future__ import annotations
 
