@@ -102,19 +102,26 @@ class TestAlarm:
         assert listener.wait_for(2) == ["low on disk & memory", "unblocked"]
 
     @behaviour("ALARM-05")
-    @lie("message-lost")
-    def test_accepts_messages_of_a_publisher_that_died_while_it_was_blocked(self, alarm, listener, cut, drain, receive):
-        """The message had left the publisher: a publisher that restarts and sends it again has it there twice."""
-        with alarm("memory"):
-            listener.publish(b"first")  # by which it gets blocked
-            listener.wait_for(1)
-            listener.publish(b"sent")
-            cut(listener.connection)
-            arrived_during_the_alarm = drain("work")
+    @lie("queue-exclusivity-lost")
+    def test_hides_the_end_of_a_blocked_publisher_until_the_broker_sends_it_heartbeats(
+        self, alarm, url, alarm_listener, cut, refusal, eventually
+    ):
+        """Nothing is read from its connection, so its exclusive queues stay until the broker's own writes to it fail."""
 
-        assert b"sent" not in arrived_during_the_alarm
-        arrived_later = [delivery.body for delivery in receive("work", 2 - len(arrived_during_the_alarm))]
-        assert arrived_during_the_alarm + arrived_later == [b"first", b"sent"]
+        def ask_for_the_queue():
+            return refusal(lambda channel: channel.queue_declare("its own", passive=True)).code
+
+        with alarm("memory"):
+            publisher = pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat=1"))
+            publisher.channel().queue_declare("its own", exclusive=True)
+            blocked = alarm_listener(publisher)
+            blocked.publish(b"first")
+            blocked.wait_for(1)
+            cut(publisher)
+            after_its_end = ask_for_the_queue()
+            eventually(ask_for_the_queue, 404)
+
+        assert after_its_end == 405
 
 
 class TestPikaBlockedTimeout:
