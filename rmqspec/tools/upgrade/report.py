@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rmqspec.tools.upgrade.differences import Difference, Kind, between
+from rmqspec.tools.upgrade.policies import unread_patterns
 from rmqspec.tools.upgrade.recognisers import RECOGNISERS
 from rmqspec.tools.upgrade.releases import Release, Step, way
 from rmqspec.tools.upgrade.sources import Shows, Source
@@ -101,7 +102,7 @@ def report(old: Release, new: Release, sources: Sequence[Source] = ()) -> Report
         frozenset(source.shows for source in sources),
         tuple(Finding(row, _once(found[row.id])) for row in rows if found.get(row.id)),
         tuple(row for row in rows if row.id not in seen),
-        _once(gap for used in read for gap in used.gaps),
+        _once(gap for used in read for gap in (*used.gaps, *unread_patterns(used))),
     )
 
 

@@ -5,12 +5,11 @@ A source (``sources``) reads a part of it. A part that is not among ``read`` is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["PARTS", "Item", "Used", "arguments", "definition", "named", "queue_type"]
+__all__ = ["PARTS", "Item", "Used", "arguments", "definition", "named", "queue_type", "short_type"]
 
 Item = Mapping[str, Any]
 
@@ -24,14 +23,6 @@ PREDECLARED = {
     "amq.rabbitmq.trace": "topic",
     "amq.rabbitmq.log": "topic",
     "amq.rabbitmq.event": "topic",
-}
-# A policy's ``apply-to``, and the queue types that it means.
-APPLIES = {
-    "queues": {"classic", "quorum", "stream"},
-    "all": {"classic", "quorum", "stream"},
-    "classic_queues": {"classic"},
-    "quorum_queues": {"quorum"},
-    "streams": {"stream"},
 }
 
 
@@ -65,18 +56,6 @@ class Used:
         """Makes one of the parts that were read, by their names."""
         return cls(**{name: tuple(rows) for name, rows in parts.items()}, read=frozenset(parts), gaps=tuple(gaps))
 
-    def policy_of(self, queue: Item) -> dict[str, Any]:
-        """What policies set for a queue: the one of the highest priority that matches, then the operator's.
-
-        A pattern that Python cannot read is taken not to match.
-        """
-        settings: dict[str, Any] = {}
-        for policies in (self.policies, self.operator_policies):
-            matching = [policy for policy in policies if _matches(policy, queue)]
-            if matching:
-                settings |= definition(max(matching, key=_priority))
-        return settings
-
     def queues_of(self, *types: str) -> Iterator[Item]:
         """The queues of these types."""
         return (queue for queue in self.queues if queue_type(queue) in types)
@@ -95,7 +74,12 @@ PARTS = tuple(one.name for one in fields(Used) if one.name not in ("read", "gaps
 
 def queue_type(queue: Item) -> str:
     """``classic``, ``quorum`` or ``stream``: by its argument, else by what the broker says."""
-    return str(arguments(queue).get("x-queue-type") or queue.get("type") or "classic").removeprefix("rabbit_")
+    return short_type(arguments(queue).get("x-queue-type") or queue.get("type") or "classic")
+
+
+def short_type(name: object) -> str:
+    """``quorum`` of ``rabbit_quorum_queue``, the name of the broker's module."""
+    return str(name).removeprefix("rabbit_").removesuffix("_queue")
 
 
 def arguments(row: Item) -> Mapping[str, Any]:
@@ -114,19 +98,3 @@ def named(kind: str, row: Item) -> str:
     """How a row is called in the report, such as ``queue 'orders' in vhost '/'``."""
     name = f"{kind} {row.get('name')!r}"
     return f"{name} in vhost {row['vhost']!r}" if "vhost" in row else name
-
-
-def _priority(policy: Item) -> float:
-    priority = policy.get("priority")
-    return priority if isinstance(priority, int | float) else 0
-
-
-def _matches(policy: Item, queue: Item) -> bool:
-    if policy.get("vhost") != queue.get("vhost"):
-        return False
-    if queue_type(queue) not in APPLIES.get(str(policy.get("apply-to", "all")), set()):
-        return False
-    try:
-        return re.search(str(policy.get("pattern", "")), str(queue.get("name"))) is not None
-    except re.error:
-        return False
