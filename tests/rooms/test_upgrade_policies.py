@@ -8,9 +8,9 @@ import pytest
 from rmqspec.tools.upgrade import Release
 from rmqspec.tools.upgrade.policies import Policies, is_supported, unread_patterns
 from rmqspec.tools.upgrade.used import Used
+from tests.reference.tables import table_for
+from tests.reference.test_policies import KEYS
 
-from ..reference.tables import table_for
-from ..reference.test_policies import KEYS
 from .upgrade_exports import policy, queue
 
 

@@ -321,6 +321,15 @@ class TestExportWithEverything:
         assert others - AFTER.keys() == set()
 
 
+    def test_has_the_same_findings_of_a_vhost_as_the_export_of_that_vhost_alone(self, ask, old, found, whole_export):
+        """3.10 writes the vhost at policies and not at queues; a queue with a limit would pass for one without."""
+        (finding,) = ask(old.management.get("definitions/B04"))[1]["rows"]
+
+        assert finding["id"] == "B04"
+        assert finding["concerned"] == [name for name in found["B04"] if name.endswith("in vhost 'B04'")]
+        assert len(finding["concerned"]) == 2
+
+
 class Visit:
     """A channel in the vhost of one row, on one of the two brokers; nothing is waited for longer than `within`."""
 

@@ -3,7 +3,7 @@
 Of the policies that fit a queue the one with the highest priority is applied, of the operator policies likewise. A
 policy fits if its ``apply-to`` means the type of the queue, its pattern matches the name, **and the type supports every
 key of it**. A policy with one key that it does not support is passed over with all its keys, without a word; the next
-one in priority is applied instead. Which types support a key is held by the table of ``tests/reference/test_policies.py``.
+one in priority is applied instead. The table of ``tests/reference/test_policies.py`` holds which types support a key.
 
 Two things cannot be known from here: which of two policies of the same priority is applied (the broker does not
 promise it), and what a pattern means that Python's regular expressions read otherwise than the broker's. Then several
@@ -37,31 +37,15 @@ APPLIES = {
     "quorum_queues": {QUORUM},
     "streams": {STREAM},
 }
-# The types that support a key. All types accept a key that is not here, also of a plugin.
-SUPPORTED = {
-    **dict.fromkeys(
-        ("dead-letter-exchange", "dead-letter-routing-key", "expires", "max-length", "message-ttl", "overflow"),
-        {CLASSIC, QUORUM},
-    ),
-    **dict.fromkeys(
-        (
-            "ha-mode",
-            "ha-params",
-            "ha-promote-on-failure",
-            "ha-promote-on-shutdown",
-            "ha-sync-mode",
-            "max-priority",
-            "queue-master-locator",
-            "queue-mode",
-        ),
-        {CLASSIC},
-    ),
-    **dict.fromkeys(
-        ("dead-letter-strategy", "delivery-limit", "max-in-memory-bytes", "max-in-memory-length", "target-group-size"),
-        {QUORUM},
-    ),
-    **dict.fromkeys(("initial-cluster-size", "max-age", "stream-max-segment-size-bytes"), {STREAM}),
-}
+# Keys that only some types support, by the words of a line; all types accept any other key, also of a plugin.
+OF_SOME = (
+    ({CLASSIC, QUORUM}, "dead-letter-exchange dead-letter-routing-key expires max-length message-ttl overflow"),
+    ({CLASSIC}, "max-priority queue-master-locator queue-mode"),
+    ({CLASSIC}, "ha-mode ha-params ha-promote-on-failure ha-promote-on-shutdown ha-sync-mode"),
+    ({QUORUM}, "dead-letter-strategy delivery-limit max-in-memory-bytes max-in-memory-length target-group-size"),
+    ({STREAM}, "initial-cluster-size max-age stream-max-segment-size-bytes"),
+)
+SUPPORTED = {key: types for types, keys in OF_SOME for key in keys.split()}
 IN_MEMORY = ("max-in-memory-bytes", "max-in-memory-length")
 NEWEST = Release(999, 0)
 

@@ -103,7 +103,7 @@ def _head(report: Report) -> Iterator[str]:
         yield f"Way, step {number}: {step.old} to {step.new}; before it, {step.before}"
     yield f"Way: {WAY_SOURCE}"
     for source in report.sources:
-        yield f"Read: {source}"
+        yield f"Read: {_on_one_line(source)}"
 
 
 def _sections(report: Report) -> Iterator[tuple[Kind, list[Finding]]]:
@@ -149,9 +149,14 @@ def _labelled(label: str, words: str) -> list[str]:
 
 
 def _first(names: Sequence[str]) -> Iterator[str]:
-    yield from names[:AT_MOST]
+    yield from map(_on_one_line, names[:AT_MOST])
     if len(names) > AT_MOST:
         yield f"and {len(names) - AT_MOST} more"
+
+
+def _on_one_line(words: str) -> str:
+    """Words of somebody else: a line that begins within a name would pass for one of the report."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
 
 
 def _wrapped(words: str, first: str = "", rest: str = "    ") -> list[str]:
@@ -174,7 +179,7 @@ def _not_read(report: Report) -> Iterator[str]:
         yield "Nothing was found in what was read."
     elif report.sources and not report.harmful:
         yield "Nothing that breaks or loses messages was found in what was read."
-    yield from (f"Not read: {gap}" for gap in report.gaps)
+    yield from (f"Not read: {_on_one_line(gap)}" for gap in report.gaps)
     rest = [row for row in report.unseen if row.kind in (Kind.BREAKS, Kind.LOSES, Kind.SILENT)]
     for kind in SOURCES:
         read = kind.shows in report.shown_by
