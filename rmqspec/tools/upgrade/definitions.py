@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from rmqspec.tools.upgrade.errors import Unreadable
 from rmqspec.tools.upgrade.sources import Shows
-from rmqspec.tools.upgrade.used import Item, Used, arguments, short_type
+from rmqspec.tools.upgrade.used import Item, Used, arguments, odd_key, short_type
 
 __all__ = ["Definitions"]
 
@@ -30,20 +30,6 @@ KEYS = {  # of a row, that are kept; what else is there may be a secret
     "topic_permissions": ("user", "vhost", "exchange"),
     "users": ("name",),
 }
-TEXTS = {
-    "name",
-    "vhost",
-    "type",
-    "source",
-    "destination",
-    "destination_type",
-    "routing_key",
-    "pattern",
-    "apply-to",
-    "user",
-    "exchange",
-}
-
 LARGEST = 512 * 1024 * 1024  # bytes of an export; one of 100,000 queues has some 30 MB
 
 
@@ -136,9 +122,8 @@ class Definitions:
         kept = {key: row[key] for key in keys if row.get(key) is not None}
         if isinstance(vhost, str) and "vhost" in keys:
             kept.setdefault("vhost", vhost)
-        for key in TEXTS & kept.keys():
-            if not isinstance(kept[key], str):
-                raise Unreadable(f"{self.path} is no export that can be read: a {key!r} is no text; {MAKE_ONE}")
+        if key := odd_key(kept):
+            raise Unreadable(f"{self.path} is no export that can be read: a {key!r} is no text; {MAKE_ONE}")
         return kept
 
 

@@ -190,7 +190,8 @@ def amqp_1_0(used: Used) -> Iterator[str]:
 def global_prefetch(used: Used) -> Iterator[str]:
     """Channels with a global prefetch count."""
     for channel in used.channels:
-        if (channel.get("global_prefetch_count") or 0) > 0:
+        count = channel.get("global_prefetch_count")
+        if isinstance(count, int) and count > 0:
             yield f"channel {channel.get('name')!r} of user {channel.get('user')!r}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["PARTS", "Item", "Used", "arguments", "definition", "named", "queue_type", "short_type"]
+__all__ = ["PARTS", "Item", "Used", "arguments", "definition", "named", "odd_key", "queue_type", "short_type"]
 
 Item = Mapping[str, Any]
 
@@ -23,6 +23,21 @@ PREDECLARED = {
     "amq.rabbitmq.trace": "topic",
     "amq.rabbitmq.log": "topic",
     "amq.rabbitmq.event": "topic",
+}
+
+# What names something, or says of what kind it is.
+TEXTS = {
+    "name",
+    "vhost",
+    "type",
+    "source",
+    "destination",
+    "destination_type",
+    "routing_key",
+    "pattern",
+    "apply-to",
+    "user",
+    "exchange",
 }
 
 
@@ -80,6 +95,11 @@ def queue_type(queue: Item) -> str:
 def short_type(name: object) -> str:
     """``quorum`` of ``rabbit_quorum_queue``, the name of the broker's module."""
     return str(name).removeprefix("rabbit_").removesuffix("_queue")
+
+
+def odd_key(row: Item) -> str | None:
+    """A key of a row whose value is no text, and has to be one; None if all are well."""
+    return next((key for key in sorted(TEXTS & row.keys()) if not isinstance(row[key], str | None)), None)
 
 
 def arguments(row: Item) -> Mapping[str, Any]:
