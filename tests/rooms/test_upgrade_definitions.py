@@ -88,6 +88,13 @@ class TestCleanExport:
         assert "\nNothing was found in what was read.\n" in ended.output
         assert "BREAKS" not in ended.output
 
+    def test_is_held_against_the_release_that_was_named(self, ask):
+        """The export of another cluster, or a slip of the keyboard, would be found clean of the wrong differences."""
+        output = " ".join(ask(clean(), old="4.1").output.split())
+
+        assert "rabbit.json, of RabbitMQ 3.13.7, and not of 4.1: name the release that you leave" in output
+        assert "of RabbitMQ 3.13.7, and not of" not in ask(clean()).output
+
     def test_is_told_what_was_not_read(self, ask):
         """An export knows nothing of clients; nothing found is not nothing there."""
         end = ask(clean()).output.partition("Nothing was found")[2]

@@ -283,6 +283,56 @@ class TestFinding:
         assert len(json.loads(ended.output)["read"]) == 2
 
 
+class TestVersion:
+    """What the broker says of its own version."""
+
+    @pytest.mark.parametrize(
+        ("said", "words"),
+        [
+            ({"rabbitmq_version": "3.13.7"}, ", of RabbitMQ 3.13.7"),
+            ({"rabbitmq_version": "3.10.8"}, ", of RabbitMQ 3.10.8, and not of 3.13: name the release that you leave"),
+            ({}, ""),
+            ([], ""),
+        ],
+    )
+    def test_is_shown_and_held_against_the_old_release(self, api, said, words):
+        """Differences between other releases than one's own say nothing of one's own upgrade."""
+        (read,) = json.loads(ask(api({"overview": said}), "--json").output)["read"]
+
+        assert read.endswith(f"as user 'watcher'{words}")
+
+    def test_with_khepri_and_not_of_3_13_leaves_a_way(self, api):
+        """Since 4.0 Khepri is supported."""
+        lists = {
+            "feature-flags": [{"name": "khepri_db", "state": "enabled"}],
+            "overview": {"rabbitmq_version": "4.0.5"},
+        }
+
+        assert ask(api(lists), old="4.0", new="4.2").exit_code == 0
+
+
+class TestKhepri:
+    """The feature flag khepri_db of a broker of 3.13."""
+
+    @pytest.mark.parametrize(
+        ("state", "old", "new", "code"),
+        [
+            ("enabled", "3.13", "4.2", 3),
+            ("enabled", "3.13.7", "4.3.6", 3),
+            ("disabled", "3.13", "4.2", 0),
+            ("enabled", "3.13.0", "3.13.7", 0),
+        ],
+    )
+    def test_that_is_enabled_leaves_no_way_to_4_x(self, api, state, old, new, code):
+        """It was an experiment, and its data is not read by 4.x: the node does not come back."""
+        lists = {"feature-flags": [{"name": "khepri_db", "state": state}], "overview": {"rabbitmq_version": "3.13.7"}}
+
+        ended = ask(api(lists), old=old, new=new)
+
+        assert ended.exit_code == code, ended.output
+        assert ("3.13 with Khepri cannot be upgraded in place" in ended.stderr) is (code == 3)
+
+
 class TestWithheld:
     """What the broker does not show to this user."""
 

@@ -67,7 +67,7 @@ class Definitions:
         default_types = self._default_types(export)
         if "queues" in parts:
             parts["queues"] = [_typed(queue, default_types) for queue in parts["queues"]]
-        return Used.of(parts)
+        return Used.of(parts, version=export.get("rabbitmq_version") or export.get("rabbit_version"))
 
     def _only_vhost(self, export: Mapping[str, Any]) -> object:
         """The name of the vhost in an export of one, whose rows do not repeat it; None if it is not known.

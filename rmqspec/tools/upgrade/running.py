@@ -167,7 +167,9 @@ class _Reading:
         for part, (path, columns, paged) in OF_THE_CLUSTER.items():
             self._optional(part, path, columns, paged=paged)
         self._parts["plugins"] = self._plugins(self._parts.pop("nodes", []))
-        return Used.of(self._parts, self._gaps)
+        overview = self._api.get("overview?columns=rabbitmq_version")
+        version = overview.get("rabbitmq_version") if isinstance(overview, dict) else ""
+        return Used.of(self._parts, self._gaps, version)
 
     def _tags(self) -> set[str]:
         who = self._api.get("whoami")

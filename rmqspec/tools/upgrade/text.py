@@ -73,6 +73,7 @@ def as_json(report: Report) -> str:
             "differences": len(report.rows),
             "counts": {kind.value: report.count(kind) for kind in Kind},
             "unproved": report.unproved,
+            "again_as_before": [row.id for row in report.again],
             "read": report.sources,
             "rows": [_as_object(finding) for finding in report.shown],
             "not_seen": [row.id for row in report.unseen],
@@ -90,7 +91,8 @@ def _as_object(finding: Finding) -> dict[str, object]:
 def _head(report: Report) -> Iterator[str]:
     counts = ", ".join(f"{report.count(kind)} {words}" for kind, words in COUNTED.items())
     yield (
-        f"RabbitMQ {report.old} to {report.new}: {len(report.rows)} differences, {counts}; "
+        f"RabbitMQ {report.old} to {report.new}: {len(report.rows)} difference{'' if len(report.rows) == 1 else 's'}, "
+        f"{counts}; "
         f"{report.unproved} of them have no spec on both sides"
     )
     for what, release, read_as in (("old", report.old, ".0"), ("new", report.new, "its newest release")):
@@ -102,6 +104,8 @@ def _head(report: Report) -> Iterator[str]:
     for number, step in enumerate(report.steps, 1):
         yield f"Way, step {number}: {step.old} to {step.new}; before it, {step.before}"
     yield f"Way: {WAY_SOURCE}"
+    for row in report.again:
+        yield f"In {report.new} again as before: {row.id}: {row.does} {row.before}"
     for source in report.sources:
         yield f"Read: {_on_one_line(source)}"
 

@@ -48,6 +48,7 @@ class Used:
     Attributes:
         read: The names of the parts below that were read.
         gaps: What a source should have read and could not, each a sentence.
+        version: Of the broker, in its own words; empty if it is not told.
     """
 
     queues: tuple[Item, ...] = ()
@@ -65,11 +66,14 @@ class Used:
     deprecated: tuple[Item, ...] = ()
     read: frozenset[str] = field(default_factory=frozenset)
     gaps: tuple[str, ...] = ()
+    version: str = ""
 
     @classmethod
-    def of(cls, parts: Mapping[str, Iterable[Item]], gaps: Iterable[str] = ()) -> Used:
+    def of(cls, parts: Mapping[str, Iterable[Item]], gaps: Iterable[str] = (), version: object = "") -> Used:
         """Makes one of the parts that were read, by their names."""
-        return cls(**{name: tuple(rows) for name, rows in parts.items()}, read=frozenset(parts), gaps=tuple(gaps))
+        rows = {name: tuple(rows) for name, rows in parts.items()}
+        told = version if isinstance(version, str) else ""
+        return cls(**rows, read=frozenset(parts), gaps=tuple(gaps), version=told)
 
     def queues_of(self, *types: str) -> Iterator[Item]:
         """The queues of these types."""
@@ -84,7 +88,7 @@ class Used:
                 yield binding
 
 
-PARTS = tuple(one.name for one in fields(Used) if one.name not in ("read", "gaps"))
+PARTS = tuple(one.name for one in fields(Used) if one.name not in ("read", "gaps", "version"))
 
 
 def queue_type(queue: Item) -> str:
