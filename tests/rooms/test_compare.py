@@ -247,8 +247,6 @@ class TestComparison:
         found, _ = sections(ended)
         assert ended.exit_code == code
         assert [name for name, sentences in found.items() if "Queue is declared" in sentences] == where
-            : bool(section)
-        ]
 
     def test_shows_a_reason_on_one_line(self, record, edited):
         """It is the broker's own text, or an excerpt of a message."""
