@@ -149,3 +149,10 @@ class TestPattern:
         assert settings(queue("a"), one) == [{"max-length": 1}, {}]
         (gap,) = unread_patterns(Used.of({"policies": [one]}))
         assert gap.startswith(f"the pattern {pattern!r} of policy 'odd' in vhost '/'")
+
+    def test_is_named_ten_times_at_most(self):
+        """A page of patterns hides what else was not read."""
+        gaps = list(unread_patterns(Used.of({"policies": [policy(f"odd-{n}", "\\z") for n in range(13)]})))
+
+        assert len(gaps) == 11
+        assert gaps[-1] == "3 more patterns of policies, likewise"

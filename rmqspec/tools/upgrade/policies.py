@@ -48,6 +48,7 @@ OF_SOME = (
 SUPPORTED = {key: types for types, keys in OF_SOME for key in keys.split()}
 IN_MEMORY = ("max-in-memory-bytes", "max-in-memory-length")
 NEWEST = Release(999, 0)
+AT_MOST = 10  # patterns that are named
 
 # What Python compiles and reads otherwise than PCRE does: \Z and \v, {,n}, flags of Python alone, \<newline>.
 OTHERWISE = re.compile(rb"(?<!\\)(?:\\\\)*(?:\\[Zv]|\{,|\(\?[aiLmsux]*[auL])")
@@ -99,14 +100,16 @@ def is_supported(key: str, queue_type: str, release: Release = NEWEST) -> bool:
 
 
 def unread_patterns(used: Used) -> Iterator[str]:
-    """What to say of patterns that Python reads otherwise than the broker; the names are the report's."""
-    for kind, policies in (("policy", used.policies), ("operator policy", used.operator_policies)):
-        for policy in policies:
-            if _compiled(_pattern(policy)) is None:
-                yield (
-                    f"the pattern {_pattern(policy)!r} of {named(kind, policy)}, which the broker may read otherwise: "
-                    "it is taken for one that may match any name, or none"
-                )
+    """What to say of patterns that Python reads otherwise than the broker, of ten at most."""
+    kinds = (("policy", used.policies), ("operator policy", used.operator_policies))
+    unread = [(kind, one) for kind, policies in kinds for one in policies if _compiled(_pattern(one)) is None]
+    for kind, policy in unread[:AT_MOST]:
+        yield (
+            f"the pattern {_pattern(policy)!r} of {named(kind, policy)}, which the broker may read otherwise: "
+            "it is taken for one that may match any name, or none"
+        )
+    if len(unread) > AT_MOST:
+        yield f"{len(unread) - AT_MOST} more patterns of policies, likewise"
 
 
 def _by_vhost(policies: Iterable[Item]) -> dict[object, list[list[Item]]]:
