@@ -6,8 +6,9 @@ key of it**. A policy with one key that it does not support is passed over with 
 one in priority is applied instead. The table of ``tests/reference/test_policies.py`` holds which types support a key.
 
 Two things cannot be known from here: which of two policies of the same priority is applied (the broker does not
-promise it), and what a pattern means that Python's regular expressions read otherwise than the broker's. Then several
-settings are possible, and all of them are given.
+promise it), and what a pattern means that Python's regular expressions read otherwise than the broker's, or one broker
+otherwise than another: a byte above 127 may be a letter on 4.0, and is none on 4.3. Then several settings are possible,
+and all of them are given.
 
 Source: https://www.rabbitmq.com/docs/policies, and ``matches`` of rabbit_policy.erl
 """
@@ -50,6 +51,8 @@ IN_MEMORY = ("max-in-memory-bytes", "max-in-memory-length")
 NEWEST = Release(999, 0)
 AT_MOST = 10  # patterns that are named
 
+# What asks whether a byte is a letter or a space: in Latin-1 on 3.10 and 4.0 (Erlang 25, 27), in ASCII on 4.3 (29).
+BY_LETTERS = re.compile(rb"\\[wWbBsS]|\(\?[a-z]*i")
 # What Python compiles and reads otherwise than PCRE does: \Z and \v, {,n}, flags of Python alone, \<newline>.
 OTHERWISE = re.compile(rb"(?<!\\)(?:\\\\)*(?:\\[Zv]|\{,|\(\?[aiLmsux]*[auL])")
 
@@ -129,7 +132,7 @@ def _priority(policy: Item) -> float:
 
 
 def _matches(policy: Item, queue: Item, release: Release) -> bool | None:
-    """None if the pattern cannot be read here."""
+    """None if it cannot be known here."""
     kind = queue_type(queue)
     if kind not in APPLIES.get(str(policy.get("apply-to", "all")), ()):
         return False
@@ -138,7 +141,10 @@ def _matches(policy: Item, queue: Item, release: Release) -> bool | None:
     pattern = _compiled(_pattern(policy))
     if pattern is None:
         return None
-    return pattern.search(str(queue.get("name")).encode(errors="surrogatepass")) is not None
+    name = str(queue.get("name")).encode(errors="surrogatepass")
+    if not name.isascii() and BY_LETTERS.search(pattern.pattern):
+        return None
+    return pattern.search(name) is not None
 
 
 def _pattern(policy: Item) -> str:
