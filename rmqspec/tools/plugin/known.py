@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from rmqspec.tools.plugin.leftovers import overlook
-from rmqspec.tools.plugin.words import behaviours_of
+from rmqspec.tools.plugin.words import behaviours_of, not_empty
 
 __all__ = ["KNOWN", "Entry", "Known", "of_others"]
 
@@ -53,10 +53,15 @@ class Known:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeError:
+            raise ValueError("it is no text in UTF-8") from None
         lines = _lines(text)
         self.entries: dict[str, Entry] = {}
         for key, reason in tomllib.loads(text).items():
+            if isinstance(reason, dict):
+                raise ValueError(f"{key} is a heading, or the begin of a name with a dot: put the whole name in quotes")
             if not isinstance(reason, str) or not reason.strip():
                 raise ValueError(f'line {lines.get(key, 0)}: {key} has no reason: write {key} = "why"')
             self.entries[key] = Entry(key, reason, lines.get(key, 0))
@@ -77,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "listed, by an id or by its node id, may fail; an entry whose specs all hold is reported, and fails the run "
         "where strict_xfail or strict is set"
     )
-    parser.getgroup("rabbitmq").addoption("--known", metavar="FILE", help=words)
+    parser.getgroup("rabbitmq").addoption("--known", metavar="FILE", type=not_empty, help=words)
 
 
 def pytest_configure(config: pytest.Config) -> None:
