@@ -16,6 +16,10 @@ from rmqspec.client.errors import CallFailed, ClientError, ConsumerCancelled, Ou
 from rmqspec.client.message import Message, persistent
 from rmqspec.tools.wire import Proxy
 
+from .programs import run_program
+
+__all__ = ["run_program"]
+
 
 @pytest.fixture
 def queue(channel):
@@ -214,6 +218,27 @@ class TestStop:
         process.send_signal(2)
 
         assert process.communicate(timeout=10)[1].endswith("KeyboardInterrupt\n")
+
+    def test_ends_the_process_though_a_handler_never_returns(self, run_program, url, queue):
+        """A thread that hangs in somebody's library would keep a process that is to be restarted."""
+        queue(b"one")
+
+        code, words = run_program(
+            url,
+            """
+            import os, threading
+            from rmqspec.client import Consumer
+
+            def handler(_):
+                consumer.stop()
+                threading.Event().wait()
+
+            consumer = Consumer(os.environ["URL"], "q", handler, concurrency=2, grace=0.1)
+            consumer.run()
+            """,
+        )
+
+        assert (code, words.splitlines()[-1].startswith("rmqspec.client.errors.StillAtWork: 1 of 2")) == (1, True)
 
     def test_raises_what_a_handler_has_raised_meanwhile(self, url, queue, drain, patience):
         """One of the client's own errors was taken for the end of the connection, and passed over in silence."""

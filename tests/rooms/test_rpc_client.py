@@ -16,6 +16,7 @@ from rmqspec.client.deadlines import Deadlines
 from rmqspec.client.errors import (
     CallFailed,
     CallTimedOut,
+    ChannelClosed,
     InvalidSetting,
     Unencodable,
     WrongProcess,
@@ -313,6 +314,22 @@ class TestReplies:
             proxy.heal()
             client._link._loop.ioloop.add_callback_threadsafe(client._link._loop.cut)
             eventually(lambda: client.connected and client.reply_to != first, True)
+
+            assert client.call("echo", b"heard") == b"heard"
+
+    def test_come_though_the_channel_was_lost_before_the_request_left(self, url, echo, eventually, monkeypatch):
+        """Encoded for the last channel it names an address that is gone, and a channel that is closed (504)."""
+        with RpcClient(url, exclusive_queue=True) as client:
+            enter, link, first = client._enter, client._link, client.reply_to
+
+            def lose(call):
+                link._loop.ioloop.add_callback_threadsafe(
+                    lambda: link.reopen_channel(ChannelClosed("refused", 406, ""))
+                )
+                eventually(lambda: client.connected and client.reply_to != first, True)
+                enter(call)
+
+            monkeypatch.setattr(client, "_enter", lose)
 
             assert client.call("echo", b"heard") == b"heard"
 
