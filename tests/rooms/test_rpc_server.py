@@ -148,7 +148,7 @@ class TestRequest:
         assert client.call("q", b"sound") == b"sound"
 
     def test_without_an_address_does_no_harm_to_its_queue(self, url, channel, client, patience):
-        """RabbitMQ 3.10 cannot dead-letter a message with a foreign `x-death`: a reject ends the queue, time and again."""
+        """RabbitMQ 3.10 cannot dead-letter a message with an odd `x-death`: each reject ends the queue."""
         channel.queue_declare("rpc", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
         server = RpcServer(url, "rpc", bytes.upper)
         thread = threading.Thread(target=server.run)
