@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,14 +20,13 @@ from rmqspec.client.deaths import can_die_again
 from rmqspec.client.errors import ChannelClosed, Unencodable
 from rmqspec.client.message import Message, persistent
 from rmqspec.client.reply_to import Unreplied, is_readable
-from rmqspec.client.rpc import ERROR_HEADER, ROUTING_HEADERS
+from rmqspec.client.rpc import ERROR_HEADER, ROUTING_HEADERS, TOO_LARGE
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
 
 __all__ = ["RpcServer"]
 
 LONGEST_ERROR = 500  # characters: a reply's headers must fit into a frame, and an error may quote its request
-TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # the broker's words (406)
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -98,7 +96,7 @@ class RpcServer:
                 limit = TOO_LARGE.search(error.reply_text)
                 if limit is None or self._stops != stops:
                     raise
-                self._limit = int(limit[1])  # the request comes again, and is told so
+                self._limit = int(limit[2])  # the request comes again, and is told so
 
     def stop(self) -> None:
         """Ends ``run`` after the requests in hand."""

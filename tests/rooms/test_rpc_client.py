@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -26,10 +27,16 @@ from rmqspec.tools.wire import Proxy
 
 
 @pytest.fixture
-def echo(url, channel):
+def served():
+    """How often each request came to the server."""
+    return Counter()
+
+
+@pytest.fixture
+def echo(url, channel, served):
     """A server that answers with the request."""
     channel.queue_declare("echo", durable=True)
-    server = RpcServer(url, "echo", lambda request: request, prefetch=100)
+    server = RpcServer(url, "echo", lambda request: served.update([bytes(request)]) or request, prefetch=100)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield server
@@ -189,6 +196,57 @@ class TestRoutingHeaders:
             assert answer.headers == {"note": "kept"}
             assert not neighbour.done()
         assert channel.queue_purge("other").method.message_count == 0
+
+
+@pytest.mark.rabbitmq(since="4.0")
+class TestLargeRequest:
+    """A request that is larger than the broker takes: it closes the channel (406), to which all replies come."""
+
+    LARGE = bytes(16 * 1024 * 1024 + 1)
+
+    def test_fails_alone(self, url, echo, served, patience):
+        """Its neighbours were told that they are refused for good, though their servers had never heard of them."""
+        held = threading.Event()
+        with RpcClient(url) as client:
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: held.wait(patience))
+            before = [client.send("echo", b"before %d" % number, patience) for number in range(20)]
+            large = client.send("echo", self.LARGE, patience)
+            behind = [client.send("echo", b"behind %d" % number, patience) for number in range(20)]
+            held.set()
+            error, lost = large.exception(), list(filter(None, [call.exception() for call in before]))
+
+            assert [call.result() for call in behind] == [b"behind %d" % number for number in range(20)]
+
+        words = "the request to 'echo' has 16777217 bytes, and the broker takes 16777216 at most"
+        assert (str(error), error.reply_code, error.permanent) == (words, 406, True)
+        assert {(type(error), error.permanent) for error in lost} <= {(CallFailed, False)}
+        assert max(served.values()) == 1
+
+    def test_costs_one_channel(self, url, echo):
+        """Once the limit is known, nobody's replies have to be lost for it."""
+        with RpcClient(url) as client:
+            assert isinstance(client.send("echo", self.LARGE).exception(), CallFailed)
+            assert client.call("echo", b"heard") == b"heard"
+            session = client._session
+            with pytest.raises(CallFailed, match="takes 16777216 at most"):
+                client.send("echo", self.LARGE)
+
+            assert client.call("echo", b"heard") == b"heard"
+            assert client._session is session
+
+    def test_that_is_given_up_takes_nobody_with_it_for_good(self, url, echo, patience):
+        """What the broker has refused is then not known, so nothing that has left may leave again."""
+        held = threading.Event()
+        with RpcClient(url) as client:
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: held.wait(patience))
+            large = client.send("echo", self.LARGE, patience)
+            behind = client.send("echo", b"behind", patience)
+            client._link._loop.ioloop.add_callback_threadsafe(large.cancel)
+            held.set()
+
+            error = behind.exception()
+            assert (error and error.permanent) in (None, False)
+            assert client.call("echo", b"heard") == b"heard"
 
 
 class TestWindow:

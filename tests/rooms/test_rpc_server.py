@@ -151,7 +151,7 @@ class TestRequest:
         """RabbitMQ 3.10 cannot dead-letter a message with an odd `x-death`: each reject ends the queue."""
         channel.queue_declare("rpc", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
         server = RpcServer(url, "rpc", bytes.upper)
-        thread = threading.Thread(target=server.run)
+        thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         for deaths in (["once"], [{"queue": "rpc", "reason": "rejected", "count": 1.5}]):
             channel.basic_publish("", "rpc", b"odd", BasicProperties(headers={"x-death": deaths}))
