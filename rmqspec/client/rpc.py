@@ -55,6 +55,7 @@ from rmqspec.client.errors import (
     Unencodable,
     WrongProcess,
     WrongThread,
+    again,
 )
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Message
@@ -332,6 +333,7 @@ class RpcClient:
         """The link has lost its channel, and with it the address that replies would come to."""
         self._channel, self._waits = None, False
         error = CallFailed(f"no reply can come any more: {reason}", reason.reply_code, reason.reply_text)
+        error._permanent = reason.permanent  # a code alone does not say it: a lost connection is another one soon
         if isinstance(reason, ChannelClosed):
             if not final and (large := TOO_LARGE.search(reason.reply_text)):
                 self._after_large(int(large[1]), int(large[2]))
@@ -456,7 +458,7 @@ class RpcClient:
 
     def _fail_all(self, error: CallFailed) -> None:
         for call in list(self._open.values()):
-            self._end(call, CallFailed(str(error), error.reply_code, error.reply_text))
+            self._end(call, again(error))
 
     def _check_waiting(self, what: str) -> None:
         self._link.check_waiting(what)

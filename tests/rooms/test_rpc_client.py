@@ -18,6 +18,7 @@ from rmqspec.client.errors import (
     CallFailed,
     CallTimedOut,
     ChannelClosed,
+    ConnectionLost,
     InvalidSetting,
     Unencodable,
     WrongProcess,
@@ -87,6 +88,24 @@ class TestRpcClient:
                 each.join(30)
 
         assert (wrong, echo.answered) == ([], 320)
+
+    @pytest.mark.parametrize(
+        ("reason", "permanent"),
+        [
+            (ConnectionLost("lost", 504, "CHANNEL_ERROR"), False),
+            (ChannelClosed("refused", 403, "ACCESS_REFUSED"), True),
+        ],
+        ids=["connection", "channel"],
+    )
+    def test_says_whether_another_try_is_of_use(self, url, silent, reason, permanent):
+        """A connection that ends with a code for mistakes is another one soon; a right that is missing is not."""
+        with RpcClient(url) as client:
+            call = client.send(silent, b"?", 20)
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: client._link.reopen_channel(reason))
+
+            error = call.exception(10)
+
+        assert (error.reply_code, error.permanent) == (reason.reply_code, permanent)
 
     def test_fails_what_is_open_when_it_is_closed(self, url, channel):
         """Whoever waits is told, and does not wait for the deadline."""
