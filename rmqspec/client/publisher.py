@@ -173,7 +173,8 @@ class Publisher:
             routing_key: What the exchange compares with its bindings.
             body: The payload.
             properties: By default those of persistent JSON. They are sent as they are, with all of their headers.
-            mandatory: Whether it is an error if no queue is bound for it; otherwise such a message is dropped.
+            mandatory: Whether it is an error if no queue is bound for it; otherwise such a message is dropped. Of
+                messages that differ in their header ``BCC`` alone, each needs a ``message_id`` for that.
             timeout: Seconds after which the future ends in any case, also while there is no connection; None leaves
                 that to the settings' ``answer_timeout``, which counts from sending.
 

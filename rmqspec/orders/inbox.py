@@ -38,7 +38,7 @@ from typing import TypeVar
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from rmqspec.client.bounds import check_number
-from rmqspec.client.errors import ClientError
+from rmqspec.client.errors import ClientError, InvalidSetting
 
 __all__ = ["Claim", "Inbox", "InboxUnavailable", "State"]
 
@@ -101,7 +101,7 @@ class Inbox:
             default that of the system; where it does not tell one start from another, as Linux does, ``clock``.
 
     Raises:
-        InvalidSetting: A time is none.
+        InvalidSetting: A time is none, or the path is empty.
         InboxUnavailable: The file cannot be used.
     """
 
@@ -115,6 +115,8 @@ class Inbox:
         clock: Callable[[], float] = time.time,
         uptime: Callable[[], float] | None = None,
     ) -> None:
+        if not path:  # to SQLite that is a file of this process alone
+            raise InvalidSetting("the inbox has no name: name a file, or :memory:")
         check_number("lease", lease, SHORTEST)
         check_number("keep", keep, 0, LONGEST_KEPT)
         check_number("patience", patience, 0)

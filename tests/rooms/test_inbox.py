@@ -12,6 +12,7 @@ import threading
 import pytest
 from pika import BasicProperties
 
+from rmqspec.client.errors import InvalidSetting
 from rmqspec.orders import Failures, Inbox, Item, Order, Worker, retry_ladder, sample_orders
 from rmqspec.orders.analytics import Analytics
 from rmqspec.orders.inbox import InboxUnavailable, State
@@ -218,6 +219,11 @@ class TestInbox:
         for wrong in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing" / "inbox"):
             with pytest.raises(InboxUnavailable, match="cannot be used"):
                 Inbox(str(wrong))
+
+    def test_has_a_name(self):
+        """To SQLite the empty name is a file of this process alone: two workers that share it share nothing."""
+        with pytest.raises(InvalidSetting, match="name a file, or :memory:"):
+            Inbox("")
 
     def test_is_closed_when_nobody_has_it_any_more(self):
         """A worker makes one for itself and tells nobody; Python 3.13 warns of each database that is left open."""
