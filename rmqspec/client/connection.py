@@ -5,6 +5,7 @@ pika deprecates ``BlockingConnection`` in 1.5 and removes it in 2.0; when that d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from traceback import walk_stack
@@ -21,12 +22,15 @@ from rmqspec.client.bounds import check_whole
 from rmqspec.client.decoding import Reader
 from rmqspec.client.encoding import OVERHEAD
 from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable, WrongProcess
+from rmqspec.client.quiet import quiet_pika
 from rmqspec.client.refusal import refusal
 from rmqspec.client.settings import Settings
 
 __all__ = ["Channel", "Connection", "Loop", "connect", "open_connections", "open_loop", "refusal", "translated"]
 
 Channel = BlockingChannel
+
+_log = logging.getLogger("rmqspec.client")
 
 
 class Connection(BlockingConnection):
@@ -146,7 +150,8 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
         if heartbeat is not None:
             parameters.heartbeat = heartbeat
         try:
-            connection = Connection(parameters)
+            with quiet_pika(debugging=_log.isEnabledFor(logging.DEBUG)):  # what has failed is said by what is raised
+                connection = Connection(parameters)
         except (
             exceptions.AMQPError,
             AMQPConnectorException,  # nothing came in time
