@@ -77,6 +77,10 @@ class Connection(BlockingConnection):
         timer = self._impl.ioloop.call_later(self.patience, self._give_up)  # type: ignore[attr-defined]
         try:
             super()._flush_output(*waiters)  # type: ignore[misc]
+        except Unanswered:
+            with suppress(exceptions.AMQPError):
+                super()._flush_output(lambda: False)  # type: ignore[misc]  # until pika knows of the end too
+            raise
         finally:
             if self.is_open:
                 self._impl.ioloop.remove_timeout(timer)  # type: ignore[attr-defined]
@@ -84,8 +88,7 @@ class Connection(BlockingConnection):
     def _give_up(self) -> None:
         self.unanswered = True
         error = Unanswered(f"the broker has not answered {_asked()} within {self.patience:g} s")
-        if not self._impl.is_closing:  # type: ignore[attr-defined]
-            self._impl._terminate_stream(exceptions.StreamLostError(str(error)))  # type: ignore[attr-defined]
+        self._impl._terminate_stream(exceptions.StreamLostError(str(error)))  # type: ignore[attr-defined]
         raise error
 
 
