@@ -204,7 +204,7 @@ def hang_up(connection: Connection | Loop) -> None:
     _opened.discard(connection)
     if isinstance(connection, Loop):
         connection.ioloop.add_callback_threadsafe(connection.close)
-    else:
+    elif connection.is_open:
         with suppress(exceptions.AMQPError):  # its broker may be gone
             connection.close()
 

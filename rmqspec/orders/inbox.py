@@ -37,8 +37,9 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
+from rmqspec.client import process
 from rmqspec.client.bounds import check_number
-from rmqspec.client.errors import ClientError, InvalidSetting
+from rmqspec.client.errors import ClientError, InvalidSetting, WrongProcess
 
 __all__ = ["Claim", "Inbox", "InboxUnavailable", "State"]
 
@@ -88,7 +89,8 @@ class State(Enum):
 class Inbox:
     """The ids of handled messages, in SQLite. Threads and processes of one machine may share one.
 
-    It is closed by ``close``, or else when nobody has it any more.
+    It is closed by ``close``, or else when nobody has it any more. In a fork of the process that has opened it, it
+    raises ``WrongProcess``: SQLite bears no connection there, and no thread renews a lease.
 
     Args:
         path: A file on a local disk (SQLite's log does not work over a network), or ``:memory:`` for as long as the
@@ -121,7 +123,7 @@ class Inbox:
         check_number("keep", keep, 0, LONGEST_KEPT)
         check_number("patience", patience, 0)
         self.lease, self.keep, self._clock = lease, keep, clock
-        self._boot = _boot()
+        self._boot, self._born = _boot(), process.here()
         self._uptime = uptime or (time.monotonic if self._boot else clock)
         self._guard = threading.Lock()  # around the database, and around the claims and the thread below
         self._claims: set[Claim] = set()
@@ -203,6 +205,8 @@ class Inbox:
         return self._try(lambda: self._database.execute(statement, values).rowcount)
 
     def _try(self, action: Callable[[], T]) -> T:
+        if self._born is not process.here():
+            raise WrongProcess(f"the inbox {self._path!r} was opened before this process was forked: open one here")
         try:
             result: T = self._retrying(self._guarded, action)
         except sqlite3.Error as error:

@@ -12,7 +12,7 @@ import threading
 import pytest
 from pika import BasicProperties
 
-from rmqspec.client.errors import InvalidSetting
+from rmqspec.client.errors import InvalidSetting, WrongProcess
 from rmqspec.orders import Failures, Inbox, Item, Order, Worker, retry_ladder, sample_orders
 from rmqspec.orders.analytics import Analytics
 from rmqspec.orders.inbox import InboxUnavailable, State
@@ -219,6 +219,20 @@ class TestInbox:
         for wrong in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing" / "inbox"):
             with pytest.raises(InboxUnavailable, match="cannot be used"):
                 Inbox(str(wrong))
+
+    def test_is_of_one_process(self, path, monkeypatch):
+        """A server that forks its workers would share a connection to SQLite, and no lease is renewed."""
+        inbox = Inbox(path)
+        with inbox.claim("m-1") as claim:
+            with monkeypatch.context() as child:
+                child.setattr("rmqspec.client.process._here", object())
+                for use in (lambda: inbox.claim("m-2"), lambda: inbox.has("m-1"), claim.done):
+                    with pytest.raises(WrongProcess, match="forked: open one here"):
+                        use()
+                with Inbox(path).claim("m-1") as other:
+                    assert other.state is State.CLAIMED
+
+            assert claim.done()
 
     def test_has_a_name(self):
         """To SQLite the empty name is a file of this process alone: two workers that share it share nothing."""
