@@ -11,8 +11,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from rmqspec.client import Consumer, Outcome, Queue, Settings, Topology, connect
-from rmqspec.client.errors import CallFailed, ClientError, ConsumerCancelled, OutcomeUnknown, StillAtWork, WrongProcess
+from rmqspec.client import Consumer, Outcome, Publisher, Queue, Settings, Topology, connect
+from rmqspec.client.errors import (
+    CallFailed,
+    ChannelClosed,
+    ClientError,
+    ConsumerCancelled,
+    OutcomeUnknown,
+    StillAtWork,
+    WrongProcess,
+)
 from rmqspec.client.message import Message, persistent
 from rmqspec.tools.wire import Proxy
 
@@ -338,6 +346,37 @@ class TestQueue:
             eventually(lambda: _consumers(url), 1)
             channel.queue_delete("q")
             eventually(lambda: _consumers(url), 1)
+
+    def test_is_waited_for_while_the_lost_connection_locks_it(self, broker, url, eventually, patience):
+        """A broker that has not noticed the loss refuses an exclusive queue (405), for two heartbeats."""
+        topology, seen = Topology(queues=(Queue("mine", exclusive=True),)), []
+
+        def handled():
+            publisher.publish("", "mine", b"x").exception(patience)
+            return bool(seen)
+
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy, Publisher(url) as publisher:
+            settings = Settings(urls=(proxy.url(url),), max_backoff=0.2)
+            consumer = Consumer(settings, "mine", lambda d: seen.append(d.body) or Outcome.ACK, topology=topology)
+            with running(consumer, patience) as errors:
+                eventually(handled, True)
+                proxy.linger(1.0)
+                loop = consumer._run.subscription.link._loop
+                loop.ioloop.add_callback_threadsafe(loop.cut)
+                eventually(lambda: consumer.lost is not None and consumer.lost.reply_code, 405)
+                seen.clear()
+                eventually(handled, True)
+
+        assert errors == []
+
+    def test_is_somebody_else_s_where_it_is_locked_at_first(self, url, connect):
+        """Nothing says that this one would ever become free."""
+        connect().channel().queue_declare("theirs", exclusive=True)
+
+        with pytest.raises(ChannelClosed) as error:
+            Consumer(url, "theirs", lambda _: Outcome.ACK).run()
+
+        assert error.value.reply_code == 405
 
     def test_ends_run_otherwise(self, url, channel, queue, eventually, patience):
         """A subscription that ended without a word would wait for ever."""
