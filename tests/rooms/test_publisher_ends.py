@@ -4,11 +4,12 @@ Code: rmqspec/client/publisher.py, rmqspec/client/process.py
 """
 
 import threading
+import time
 
 import pytest
 
 from rmqspec.client import Publisher
-from rmqspec.client.errors import ClientError, NotSent
+from rmqspec.client.errors import ClientError, NotSent, OutcomeUnknown
 from rmqspec.tools.wire import Proxy
 from rmqspec.tools.wire.liar import Liar
 from rmqspec.tools.wire.lies import LIES
@@ -148,6 +149,20 @@ class TestInterrupt:
         assert publisher.in_flight == 0
         publisher.close()
         assert drain("q") == [b"interrupted"] * (part == "_outbox" and not before) + [b"next"]
+
+    def test_waits_for_no_broker_that_confirms_nothing(self, broker, url, channel):
+        """An alarm may last for hours; who presses Ctrl-C in it was kept for ten seconds."""
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
+            publisher = Publisher(proxy.url(url))
+            proxy.half_open()
+            sent = publisher.publish("", "q", b"x")
+            begin = time.monotonic()
+            with pytest.raises(KeyboardInterrupt), publisher:
+                raise KeyboardInterrupt
+            seconds = time.monotonic() - begin
+
+        assert isinstance(sent.exception(0), OutcomeUnknown)
+        assert seconds < 6
 
 
 class TestClose:
