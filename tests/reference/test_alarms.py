@@ -103,10 +103,10 @@ class TestAlarm:
 
     @behaviour("ALARM-05")
     @lie("queue-exclusivity-lost")
-    def test_hides_the_end_of_a_blocked_publisher_until_the_broker_sends_it_heartbeats(
+    def test_notices_the_end_of_a_blocked_publisher_only_by_its_own_heartbeats(
         self, alarm, url, alarm_listener, cut, refusal, eventually
     ):
-        """Nothing is read from its connection, so its exclusive queues stay until the broker's own writes to it fail."""
+        """Nothing is read from its connection: its exclusive queues stay until the broker's own writes to it fail."""
 
         def ask_for_the_queue():
             return refusal(lambda channel: channel.queue_declare("its own", passive=True)).code
