@@ -66,13 +66,19 @@ class TestProgramWithoutClose:
         code, words = run_program(
             url,
             """
-            import os, threading
+            import atexit, os, sys, threading
             from rmqspec.client import Publisher
+            told = threading.Event()
+            atexit.register(told.wait, 10)  # called after the publisher has ended, as it was registered before
             publisher = Publisher(os.environ["URL"])
 
             def go_on():
-                while True:
-                    publisher.publish("", "q", b"x")
+                try:
+                    while True:
+                        publisher.publish("", "q", b"x")
+                except Exception as error:
+                    print(error, file=sys.stderr, flush=True)
+                    told.set()
 
             threading.Thread(target=go_on, daemon=True).start()
             publisher.publish("", "q", b"x").result(10)
@@ -80,7 +86,7 @@ class TestProgramWithoutClose:
         )
 
         assert code == 0
-        assert "the publisher has been closed" in words  # what the thread is told
+        assert "the publisher has been closed" in words
         assert "the program ends without close()" not in words
 
     def test_is_warned_of_what_the_broker_does_not_confirm(self, run_program, broker, url):
