@@ -268,11 +268,15 @@ class Channel:
     def basic_consume(self, queue, on_message, auto_ack=False, consumer_tag="", arguments=None, callback=None):
         self.on_message = on_message
         self.loop.send(lambda connection: connection.consume(queue, consumer_tag))
+        self._answer(callback)
+
+    def basic_cancel(self, consumer_tag, callback=None):
+        self.loop.send(lambda connection: setattr(connection, "queue", None))
+        self._answer(callback)
+
+    def _answer(self, callback):
         if callback:
             self.loop.send(lambda connection: self.loop.come(lambda: self.is_open and callback(None)))
-
-    def basic_cancel(self, consumer_tag):
-        self.loop.send(lambda connection: setattr(connection, "queue", None))
 
     def queue_declare(self, queue, **_):
         self.loop.send(lambda connection: setattr(connection, "own", queue))

@@ -8,7 +8,6 @@ from rmqspec.client.errors import CallTimedOut, PublishFailed
 from .simulated_threads import World
 
 LIMIT = 60.0  # seconds of the world, after the last fault, until all must have come to rest
-
 worlds = st.builds(
     World,
     st.lists(st.tuples(st.integers(1, 120), st.integers(0, 5)), max_size=30),
@@ -75,6 +74,34 @@ def consume(simulate, world, faults, concurrency, work):
         running.join(LIMIT)
         assert not running.is_alive()
 
+    simulate(world, main)
+
+
+def stop(simulate, world, concurrency, work, moment):
+    """Stops a consumer in the middle of its work, of a broker that is well: what was handled does not come again."""
+    handled, milliseconds = set(), iter(work)
+
+    def handler(delivery):
+        world.pause(next(milliseconds, 0) / 1000)
+        handled.add(delivery.body)
+        return Outcome.ACK
+
+    def main(broker):
+        queue = broker.new_queue("q")
+        queue.extend(broker.message(b"%d" % number) for number in range(3))
+        consumer = Consumer(Settings(), "q", handler, prefetch=3, concurrency=concurrency)
+        running = thread(world, consumer.run)
+        world.pause(moment / 1000)
+        world.decide()
+        consumer.stop()
+        running.join(LIMIT)
+        assert not running.is_alive()
+        assert world.wait(lambda: not broker.loops, LIMIT)
+        left = {body for _, body, _ in queue}
+        assert left.isdisjoint(handled)
+        assert len(left) + len(handled) == 3
+
+    world.postpone()
     simulate(world, main)
 
 
@@ -170,8 +197,13 @@ def close(simulate, world, faults, away, moment):
 
 
 CHECKS = {
-    consume: {"concurrency": st.integers(1, 3), "work": st.lists(st.integers(0, 20), max_size=8)},
-    call: {"pauses": st.lists(pauses, min_size=3, max_size=3)},
-    publish: {"resend": st.booleans(), "window": st.integers(1, 5)},
-    close: {"moment": pauses, "away": st.sampled_from([0, 0, 60])},
+    consume: {"faults": faults, "concurrency": st.integers(1, 3), "work": st.lists(st.integers(0, 20), max_size=8)},
+    stop: {
+        "concurrency": st.integers(1, 3),
+        "work": st.lists(st.integers(0, 2), max_size=3),
+        "moment": st.integers(0, 2),
+    },
+    call: {"faults": faults, "pauses": st.lists(pauses, min_size=3, max_size=3)},
+    publish: {"faults": faults, "resend": st.booleans(), "window": st.integers(1, 5)},
+    close: {"faults": faults, "moment": pauses, "away": st.sampled_from([0, 0, 60])},
 }

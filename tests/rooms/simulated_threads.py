@@ -90,6 +90,17 @@ class World:
         if self.failure:
             raise self.failure
 
+    def postpone(self):
+        """Until ``decide`` each thread runs until it waits: what is looked for comes late in a life."""
+        self._later = self._preemptions, self._picks
+        self._preemptions = self._picks = iter(())
+        self._reload()
+
+    def decide(self):
+        """From here on the lists decide."""
+        self._preemptions, self._picks = self._later
+        self._reload()
+
     def _here(self, simulated, real):
         """For the threads of this world the one; for those of the test session, which also use a module, the other."""
         threads = self._threads
