@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from pika.exceptions import (
 from rmqspec.client import Connection, Publisher, connect
 from rmqspec.tools.broker.endpoint import Endpoint, random_login
 from rmqspec.tools.wire import Proxy
+from tests import pika_internals
 
 # For what one has minutes for: `--hypothesis-profile=thorough`.
 settings.register_profile("thorough", max_examples=300, stateful_step_count=50, deadline=None)
@@ -174,8 +174,8 @@ class ConfirmLog:
     def __init__(self, patience, connection):
         self.channel, self._patience = connection.channel(), patience
         self.methods, self.acked, self.nacked = [], [], []
-        self.channel._impl.confirm_delivery(self._on_confirm)
-        self.channel._impl.add_on_return_callback(lambda *returned: self.methods.append(returned[1].NAME))
+        pika_internals.confirm_delivery(self.channel, self._on_confirm)
+        pika_internals.on_return(self.channel, lambda method: self.methods.append(method.NAME))
 
     def wait_for(self, count):
         """Returns when so many publishes were acked or nacked."""
@@ -186,8 +186,7 @@ class ConfirmLog:
                 pytest.fail(f"{count} confirm(s) expected within {self._patience:g} s, came: {said}")
             self.channel.connection.process_data_events(time_limit=1)
 
-    def _on_confirm(self, frame):
-        method = frame.method
+    def _on_confirm(self, method):
         self.methods.append(method.NAME)
         settled = self.acked if isinstance(method, pika.spec.Basic.Ack) else self.nacked
         earlier = range(1, method.delivery_tag) if method.multiple else ()
@@ -205,11 +204,7 @@ def confirm_log(patience):
 @pytest.fixture
 def send_method():
     """Sends what pika has no call for: `send_method(channel, spec.Basic.Publish(…), properties, body)`."""
-
-    def send(channel, method, properties=None, body=b""):
-        channel._impl._send_method(method, None if properties is None else (properties, body))
-
-    return send
+    return pika_internals.send_method
 
 
 @pytest.fixture
@@ -344,11 +339,7 @@ def new_consumer(connection, subscribe_without_ack):
 @pytest.fixture
 def send_frames():
     """Writes frames as they are; pika itself writes whole messages: `send_frames(channel, frame.Method(…))`."""
-
-    def send(channel, *frames):
-        channel.connection._impl._output_marshaled_frames([each.marshal() for each in frames])
-
-    return send
+    return pika_internals.send_frames
 
 
 @pytest.fixture
@@ -357,7 +348,7 @@ def methods_from_broker():
 
     def collect(channel, kind):
         methods = []
-        channel._impl.add_callback(lambda answer: methods.append(answer.method), [kind], one_shot=False)
+        pika_internals.on_method(channel, kind, methods.append)
         return methods
 
     return collect
@@ -439,8 +430,7 @@ def cut():
     """Ends a connection as a crash does: the socket closes, without `connection.close`. `cut(connection)`."""
 
     def die(connection):
-        # pika has no way to hang up without a goodbye.
-        connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+        pika_internals.hang_up(connection)
         with pytest.raises(AMQPConnectionError):
             connection.process_data_events()
 
@@ -469,7 +459,7 @@ def proxied_connection(proxy, url, patience):
 @pytest.fixture
 def agreed_heartbeat():
     """The heartbeat interval that a connection of pika uses, in seconds; it has no public name for it."""
-    return lambda connection: connection._impl.params.heartbeat
+    return lambda connection: pika_internals.agreed_parameters(connection).heartbeat
 
 
 class Refusal(NamedTuple):
@@ -561,7 +551,7 @@ def closed_channel(patience):
             if time.monotonic() > deadline:
                 pytest.fail(f"the broker was expected to close a channel within {patience:g} s")
             channel.connection.process_data_events(time_limit=0.01)  # a close does not end a longer wait
-        return channel._closing_reason
+        return pika_internals.closing_reason(channel)
 
     return of
 

@@ -18,6 +18,7 @@ from rmqspec.tools.plugin.keywords import in_words
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "tests" / "lessons").glob("test_*.py"))
 SHELF = sorted((ROOT / "tests" / "reference").glob("test_*.py"))
+SUITE = sorted([ROOT / "tests" / "conftest.py", *ROOT.glob("tests/lessons/*.py"), *ROOT.glob("tests/reference/*.py")])
 TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 README = (ROOT / "README.md").read_text()
 
@@ -165,6 +166,19 @@ class TestShelf:
 
         ours = [name for name in modules if name.startswith(("rmqspec.client", "rmqspec.orders"))]
         assert ours == [], "use pika, or move the spec to the chapter of that client"
+
+
+class TestPikaInternals:
+    """tests/pika_internals.py: the private attributes of pika that specs need."""
+
+    @pytest.mark.parametrize("path", SUITE, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+    def test_are_named_in_no_other_file_of_course_and_shelf(self, path):
+        """Where the next pika changes one of them, one file has to be corrected, and it can be found."""
+        attributes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)]
+        private = [node for node in attributes if re.match(r"_(?!_)", node.attr)]
+
+        others = [node.attr for node in private if getattr(node.value, "id", "") != "self"]
+        assert others == [], "give it a name in tests/pika_internals.py"
 
 
 class TestSentence:
