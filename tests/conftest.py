@@ -45,7 +45,10 @@ class Process:
     """`rmqspec …` in a process of its own; its output is read as it comes, and waited for `within` so many seconds."""
 
     def __init__(self, *arguments, environment, within=20.0):
-        self.arguments, self.lines, self._news, self.within = arguments, [], threading.Condition(), within
+        self.arguments = arguments
+        self.within = within
+        self.lines = []
+        self._news = threading.Condition()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rmqspec", *arguments],
             env=environment,
@@ -135,8 +138,11 @@ class UnackedConsumer:
     """
 
     def __init__(self, wait_limit, channel, queue, **options):
-        self.wait_limit, self.channel = wait_limit, channel
-        self.bodies, self.tags, self.headers = [], [], []
+        self.wait_limit = wait_limit
+        self.channel = channel
+        self.bodies = []
+        self.tags = []
+        self.headers = []
         self.consumer_tag = channel.basic_consume(queue, self._on_delivery, **options)
 
     def wait_for(self, count):
@@ -172,8 +178,11 @@ class ConfirmLog:
     """
 
     def __init__(self, patience, connection):
-        self.channel, self._patience = connection.channel(), patience
-        self.methods, self.acked, self.nacked = [], [], []
+        self.channel = connection.channel()
+        self.methods = []
+        self.acked = []
+        self.nacked = []
+        self._patience = patience
         pika_internals.confirm_delivery(self.channel, self._on_confirm)
         pika_internals.on_return(self.channel, lambda method: self.methods.append(method.NAME))
 
@@ -232,7 +241,8 @@ class AlarmListener:
     """
 
     def __init__(self, patience, connection):
-        self.connection, self.channel = connection, connection.channel()
+        self.connection = connection
+        self.channel = connection.channel()
         self.notifications = []
         self._patience = patience
         connection.add_on_connection_blocked_callback(lambda _, frame: self.notifications.append(frame.method.reason))
@@ -587,7 +597,8 @@ def lookup(refusal):
     def passive_declare(kind, name):
         said = refusal(lambda channel: getattr(channel, f"{kind}_declare")(name, passive=True))
         if said.code:
-            assert (said.code, said.closed) == (404, "channel")
+            assert said.code == 404
+            assert said.closed == "channel"
             assert said.text.startswith(f"NOT_FOUND - no {kind} '{name}' in vhost")
         return "missing" if said.code else "exists"
 
