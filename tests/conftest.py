@@ -105,10 +105,11 @@ class Process:
 
 
 @pytest.fixture
-def environment(tmp_path):
+def environment(tmp_path_factory):
     """Of a person who has started no broker with rabbitup; tests add RABBITMQ_URL."""
+    # Not `tmp_path`: pytest fails to tear it down if Ctrl-C comes in a set-up.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")}
-    return {**kept, "XDG_STATE_HOME": str(tmp_path), "COLUMNS": "132"}
+    return {**kept, "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state")), "COLUMNS": "132"}
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """The harness: what pytest shows, what a run starts, and how it fails."""
 
 import re
+from pathlib import Path
 
 import pytest
+
+FIXTURES = Path(__file__).parents[1] / "conftest.py"  # of course and shelf
 
 SPEC = '''
 """A chapter: with a title.
@@ -295,6 +298,22 @@ class TestSpecOutcome:
         assert "left 1 connection" not in result.stdout.str() + result.stderr.str()
         assert len(result.outlines) < 20, result.outlines
         assert result.stderr.str() == ""
+
+    def test_is_quiet_after_ctrl_c_in_the_set_up_of_a_command(self, suite, pytester):
+        """pytest cannot tear down its own `tmp_path` of a spec that was never called: 80 lines, and exit code 1."""
+        pytester.makeconftest(f"{FIXTURES.read_text()}\npytest_plugins = ['rmqspec.tools.plugin']")
+        source = """
+            import os, pytest, signal
+            @pytest.fixture
+            def interrupted(run): os.kill(os.getpid(), signal.SIGINT)
+            def test_is_never_called(interrupted): pass
+        """
+
+        result = suite(source, PYTHONPATH=str(FIXTURES.parents[1]))
+
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        assert "Traceback" not in result.stdout.str() + result.stderr.str()
+        assert len(result.outlines) < 20, result.outlines
 
     def test_is_not_in_this_version_outside_its_range(self, suite):
         """Each side of a change has its own spec; on the other side it is reported, not passed over."""
