@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rmqspec.tools.plugin.headings import LISTS
 from rmqspec.tools.plugin.keywords import in_words
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +167,19 @@ class TestShelf:
 
         ours = [name for name in modules if name.startswith(("rmqspec.client", "rmqspec.orders"))]
         assert ours == [], "use pika, or move the spec to the chapter of that client"
+
+
+class TestLists:
+    """`Spec:`, `Code:` and `Reference:` of a file, as `pytest -v` and the book read them."""
+
+    @spec_file
+    def test_are_read_to_their_end(self, path):
+        """A second line of ids that counts as prose is printed as a paragraph of its own."""
+        rest = LISTS.sub("", prose(path)[1])
+
+        assert re.findall(r"^[A-Z0-9]+-\d\d.*|^https://.*|^rmqspec/.*", rest, re.M) == [], (
+            "put no empty line into a list"
+        )
 
 
 class TestPikaInternals:

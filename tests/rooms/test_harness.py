@@ -150,6 +150,90 @@ class TestCourse:
         """Who asks for dots gets dots; with several processes the chapters come mixed."""
         assert "prose" not in suite(COURSE, *options).stdout.str()
 
+    def test_says_beneath_a_spec_why_it_is_not_run(self, suite):
+        """pytest completes the line of a result after its reports: whoever writes earlier makes it begin again."""
+        source = '''
+            """A chapter: with a title."""
+            import pytest
+            class TestBroker:
+                def test_is_killed(self, disposable_broker):
+                    """Its messages stay."""
+                @pytest.mark.parametrize("case", ["one", "two"])
+                def test_is_asked(self, case):
+                    """It answers."""
+                    pytest.skip("not run: nobody answers")
+        '''
+
+        result = suite(source, "-v")
+
+        result.stdout.fnmatch_lines(
+            [
+                "*::TestBroker::test_is_killed SKIPPED *",
+                "      not run: the broker was named by its URL: specs that restart or kill one",
+                "*::TestBroker::test_is_asked[[]one[]] SKIPPED *",
+                "      not run: nobody answers",
+                "*::TestBroker::test_is_asked[[]two[]] SKIPPED *",
+                "   0 specs, * s; not run: 2",
+            ]
+        )
+        assert len([line for line in result.outlines if "::" in line]) == 3
+        assert result.outlines.count("      not run: nobody answers") == 1
+
+    def test_counts_a_spec_whose_set_up_fails_and_gives_its_reason(self, suite):
+        """Eight names above `7 specs` are one riddle more for whoever looks for the fault."""
+        source = '''
+            """A chapter: with a title."""
+            import pytest
+            class TestQueue:
+                @pytest.fixture
+                def queue(self): assert False
+                def test_keeps_a_message(self, queue):
+                    """Nobody has to be there when a message comes."""
+        '''
+
+        result = suite(source, "-v")
+
+        result.stdout.fnmatch_lines(
+            [
+                "*::TestQueue::test_keeps_a_message ERROR*",
+                "      Nobody has to be there when a message comes.",
+                "   1 spec, * s",
+            ]
+        )
+
+    def test_is_not_told_where_another_reporter_writes(self, suite, pytester):
+        """pytest-sugar redraws its lines in a terminal: prose between them would be torn apart."""
+        conftest = """
+            import pytest
+            pytest_plugins = ["rmqspec.tools.plugin"]
+            class Another(pytest.TerminalReporter): pass
+            @pytest.hookimpl(trylast=True)
+            def pytest_configure(config):
+                config.pluginmanager.unregister(name="terminalreporter")
+                config.pluginmanager.register(Another(config), "terminalreporter")
+        """
+        pytester.makeconftest(conftest)
+
+        result = suite(COURSE, "-v")
+
+        result.assert_outcomes(passed=1, skipped=1)
+        assert "prose" not in result.stdout.str()
+
+    def test_reads_its_lists_to_their_end(self, suite):
+        """Ids in a second line are no prose."""
+        source = COURSE.replace(
+            "/queues\n", "/queues,\nhttps://www.rabbitmq.com/docs/ttl\nReference: QDECL-01,\nTTL-01\n"
+        )
+
+        result = suite(source, "-v", COLUMNS="120")
+
+        result.stdout.fnmatch_lines(
+            [
+                "   Spec: https://www.rabbitmq.com/docs/queues, https://www.rabbitmq.com/docs/ttl",
+                "   Reference: QDECL-01, TTL-01",
+            ]
+        )
+
 
 class TestKeywords:
     """What `-k` looks at."""
