@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -113,15 +114,15 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture
-def run(environment, url, patience):
+def run(environment, url, wait_limit):
     """Starts `rmqspec …` on this test's vhost: `run("demo", "worker", "1")`. What still runs at the end is killed."""
     started = []
 
     def start(*arguments, **more):
         # The URL holds the password, so it travels in the environment: arguments are shown to every user.
-        waits = {"RABBITMQ_ANSWER_TIMEOUT": str(patience)}
+        waits = {"RABBITMQ_ANSWER_TIMEOUT": str(wait_limit)}
         surroundings = {**environment, **waits, "RABBITMQ_URL": url, **more}
-        started.append(Process(*arguments, environment=surroundings, within=min(20.0, 3 * patience)))
+        started.append(Process(*arguments, environment=surroundings, within=min(20.0, 3 * wait_limit)))
         return started[-1]
 
     yield start
@@ -178,22 +179,22 @@ class ConfirmLog:
         nacked: Of those that were nacked.
     """
 
-    def __init__(self, patience, connection):
+    def __init__(self, wait_limit, connection):
         self.channel = connection.channel()
         self.methods = []
         self.acked = []
         self.nacked = []
-        self._patience = patience
+        self._wait_limit = wait_limit
         pika_internals.confirm_delivery(self.channel, self._on_confirm)
         pika_internals.on_return(self.channel, lambda method: self.methods.append(method.NAME))
 
     def wait_for(self, count):
         """Returns when so many publishes were acked or nacked."""
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._wait_limit
         while len(self.acked) + len(self.nacked) < count:
             if time.monotonic() > deadline:
                 said = f"acked: {self.acked}, nacked: {self.nacked}"
-                pytest.fail(f"{count} confirm(s) expected within {self._patience:g} s, came: {said}")
+                pytest.fail(f"{count} confirm(s) expected within {self._wait_limit:g} s, came: {said}")
             self.channel.connection.process_data_events(time_limit=1)
 
     def _on_confirm(self, method):
@@ -206,9 +207,9 @@ class ConfirmLog:
 
 
 @pytest.fixture
-def confirm_log(patience):
+def confirm_log(wait_limit):
     """What the broker says of each publish: `confirm_log(connection)`; see `ConfirmLog`."""
-    return partial(ConfirmLog, patience)
+    return partial(ConfirmLog, wait_limit)
 
 
 @pytest.fixture
@@ -241,11 +242,11 @@ class AlarmListener:
         notifications: The reason of each `connection.blocked`, and "unblocked" for each `connection.unblocked`.
     """
 
-    def __init__(self, patience, connection):
+    def __init__(self, wait_limit, connection):
         self.connection = connection
         self.channel = connection.channel()
         self.notifications = []
-        self._patience = patience
+        self._wait_limit = wait_limit
         connection.add_on_connection_blocked_callback(lambda _, frame: self.notifications.append(frame.method.reason))
         connection.add_on_connection_unblocked_callback(lambda *_: self.notifications.append("unblocked"))
 
@@ -254,7 +255,7 @@ class AlarmListener:
 
     def wait_for(self, count):
         """The notifications, once so many have come; fewer if they do not come in time."""
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._wait_limit
         while len(self.notifications) < count and time.monotonic() < deadline:
             self.connection.process_data_events(time_limit=1)  # returns with the first event
         return self.notifications
@@ -267,13 +268,13 @@ class AlarmListener:
 
 
 @pytest.fixture
-def alarm_listener(patience):
+def alarm_listener(wait_limit):
     """Listens for notifications of alarms: `alarm_listener(connect())`; see `AlarmListener`."""
-    return partial(AlarmListener, patience)
+    return partial(AlarmListener, wait_limit)
 
 
 @pytest.fixture(scope="module")
-def alarm(disposable_broker):
+def alarm(disposable_broker, patience):
     """Raises an alarm of the disposable broker for the length of a block: `with alarm("disk"):`."""
     commands = {
         "memory": ("set_vm_memory_high_watermark", "0", "0.4"),
@@ -288,7 +289,7 @@ def alarm(disposable_broker):
         disposable_broker.control(command, short)
         try:
             if not active:
-                witness = blocked_connection(disposable_broker)
+                witness = blocked_connection(disposable_broker, patience)
             active.append(resource)
             yield
         finally:
@@ -301,7 +302,7 @@ def alarm(disposable_broker):
     return raised
 
 
-def blocked_connection(broker):
+def blocked_connection(broker, patience):
     """A connection that has just been blocked: from here on all others have heard of the alarm too.
 
     The broker tells its connections one after the other, while rabbitmqctl returns.
@@ -310,7 +311,7 @@ def blocked_connection(broker):
     blocked = []
     connection.add_on_connection_blocked_callback(lambda *_: blocked.append(True))
     channel = connection.channel()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience
     while not blocked:
         assert time.monotonic() < deadline, "the broker has an alarm, and blocks nobody"
         channel.basic_publish("", "nobody", b"?")
@@ -408,11 +409,28 @@ def message_count(channel):
 
 
 @pytest.fixture
-def run_until_it_ends(patience):
+def settled(wait_limit):
+    """Waits for the broker's answer to a publish, and returns its future: `settled(future).exception() is None`."""
+    confirmed = []
+
+    def wait_for(future):
+        __tracebackhide__ = True  # the failing line is the spec's
+        if not wait([future], wait_limit).done:
+            words = f"no confirm within {wait_limit:g} s for {future.message}"
+            pytest.fail(f"{words}; confirmed so far: {len(confirmed)}")
+        if future.exception() is None:
+            confirmed.append(future)
+        return future
+
+    return wait_for
+
+
+@pytest.fixture
+def run_until_it_ends(wait_limit):
     """Runs a service that ends by itself, and stops it when time is up: `run_until_it_ends(Worker(url))`."""
 
     def run(service):
-        timer = threading.Timer(patience, service.stop)
+        timer = threading.Timer(wait_limit, service.stop)
         timer.start()
         try:
             service.run()
@@ -423,7 +441,7 @@ def run_until_it_ends(patience):
 
 
 @pytest.fixture
-def open_publisher(connection, patience):
+def open_publisher(connection, wait_limit):
     """Opens a publisher of ours, closed before the vhost goes, as its connection is: `open_publisher(url)`."""
     opened = []
 
@@ -433,7 +451,7 @@ def open_publisher(connection, patience):
 
     yield open_one
     for publisher in opened:
-        publisher.close(patience)
+        publisher.close(wait_limit)
 
 
 @pytest.fixture
@@ -457,10 +475,10 @@ def proxy(url):
 
 
 @pytest.fixture
-def proxied_connection(proxy, url, patience):
+def proxied_connection(proxy, url, wait_limit):
     """A connection through `proxy` without heartbeats: it does not notice what is done to it until it is used."""
     connection = Connection(pika.URLParameters(f"{proxy.url(url)}?heartbeat=0"))
-    connection.patience = patience
+    connection.patience = wait_limit
     yield connection
     proxy.cut()
     with suppress(AMQPConnectionError):
@@ -537,12 +555,12 @@ def parcels(channel):
 
 
 @pytest.fixture
-def closed_connection():
+def closed_connection(wait_limit):
     """The error with which the broker closes a connection: `closed_connection(connection, lambda channel: …)`."""
 
     def make(connection, mistake):
         mistake(connection.channel())
-        connection.process_data_events(time_limit=5)
+        connection.process_data_events(time_limit=wait_limit)
 
     def of(connection, mistake):
         with pytest.raises(ConnectionClosedByBroker) as error:
@@ -553,14 +571,14 @@ def closed_connection():
 
 
 @pytest.fixture
-def closed_channel(patience):
+def closed_channel(wait_limit):
     """The error with which the broker closes a channel by itself: `closed_channel(channel)`. It waits for it."""
 
     def of(channel):
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + wait_limit
         while channel.is_open:
             if time.monotonic() > deadline:
-                pytest.fail(f"the broker was expected to close a channel within {patience:g} s")
+                pytest.fail(f"the broker was expected to close a channel within {wait_limit:g} s")
             channel.connection.process_data_events(time_limit=0.01)  # a close does not end a longer wait
         return pika_internals.closing_reason(channel)
 
@@ -661,7 +679,7 @@ def user(broker, vhost):
 
 
 @pytest.fixture
-def connect_as(vhost, request, route, patience):
+def connect_as(vhost, request, route, wait_limit):
     """Opens a connection as this user: `connect_as(user(read=".*"))`. It is closed at the end."""
     opened = []
 
@@ -669,7 +687,7 @@ def connect_as(vhost, request, route, patience):
         parameters = pika.URLParameters(route(who.url(where)))
         parameters.client_properties = {"connection_name": request.node.nodeid}
         opened.append(Connection(parameters))
-        opened[-1].patience = patience
+        opened[-1].patience = wait_limit
         return opened[-1]
 
     yield open_one

@@ -33,6 +33,7 @@ IDS = re.compile(r"^[A-Z0-9]+-\d\d$")
 
 named = pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 chapter = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+suite_file = pytest.mark.parametrize("path", SUITE, ids=lambda path: str(path.relative_to(ROOT / "tests")))
 spec_file = pytest.mark.parametrize("path", LESSONS + SHELF, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
 
@@ -182,10 +183,43 @@ class TestLists:
         )
 
 
+WAITS = {"exception", "flush", "join", "result", "wait"}
+
+
+class TestWait:
+    """What a spec waits for, in course and shelf; after a failure of its file it waits for two seconds."""
+
+    @suite_file
+    def test_is_limited_by_wait_limit_and_not_by_patience(self, path):
+        """`patience` is of the run: where a reply is missing, fourteen specs would wait for ten seconds each."""
+        functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
+        of_one_spec = [node for node in functions if is_fixture_of_a_spec(node) or node.name.startswith("test_")]
+
+        impatient = [node.name for node in of_one_spec if "patience" in [one.arg for one in node.args.args]]
+        assert impatient == [], "take wait_limit instead; only what is set up once for a module has patience"
+
+    @suite_file
+    def test_has_no_number_of_seconds_of_its_own(self, path):
+        """`result(10)` waits for ten seconds in a red chapter too, and then says `TimeoutError`, and nothing more."""
+        calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+        waits = [call for call in calls if getattr(call.func, "attr", "") in WAITS and call.args]
+        numbers = [call.args[0].value for call in waits if isinstance(call.args[0], ast.Constant)]
+
+        assert [seconds for seconds in numbers if seconds >= 1] == [], "use settled(future), or wait_limit"
+
+
+def is_fixture_of_a_spec(function):
+    """Whether it is a fixture that is set up for each spec anew."""
+    return any(
+        ast.unparse(node).startswith("pytest.fixture") and "scope=" not in ast.unparse(node)
+        for node in function.decorator_list
+    )
+
+
 class TestPikaInternals:
     """tests/pika_internals.py: the private attributes of pika that specs need."""
 
-    @pytest.mark.parametrize("path", SUITE, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+    @suite_file
     def test_are_named_in_no_other_file_of_course_and_shelf(self, path):
         """Where the next pika changes one of them, one file has to be corrected, and it can be found."""
         attributes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)]

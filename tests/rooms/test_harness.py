@@ -285,6 +285,31 @@ class TestFailure:
         result.stdout.fnmatch_lines([">*receive(*within=0.05)*", "E*'q': 1 message(s) expected within 0.05 s, came: *"])
         assert "inactivity_timeout" not in result.stdout.str()
 
+    def test_names_the_message_whose_confirm_did_not_come(self, suite, pytester):
+        """Frames of `concurrent/futures` and the word `TimeoutError` do not say what was awaited, nor what came."""
+        pytester.makeconftest(f"{FIXTURES.read_text()}\npytest_plugins = ['rmqspec.tools.plugin']")
+        source = """
+            from concurrent.futures import Future
+            def publish(body, *confirms):
+                future = Future()
+                future.message = body
+                for confirm in confirms: future.set_result(confirm)
+                return future
+            def test_waits(settled):
+                settled(publish("the first", "ack"))
+                settled(publish("the second"))
+        """
+
+        result = suite(source, "--patience", "0.05", PYTHONPATH=str(FIXTURES.parents[1]))
+
+        result.stdout.fnmatch_lines(
+            [
+                '>*settled(publish("the second"))',
+                "E*no confirm within 0.05 s for the second; confirmed so far: 1",
+            ]
+        )
+        assert "concurrent/futures" not in result.stdout.str()
+
     def test_shortens_the_waits_of_its_chapter(self, suite):
         """What is missing once is mostly missing again: thirteen waits of ten seconds teach nothing more."""
         source = """
