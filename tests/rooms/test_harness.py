@@ -1,11 +1,15 @@
 """The harness: what pytest shows, what a run starts, and how it fails."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
-FIXTURES = Path(__file__).parents[1] / "conftest.py"  # of course and shelf
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "tests" / "conftest.py"  # of course and shelf
+ROOMS = [ROOT / "tests" / room for room in ("", "lessons", "reference", "rooms")]
+HELPERS = [path for room in ROOMS for path in room.glob("*.py") if not re.match("test_|conftest", path.name)]
 
 SPEC = '''
 """A chapter: with a title.
@@ -318,6 +322,38 @@ class TestFailure:
         """
 
         suite(source).assert_outcomes(passed=1, failed=1)
+
+
+class TestSettings:
+    """pyproject.toml: how pytest shows course and shelf."""
+
+    def test_show_both_keys_that_differ_and_no_reason_of_a_skip_twice(self, suite, monkeypatch):
+        """The one line that would have named the key was cut off; 38 reasons stood between it and the end."""
+        for name in ("CI", "BUILD_NUMBER"):  # where pytest cuts nothing off
+            monkeypatch.delenv(name, raising=False)
+        source = """
+            import pytest
+            def test_of_a_key(): assert [b"this key"] == [b"that key"]
+            def test_of_a_broker(): pytest.skip("not run: nobody answers")
+        """
+
+        result = suite(source, "-v", "-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "test_07_chapter.py")
+
+        result.stdout.fnmatch_lines(["E *-* b'that key',", "E *+* b'this key',"])
+        assert "SKIPPED [1]" not in result.stdout.str()
+
+
+class TestHelpers:
+    """Modules of tests/ that are no tests: what specs import."""
+
+    @pytest.mark.parametrize("path", HELPERS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+    def test_explain_their_asserts(self, path):
+        """An assert in a module that pytest has not rewritten says `AssertionError`, and not what came."""
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+        helper = importlib.import_module(name)
+
+        assert type(helper.__spec__.loader) is type(__spec__.loader)  # this test's, which is rewritten
 
 
 class TestRun:
