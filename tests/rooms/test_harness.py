@@ -414,6 +414,50 @@ class TestSpecOutcome:
         result.assert_outcomes(passed=1, errors=1)
         result.stdout.fnmatch_lines(["this test left 1 connection(s) open: forgotten"])
 
+    @pytest.mark.parametrize(
+        ("opening", "name"),
+        [
+            ("pika.BlockingConnection(pika.URLParameters(url))", "one of pika's to 127.0.0.1:*, without a name"),
+            ("pika.BlockingConnection([pika.URLParameters(url + NAMED)])", "mine"),
+            ("connect(url, 'mine')", "mine"),
+            ("Connection(pika.URLParameters(url))", "one of pika's to 127.0.0.1:*, without a name"),
+        ],
+        ids=["pika", "with_a_name", "ours", "of_our_class"],
+    )
+    def test_is_failure_for_a_connection_of_pika_left_open(self, suite, opening, name):
+        """Whose class it is does not matter: production code that uses pika alone forgets connections too."""
+        source = f"""
+            import pika
+            from rmqspec.client import Connection, connect
+            NAMED = '?client_properties={{"connection_name": "mine"}}'
+            left = []
+            def test_forgets(url): left.append({opening})
+            def test_closes(url): {opening}.close()
+            def test_drops(url): {opening}
+            def test_is_innocent(channel): assert channel.is_open
+        """
+
+        result = suite(source, "-v", "-W", "error")
+
+        result.assert_outcomes(passed=4, errors=2)
+        result.stdout.fnmatch_lines(["*::test_forgets ERROR*", "*::test_drops ERROR*"])
+        assert result.stdout.str().count("this test left 1 connection(s) open: ") == 2
+        result.stdout.fnmatch_lines([f"this test left 1 connection(s) open: {name}"])
+
+    def test_is_not_changed_by_a_connection_to_somewhere_else(self, suite):
+        """What is opened once for a module, or in another vhost, is none of this test's."""
+        source = """
+            import pika, pytest
+            @pytest.fixture(scope="module")
+            def elsewhere(broker):
+                with pika.BlockingConnection(pika.URLParameters(broker.endpoint.url())) as connection:
+                    yield connection
+            def test_uses_both(channel, elsewhere): assert channel.is_open
+            def test_uses_both_again(channel, elsewhere): assert elsewhere.is_open
+        """
+
+        suite(source).assert_outcomes(passed=2)
+
     def test_is_a_failure_of_that_test_alone(self, suite):
         """Ten innocent tests after it would hide which of them has forgotten it."""
         source = """
