@@ -5,11 +5,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -31,6 +31,7 @@ from pika.exceptions import (
 from rmqspec.client import Connection, Publisher, connect
 from rmqspec.tools.broker.endpoint import Endpoint, random_login
 from rmqspec.tools.wire import Proxy
+from tests import pika_internals
 
 # For what one has minutes for: `--hypothesis-profile=thorough`.
 settings.register_profile("thorough", max_examples=300, stateful_step_count=50, deadline=None)
@@ -45,7 +46,10 @@ class Process:
     """`rmqspec …` in a process of its own; its output is read as it comes, and waited for `within` so many seconds."""
 
     def __init__(self, *arguments, environment, within=20.0):
-        self.arguments, self.lines, self._news, self.within = arguments, [], threading.Condition(), within
+        self.arguments = arguments
+        self.within = within
+        self.lines = []
+        self._news = threading.Condition()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rmqspec", *arguments],
             env=environment,
@@ -102,22 +106,23 @@ class Process:
 
 
 @pytest.fixture
-def environment(tmp_path):
+def environment(tmp_path_factory):
     """Of a person who has started no broker with rabbitup; tests add RABBITMQ_URL."""
+    # Not `tmp_path`: pytest fails to tear it down if Ctrl-C comes in a set-up.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")}
-    return {**kept, "XDG_STATE_HOME": str(tmp_path), "COLUMNS": "132"}
+    return {**kept, "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state")), "COLUMNS": "132"}
 
 
 @pytest.fixture
-def run(environment, url, patience):
+def run(environment, url, wait_limit):
     """Starts `rmqspec …` on this test's vhost: `run("demo", "worker", "1")`. What still runs at the end is killed."""
     started = []
 
     def start(*arguments, **more):
         # The URL holds the password, so it travels in the environment: arguments are shown to every user.
-        waits = {"RABBITMQ_ANSWER_TIMEOUT": str(patience)}
+        waits = {"RABBITMQ_ANSWER_TIMEOUT": str(wait_limit)}
         surroundings = {**environment, **waits, "RABBITMQ_URL": url, **more}
-        started.append(Process(*arguments, environment=surroundings, within=min(20.0, 3 * patience)))
+        started.append(Process(*arguments, environment=surroundings, within=min(20.0, 3 * wait_limit)))
         return started[-1]
 
     yield start
@@ -135,8 +140,11 @@ class UnackedConsumer:
     """
 
     def __init__(self, wait_limit, channel, queue, **options):
-        self.wait_limit, self.channel = wait_limit, channel
-        self.bodies, self.tags, self.headers = [], [], []
+        self.wait_limit = wait_limit
+        self.channel = channel
+        self.bodies = []
+        self.tags = []
+        self.headers = []
         self.consumer_tag = channel.basic_consume(queue, self._on_delivery, **options)
 
     def wait_for(self, count):
@@ -171,23 +179,25 @@ class ConfirmLog:
         nacked: Of those that were nacked.
     """
 
-    def __init__(self, patience, connection):
-        self.channel, self._patience = connection.channel(), patience
-        self.methods, self.acked, self.nacked = [], [], []
-        self.channel._impl.confirm_delivery(self._on_confirm)
-        self.channel._impl.add_on_return_callback(lambda *returned: self.methods.append(returned[1].NAME))
+    def __init__(self, wait_limit, connection):
+        self.channel = connection.channel()
+        self.methods = []
+        self.acked = []
+        self.nacked = []
+        self._wait_limit = wait_limit
+        pika_internals.confirm_delivery(self.channel, self._on_confirm)
+        pika_internals.on_return(self.channel, lambda method: self.methods.append(method.NAME))
 
     def wait_for(self, count):
         """Returns when so many publishes were acked or nacked."""
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._wait_limit
         while len(self.acked) + len(self.nacked) < count:
             if time.monotonic() > deadline:
                 said = f"acked: {self.acked}, nacked: {self.nacked}"
-                pytest.fail(f"{count} confirm(s) expected within {self._patience:g} s, came: {said}")
+                pytest.fail(f"{count} confirm(s) expected within {self._wait_limit:g} s, came: {said}")
             self.channel.connection.process_data_events(time_limit=1)
 
-    def _on_confirm(self, frame):
-        method = frame.method
+    def _on_confirm(self, method):
         self.methods.append(method.NAME)
         settled = self.acked if isinstance(method, pika.spec.Basic.Ack) else self.nacked
         earlier = range(1, method.delivery_tag) if method.multiple else ()
@@ -197,19 +207,15 @@ class ConfirmLog:
 
 
 @pytest.fixture
-def confirm_log(patience):
+def confirm_log(wait_limit):
     """What the broker says of each publish: `confirm_log(connection)`; see `ConfirmLog`."""
-    return partial(ConfirmLog, patience)
+    return partial(ConfirmLog, wait_limit)
 
 
 @pytest.fixture
 def send_method():
     """Sends what pika has no call for: `send_method(channel, spec.Basic.Publish(…), properties, body)`."""
-
-    def send(channel, method, properties=None, body=b""):
-        channel._impl._send_method(method, None if properties is None else (properties, body))
-
-    return send
+    return pika_internals.send_method
 
 
 @pytest.fixture
@@ -236,10 +242,11 @@ class AlarmListener:
         notifications: The reason of each `connection.blocked`, and "unblocked" for each `connection.unblocked`.
     """
 
-    def __init__(self, patience, connection):
-        self.connection, self.channel = connection, connection.channel()
+    def __init__(self, wait_limit, connection):
+        self.connection = connection
+        self.channel = connection.channel()
         self.notifications = []
-        self._patience = patience
+        self._wait_limit = wait_limit
         connection.add_on_connection_blocked_callback(lambda _, frame: self.notifications.append(frame.method.reason))
         connection.add_on_connection_unblocked_callback(lambda *_: self.notifications.append("unblocked"))
 
@@ -248,7 +255,7 @@ class AlarmListener:
 
     def wait_for(self, count):
         """The notifications, once so many have come; fewer if they do not come in time."""
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._wait_limit
         while len(self.notifications) < count and time.monotonic() < deadline:
             self.connection.process_data_events(time_limit=1)  # returns with the first event
         return self.notifications
@@ -261,13 +268,13 @@ class AlarmListener:
 
 
 @pytest.fixture
-def alarm_listener(patience):
+def alarm_listener(wait_limit):
     """Listens for notifications of alarms: `alarm_listener(connect())`; see `AlarmListener`."""
-    return partial(AlarmListener, patience)
+    return partial(AlarmListener, wait_limit)
 
 
 @pytest.fixture(scope="module")
-def alarm(disposable_broker):
+def alarm(disposable_broker, patience):
     """Raises an alarm of the disposable broker for the length of a block: `with alarm("disk"):`."""
     commands = {
         "memory": ("set_vm_memory_high_watermark", "0", "0.4"),
@@ -282,7 +289,7 @@ def alarm(disposable_broker):
         disposable_broker.control(command, short)
         try:
             if not active:
-                witness = blocked_connection(disposable_broker)
+                witness = blocked_connection(disposable_broker, patience)
             active.append(resource)
             yield
         finally:
@@ -295,7 +302,7 @@ def alarm(disposable_broker):
     return raised
 
 
-def blocked_connection(broker):
+def blocked_connection(broker, patience):
     """A connection that has just been blocked: from here on all others have heard of the alarm too.
 
     The broker tells its connections one after the other, while rabbitmqctl returns.
@@ -304,12 +311,28 @@ def blocked_connection(broker):
     blocked = []
     connection.add_on_connection_blocked_callback(lambda *_: blocked.append(True))
     channel = connection.channel()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience
     while not blocked:
         assert time.monotonic() < deadline, "the broker has an alarm, and blocks nobody"
         channel.basic_publish("", "nobody", b"?")
         connection.process_data_events(time_limit=0.02)
     return connection
+
+
+@pytest.fixture
+def served(eventually):
+    """Serves a connection until callbacks have brought this about: `served(connection, lambda: replies, [b"42"])`."""
+
+    def wait(connection, probe, expected):
+        __tracebackhide__ = True  # the failing line is the spec's
+
+        def serve_and_ask():
+            connection.process_data_events()
+            return probe()
+
+        eventually(serve_and_ask, expected)
+
+    return wait
 
 
 @pytest.fixture
@@ -328,11 +351,7 @@ def new_consumer(connection, subscribe_without_ack):
 @pytest.fixture
 def send_frames():
     """Writes frames as they are; pika itself writes whole messages: `send_frames(channel, frame.Method(…))`."""
-
-    def send(channel, *frames):
-        channel.connection._impl._output_marshaled_frames([each.marshal() for each in frames])
-
-    return send
+    return pika_internals.send_frames
 
 
 @pytest.fixture
@@ -341,7 +360,7 @@ def methods_from_broker():
 
     def collect(channel, kind):
         methods = []
-        channel._impl.add_callback(lambda answer: methods.append(answer.method), [kind], one_shot=False)
+        pika_internals.on_method(channel, kind, methods.append)
         return methods
 
     return collect
@@ -390,11 +409,28 @@ def message_count(channel):
 
 
 @pytest.fixture
-def run_until_it_ends(patience):
+def settled(wait_limit):
+    """Waits for the broker's answer to a publish, and returns its future: `settled(future).exception() is None`."""
+    confirmed = []
+
+    def wait_for(future):
+        __tracebackhide__ = True  # the failing line is the spec's
+        if not wait([future], wait_limit).done:
+            words = f"no confirm within {wait_limit:g} s for {future.message}"
+            pytest.fail(f"{words}; confirmed so far: {len(confirmed)}")
+        if future.exception() is None:
+            confirmed.append(future)
+        return future
+
+    return wait_for
+
+
+@pytest.fixture
+def run_until_it_ends(wait_limit):
     """Runs a service that ends by itself, and stops it when time is up: `run_until_it_ends(Worker(url))`."""
 
     def run(service):
-        timer = threading.Timer(patience, service.stop)
+        timer = threading.Timer(wait_limit, service.stop)
         timer.start()
         try:
             service.run()
@@ -405,7 +441,7 @@ def run_until_it_ends(patience):
 
 
 @pytest.fixture
-def open_publisher(connection, patience):
+def open_publisher(connection, wait_limit):
     """Opens a publisher of ours, closed before the vhost goes, as its connection is: `open_publisher(url)`."""
     opened = []
 
@@ -415,7 +451,7 @@ def open_publisher(connection, patience):
 
     yield open_one
     for publisher in opened:
-        publisher.close(patience)
+        publisher.close(wait_limit)
 
 
 @pytest.fixture
@@ -423,8 +459,7 @@ def cut():
     """Ends a connection as a crash does: the socket closes, without `connection.close`. `cut(connection)`."""
 
     def die(connection):
-        # pika has no way to hang up without a goodbye.
-        connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+        pika_internals.hang_up(connection)
         with pytest.raises(AMQPConnectionError):
             connection.process_data_events()
 
@@ -440,10 +475,10 @@ def proxy(url):
 
 
 @pytest.fixture
-def proxied_connection(proxy, url, patience):
+def proxied_connection(proxy, url, wait_limit):
     """A connection through `proxy` without heartbeats: it does not notice what is done to it until it is used."""
     connection = Connection(pika.URLParameters(f"{proxy.url(url)}?heartbeat=0"))
-    connection.patience = patience
+    connection.patience = wait_limit
     yield connection
     proxy.cut()
     with suppress(AMQPConnectionError):
@@ -453,7 +488,7 @@ def proxied_connection(proxy, url, patience):
 @pytest.fixture
 def agreed_heartbeat():
     """The heartbeat interval that a connection of pika uses, in seconds; it has no public name for it."""
-    return lambda connection: connection._impl.params.heartbeat
+    return lambda connection: pika_internals.agreed_parameters(connection).heartbeat
 
 
 class Refusal(NamedTuple):
@@ -520,12 +555,12 @@ def parcels(channel):
 
 
 @pytest.fixture
-def closed_connection():
+def closed_connection(wait_limit):
     """The error with which the broker closes a connection: `closed_connection(connection, lambda channel: …)`."""
 
     def make(connection, mistake):
         mistake(connection.channel())
-        connection.process_data_events(time_limit=5)
+        connection.process_data_events(time_limit=wait_limit)
 
     def of(connection, mistake):
         with pytest.raises(ConnectionClosedByBroker) as error:
@@ -536,16 +571,16 @@ def closed_connection():
 
 
 @pytest.fixture
-def closed_channel(patience):
+def closed_channel(wait_limit):
     """The error with which the broker closes a channel by itself: `closed_channel(channel)`. It waits for it."""
 
     def of(channel):
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + wait_limit
         while channel.is_open:
             if time.monotonic() > deadline:
-                pytest.fail(f"the broker was expected to close a channel within {patience:g} s")
+                pytest.fail(f"the broker was expected to close a channel within {wait_limit:g} s")
             channel.connection.process_data_events(time_limit=0.01)  # a close does not end a longer wait
-        return channel._closing_reason
+        return pika_internals.closing_reason(channel)
 
     return of
 
@@ -581,7 +616,8 @@ def lookup(refusal):
     def passive_declare(kind, name):
         said = refusal(lambda channel: getattr(channel, f"{kind}_declare")(name, passive=True))
         if said.code:
-            assert (said.code, said.closed) == (404, "channel")
+            assert said.code == 404
+            assert said.closed == "channel"
             assert said.text.startswith(f"NOT_FOUND - no {kind} '{name}' in vhost")
         return "missing" if said.code else "exists"
 
@@ -643,7 +679,7 @@ def user(broker, vhost):
 
 
 @pytest.fixture
-def connect_as(vhost, request, route, patience):
+def connect_as(vhost, request, route, wait_limit):
     """Opens a connection as this user: `connect_as(user(read=".*"))`. It is closed at the end."""
     opened = []
 
@@ -651,7 +687,7 @@ def connect_as(vhost, request, route, patience):
         parameters = pika.URLParameters(route(who.url(where)))
         parameters.client_properties = {"connection_name": request.node.nodeid}
         opened.append(Connection(parameters))
-        opened[-1].patience = patience
+        opened[-1].patience = wait_limit
         return opened[-1]
 
     yield open_one

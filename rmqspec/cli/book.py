@@ -13,7 +13,7 @@ from rmqspec.tools.book import NoRecord, read
 __all__ = ["book_command"]
 
 
-@click.command("book")
+@click.command("book", short_help="Make the lesson book of run records: one HTML file.")
 @click.argument("records", nargs=-1, required=True, metavar="RECORD...", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", type=FileToWrite(), default=Path("book.html"), show_default=True,

@@ -19,7 +19,7 @@ __all__ = ["catalogue_command"]
 NOTHING = 1
 
 
-@click.command("catalogue")
+@click.command("catalogue", short_help="Look up what RabbitMQ does, and which specs show it.")
 @click.argument("asked", nargs=-1, metavar="[ID|WORD]...")
 @click.option(
     "--suite", metavar="DIRECTORY", type=click.Path(exists=True, file_okay=False, path_type=Path),

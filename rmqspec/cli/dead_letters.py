@@ -49,7 +49,7 @@ def list_them(limit: int, where: Where) -> None:
     terminal.notice(counted(len(letters), "dead letter"))
 
 
-@dead_letters_group.command("show")
+@dead_letters_group.command("show", short_help="Show one of them: headers, history and body.")
 @click.argument("number", type=Whole(min=1))
 @connection_options()
 def show(number: int, where: Where) -> None:
@@ -73,7 +73,7 @@ def show(number: int, where: Where) -> None:
     terminal.console.print(Text(json.dumps(_plain(told), indent=2, ensure_ascii=ascii_only)))
 
 
-@dead_letters_group.command("replay")
+@dead_letters_group.command("replay", short_help="Send them again as new orders.")
 @click.argument("numbers", nargs=-1, type=Whole(min=1))
 @click.option("--limit", type=Whole(min=1), help="At most so many. [default: those that are there now]")
 @connection_options()

@@ -132,7 +132,7 @@ def notification(path: str, where: Where) -> None:
     _serve(where, "notification", lambda source: Notification(source, say=say, inbox=inbox))
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=SectionedCommand, short_help="Add up completed orders (fanout).")
 @inbox_option
 @connection_options()
 def analytics(path: str, where: Where) -> None:

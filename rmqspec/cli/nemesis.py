@@ -66,7 +66,7 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
     return counts
 
 
-@click.command("nemesis")
+@click.command("nemesis", short_help="Publish, consume, call and work while all goes wrong.")
 @click.option("--seconds", type=seconds(1), default=60.0, show_default=True, help="Of faults.")
 @click.option("--queue-type", type=click.Choice(["classic", "quorum"]), default="classic", show_default=True)
 @click.option(

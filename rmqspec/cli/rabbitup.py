@@ -13,7 +13,7 @@ from rmqspec.tools.broker import Choice, rabbitup
 __all__ = ["rabbit_down", "rabbit_up"]
 
 
-@click.command("rabbitup")
+@click.command("rabbitup", short_help="Start a broker that stays, with the management UI.")
 @click.option("--port", type=PORT, default=5672, show_default=True, help="For AMQP, on 127.0.0.1.")
 @click.option("--management-port", type=PORT, default=15672, show_default=True, help="For the UI, on 127.0.0.1.")
 @broker_option
@@ -42,7 +42,7 @@ def rabbit_up(context: click.Context, /, port: int, management_port: int, source
             raise click.ClickException(f"it is up at {up_at[name]}: for {option} run rmqspec rabbitdown first")
 
 
-@click.command("rabbitdown")
+@click.command("rabbitdown", short_help="Stop what `rabbitup` started, with its data.")
 def rabbit_down() -> None:
     """Stop what `rabbitup` started, with its data, and nothing else."""
     standing = rabbitup.down()

@@ -34,7 +34,7 @@ class _Version(click.ParamType[Release]):
             self.fail(str(error), param, ctx)
 
 
-@click.command("upgrade")
+@click.command("upgrade", short_help="Say what changes between two releases of RabbitMQ.")
 @click.argument("old", type=_Version())
 @click.argument("new", type=_Version())
 @click.option(

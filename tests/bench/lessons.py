@@ -19,11 +19,12 @@ YARDSTICK_ROUNDS = 50
 
 
 class Stopwatch:
-    """A pytest plugin that notes when the broker was up and how long each test took, its fixtures included."""
+    """A pytest plugin that notes when the broker was up and how long each test that ran took, its fixtures included."""
 
     def __init__(self):
         self.ready = self.first = self.end = 0.0
-        self.tests, self.restarts, self.yardstick, self.broker = {}, set(), [], ""
+        self.durations, self.ran, self.restarts = {}, set(), set()
+        self.yardstick, self.broker = [], ""
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session):
@@ -39,18 +40,22 @@ class Stopwatch:
         self.restarts = {item.nodeid for item in items if set(slow) & set(item.fixturenames)}
 
     def pytest_runtest_logreport(self, report):
-        self.first = self.first or time.perf_counter()
-        self.tests[report.nodeid] = self.tests.get(report.nodeid, 0.0) + report.duration
+        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
+        if (
+            report.when == "call" and not report.skipped
+        ):  # what is not run takes no time, and says nothing of the others
+            self.ran.add(report.nodeid)
+            self.first = self.first or time.perf_counter()
 
     def pytest_sessionfinish(self):
         self.end = time.perf_counter()
 
     def figures(self):
-        quick = [seconds for node_id, seconds in self.tests.items() if node_id not in self.restarts]
+        quick = [self.durations[node_id] for node_id in self.ran - self.restarts]
         yardstick = statistics.median(self.yardstick)
         return {
             "broker": self.broker,
-            "tests": len(self.tests),
+            "tests": len(self.ran),
             "first_result_s": round(self.first - self.ready, 3),
             "course_s": round(self.end - self.ready, 1),
             "median_test_ms": round(statistics.median(quick) * 1000, 1),

@@ -159,23 +159,23 @@ class TestWorker:
     """Our worker: a prefetch of one."""
 
     @lie("prefetch-ignored")
-    def test_has_one_unacked_order_at_a_time_and_leaves_the_others_in_the_queue(self, orders, gate, patience):
+    def test_has_one_unacked_order_at_a_time_and_leaves_the_others_in_the_queue(self, orders, gate, wait_limit):
         """An order in the queue is visible there and may go to any worker; in one worker's memory it is neither."""
         for order in sample_orders(3):
             orders.producer.publish(order)
 
         orders.start(lambda source: Worker(source, say=gate))
 
-        assert gate.reached.wait(patience)
+        assert gate.reached.wait(wait_limit)
         assert orders.depth("orders") == 2
 
     @lie("prefetch-one-more")
-    def test_leaves_waiting_orders_to_a_faster_worker(self, orders, gate, receive, patience):
+    def test_leaves_waiting_orders_to_a_faster_worker(self, orders, gate, receive, wait_limit):
         """An order that takes an hour delays itself and no other."""
         for order in sample_orders(4):
             orders.producer.publish(order)
         orders.start(lambda source: Worker(source, "slow", Failures(rate=0), say=gate))
-        assert gate.reached.wait(patience)
+        assert gate.reached.wait(wait_limit)
 
         orders.start(lambda source: Worker(source, "fast", Failures(rate=0)))
         events = receive("notifications", 3)

@@ -119,8 +119,8 @@ class TestRpcClient:
     """Our RPC client. These specs play its server."""
 
     @pytest.fixture(params=[False, True], ids=["direct_reply_to", "exclusive_queue"])
-    def client(self, request, url, patience):
-        with RpcClient(url, timeout=patience, exclusive_queue=request.param) as client:
+    def client(self, request, url, wait_limit):
+        with RpcClient(url, timeout=wait_limit, exclusive_queue=request.param) as client:
             yield client
 
     @pytest.fixture
@@ -231,8 +231,8 @@ class TestInventoryServer:
         return orders.start(InventoryServer)
 
     @pytest.fixture
-    def client(self, url, patience):
-        with RpcClient(url, timeout=patience) as client:
+    def client(self, url, wait_limit):
+        with RpcClient(url, timeout=wait_limit) as client:
             yield client
 
     @lie("body-repeated")

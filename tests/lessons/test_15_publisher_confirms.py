@@ -98,13 +98,13 @@ class TestPublisher:
     """Our publisher: each message has a future with its outcome."""
 
     @lie("confirm-multiple-lost")
-    def test_confirms_a_thousand_pipelined_messages(self, source):
+    def test_confirms_a_thousand_pipelined_messages(self, source, settled):
         """It does not wait for one confirm before it sends the next message, so all of them share the round trips."""
         with Publisher(source) as publisher:
             with stalled():
                 futures = [publisher.publish("", "open", b"%d" % number) for number in range(1000)]
 
-            outcomes = [future.exception(10) or future.result().message.body for future in futures]
+            outcomes = [settled(future).exception() or future.result().message.body for future in futures]
 
         assert outcomes == [b"%d" % number for number in range(1000)]
 
@@ -119,44 +119,44 @@ class TestPublisher:
         assert bodies == [b"%d" % number for number in range(1000)]
 
     @lie("nack-confirmed")
-    def test_raises_nacked_for_the_rejected_message_only(self, source):
+    def test_raises_nacked_for_the_rejected_message_only(self, source, settled):
         """A confirm that covers many messages must not give one of them the outcome of its neighbour."""
         with Publisher(source) as publisher:
             futures = [publisher.publish("", queue, queue.encode()) for queue in ("full", "open", "full", "open")]
 
-        errors = [future.exception(10) for future in futures]
+        errors = [settled(future).exception() for future in futures]
         assert [type(error) for error in errors] == [type(None), type(None), Nacked, type(None)]
         assert errors[2].message.body == b"full"
 
     @lie("confirm-swallowed")
-    def test_flush_returns_true_once_every_message_is_confirmed(self, source):
+    def test_flush_returns_true_once_every_message_is_confirmed(self, source, wait_limit):
         """A program that exits after its last publish, without a flush, may have lost what was not yet confirmed."""
         with Publisher(source) as publisher:
             with stalled():
                 futures = [publisher.publish("", "open", b"") for _ in range(100)]
                 flushed_at_once = publisher.flush(0.01)
-            flushed = publisher.flush(10)
+            flushed = publisher.flush(wait_limit)
 
         assert flushed_at_once is False
         assert flushed is True
         assert [future.exception(0) for future in futures] == [None] * 100
 
     @lie("confirm-swallowed")
-    def test_raises_window_full_until_a_confirm_makes_room(self, source, drain):
+    def test_raises_window_full_until_a_confirm_makes_room(self, source, drain, settled):
         """If the broker stops confirming, the window fills and not the memory, and the caller decides what to do."""
         with Publisher(source, window=2, patience=0.05) as publisher:
             with stalled():
                 accepted = [publisher.publish("", "open", body) for body in (b"first", b"second")]
                 with pytest.raises(WindowFull, match="no room in the window") as error:
                     publisher.publish("", "open", b"third")
-            assert [future.exception(10) for future in accepted] == [None, None]
+            assert [settled(future).exception() for future in accepted] == [None, None]
             publisher.publish("", "open", b"fourth")
 
         assert error.value.message.body == b"third"
         assert drain("open") == [b"first", b"second", b"fourth"]
 
     @lie("first-confirm-swallowed")
-    def test_raises_outcome_unknown_if_the_connection_dies_before_the_confirm(self, source):
+    def test_raises_outcome_unknown_if_the_connection_dies_before_the_confirm(self, source, settled):
         """The message may be in its queue or not. To report it as lost would be a guess, and so would the opposite."""
         with Publisher(source) as publisher:
             with stalled():
@@ -164,21 +164,21 @@ class TestPublisher:
                 cut_before_a_confirm_is_read()
 
             with pytest.raises(OutcomeUnknown, match="unknown whether it has") as error:
-                unconfirmed.result(10)
-            after = publisher.publish("", "open", b"next").exception(10)
+                settled(unconfirmed).result()
+            after = settled(publisher.publish("", "open", b"next")).exception()
 
         assert error.value.message.body == b"unconfirmed"
         assert after is None
 
     @lie("first-confirm-swallowed")
-    def test_with_resend_sends_unconfirmed_messages_again_after_a_reconnect(self, source, drain):
+    def test_with_resend_sends_unconfirmed_messages_again_after_a_reconnect(self, source, drain, settled):
         """No message is missing then, but some may be in the queue twice: their consumers must recognise duplicates."""
         with Publisher(source, resend=True) as publisher:
             with stalled():
                 futures = [publisher.publish("", "open", body) for body in (b"1", b"2")]
                 cut_before_a_confirm_is_read()
 
-            errors = [future.exception(10) for future in futures]
+            errors = [settled(future).exception() for future in futures]
 
         assert errors == [None, None]
         assert set(drain("open")) == {b"1", b"2"}

@@ -115,49 +115,49 @@ class TestPublisher:
     """Our publisher: no message is dropped unless the caller permits it."""
 
     @lie("return-code-changed")
-    def test_raises_returned_with_the_message_and_312_no_route(self, source):
+    def test_raises_returned_with_the_message_and_312_no_route(self, source, settled):
         """The error carries the message: the caller keeps it, corrects the routing key, or gives it up."""
         with Publisher(source) as publisher:
             future = publisher.publish("amq.direct", "oder", b"two mice")
 
         with pytest.raises(Returned, match="no queue is bound for it") as error:
-            future.result(10)
+            settled(future).result()
         assert error.value.reply_code == 312
         assert error.value.reply_text == "NO_ROUTE"
         assert error.value.message.routing_key == "oder"
         assert error.value.message.body == b"two mice"
 
     @lie("return-address-lost")
-    def test_matches_each_return_to_its_publish_among_equal_bodies(self, source, drain):
+    def test_matches_each_return_to_its_publish_among_equal_bodies(self, source, drain, settled):
         """basic.return carries no delivery tag, and a hundred messages with the same body may be unconfirmed."""
         keys = ["order", "oder", "order", "order", "oder"] * 20
 
         with Publisher(source) as publisher:
             futures = [publisher.publish("amq.direct", key, b"two mice") for key in keys]
 
-        errors = [future.exception(10) for future in futures]
+        errors = [settled(future).exception() for future in futures]
         assert [type(error) for error in errors] == [type(None) if key == "order" else Returned for key in keys]
         assert drain("orders") == [b"two mice"] * 60
 
     @lie("confirm-nacked")
-    def test_confirms_unroutable_messages_without_mandatory(self, source, drain):
+    def test_confirms_unroutable_messages_without_mandatory(self, source, drain, settled):
         """For news that matters only to present listeners: if no queue is bound, that is no error."""
         with Publisher(source) as publisher:
             dropped = publisher.publish("amq.direct", "oder", b"news", mandatory=False)
             routed = publisher.publish("amq.direct", "order", b"two mice", mandatory=False)
 
-        assert dropped.exception(10) is None
-        assert routed.exception(10) is None
+        assert settled(dropped).exception() is None
+        assert settled(routed).exception() is None
         assert drain("orders") == [b"two mice"]
 
     @lie("code-404-changed")
-    def test_publishes_again_after_a_missing_exchange_closed_its_channel(self, source, drain):
+    def test_publishes_again_after_a_missing_exchange_closed_its_channel(self, source, drain, settled):
         """The broker closes the channel; only the message with the wrong exchange may fail because of it."""
         with Publisher(source) as publisher:
             with pytest.raises(ChannelClosed, match="no exchange 'oders'") as error:
-                publisher.publish("oders", "order", b"lost").result(10)
+                settled(publisher.publish("oders", "order", b"lost")).result()
             after = publisher.publish("amq.direct", "order", b"kept")
 
         assert error.value.reply_code == 404
-        assert after.exception(10) is None
+        assert settled(after).exception() is None
         assert drain("orders") == [b"kept"]

@@ -118,14 +118,14 @@ class TestConnectionClose:
 
     @behaviour("PROTO-16")
     @lie("connection-code-changed")
-    def test_by_an_operator_sends_320_with_the_reason(self, disposable_broker, disposable_url, patience):
+    def test_by_an_operator_sends_320_with_the_reason(self, disposable_broker, disposable_url, wait_limit):
         """The operator's reason reaches the log of each client; a lost connection gives none."""
         vhost = URLParameters(disposable_url).virtual_host
-        with client(disposable_url) as connection:
+        with client(disposable_url, patience=wait_limit) as connection:
             disposable_broker.control("close_all_connections", "-p", vhost, "maintenance")
 
             with pytest.raises(exceptions.ConnectionClosedByBroker) as error:
-                connection.process_data_events(patience)
+                connection.process_data_events(wait_limit)
 
         assert error.value.reply_code == 320
         assert error.value.reply_text == "CONNECTION_FORCED - maintenance"
@@ -138,7 +138,7 @@ class TestPikaHeartbeats:
     @lie(None, because="pika gives up: nothing that a broker says before it falls silent changes that.")
     def test_close_the_connection_with_amqp_heartbeat_timeout_if_the_broker_is_silent(self, pika_and_a_silent_broker):
         """TCP alone would wait for a quarter of an hour; pika waits for at most twice the interval plus 10 s."""
-        assert isinstance(pika_and_a_silent_broker.result(60), exceptions.AMQPHeartbeatTimeout)
+        assert isinstance(pika_and_a_silent_broker.result(), exceptions.AMQPHeartbeatTimeout)
 
 
 class TestPublisher:
@@ -146,7 +146,7 @@ class TestPublisher:
 
     @lie("message-lost")
     def test_raises_outcome_unknown_for_an_enqueued_message_whose_confirm_was_lost(
-        self, open_publisher, proxied_url, proxy, drain, eventually, patience
+        self, open_publisher, proxied_url, proxy, drain, eventually, settled, wait_limit
     ):
         """The message is in its queue: a caller that publishes it again, as after a failure, has it there twice."""
         publisher = open_publisher(proxied_url)
@@ -154,17 +154,17 @@ class TestPublisher:
         proxy.drop_after(1)  # byte from the broker: its confirm is cut off
         future = publisher.publish("", "work", b"order")
         eventually(lambda: proxy.connections, 0)
-        error = future.exception(patience)
+        error = settled(future).exception()
         proxy.heal()
         publisher.publish("", "work", b"next")
 
-        assert publisher.flush(patience) is True
+        assert publisher.flush(wait_limit) is True
         assert isinstance(error, OutcomeUnknown)
         assert drain("work") == [b"order", b"next"]
 
     @lie("message-lost")
     def test_with_resend_duplicates_an_enqueued_message_whose_confirm_was_lost(
-        self, open_publisher, proxied_url, proxy, drain, eventually, patience
+        self, open_publisher, proxied_url, proxy, drain, eventually, wait_limit
     ):
         """The price of `resend`: no message is missing, and the consumer must recognise duplicates."""
         publisher = open_publisher(proxied_url, resend=True)
@@ -175,12 +175,12 @@ class TestPublisher:
         proxy.heal()
         publisher.publish("", "work", b"next")
 
-        assert publisher.flush(patience) is True
+        assert publisher.flush(wait_limit) is True
         assert drain("work") == [b"order", b"order", b"next"]
 
     @lie("deliveries-swapped")
     def test_keeps_messages_until_it_reconnects_and_sends_them_in_order(
-        self, open_publisher, proxied_url, proxy, receive, patience
+        self, open_publisher, proxied_url, proxy, receive, wait_limit
     ):
         """A shop goes on selling while its broker is away."""
         publisher = open_publisher(proxied_url, resend=True)
@@ -191,11 +191,11 @@ class TestPublisher:
         proxy.heal()
 
         assert done_without_a_connection == [False, False, False, False]
-        assert publisher.flush(patience) is True
+        assert publisher.flush(wait_limit) is True
         assert [delivery.body for delivery in receive("work", 4)] == [b"0", b"1", b"2", b"3"]
 
     @lie("message-lost")
-    def test_reconnects_to_the_next_of_its_urls(self, open_publisher, proxied_url, proxy, url, drain, patience):
+    def test_reconnects_to_the_next_of_its_urls(self, open_publisher, proxied_url, proxy, url, drain, wait_limit):
         """With the URLs of all nodes of a cluster, one lost node does not stop the publisher."""
         publisher = open_publisher(Settings(urls=(proxied_url, url)), resend=True)
         proxy.refuse()
@@ -203,7 +203,7 @@ class TestPublisher:
 
         publisher.publish("", "work", b"order")
 
-        assert publisher.flush(patience) is True
+        assert publisher.flush(wait_limit) is True
         assert drain("work") == [b"order"]
 
     @lie("persistence-lost")
@@ -232,11 +232,11 @@ class TestConsumer:
 
     @lie("delivery-lost")
     def test_redeclares_its_queue_after_a_reconnect_if_it_was_deleted_meanwhile(
-        self, proxied_url, proxy, channel, eventually, patience
+        self, proxied_url, proxy, channel, eventually, settled, wait_limit
     ):
         """Its queue was deleted while it was away; without the declaration it would end with 404."""
         received = []
-        source = Settings(urls=(proxied_url,), answer_timeout=patience)
+        source = Settings(urls=(proxied_url,), answer_timeout=wait_limit)
 
         def handle(delivery):
             received.append(delivery.body)
@@ -252,11 +252,11 @@ class TestConsumer:
                 channel.queue_delete("work")
                 proxy.heal()
                 with Publisher(source) as publisher:
-                    eventually(lambda: publisher.publish("", "work", b"order").exception(10), None)
+                    eventually(lambda: settled(publisher.publish("", "work", b"order")).exception(), None)
                 eventually(lambda: received, [b"order"])
             finally:
                 consumer.stop()
-            running.result(10)
+            running.result(wait_limit)
 
     @lie("redelivered-always")
     def test_resumes_consuming_after_a_broker_restart(self, killed):

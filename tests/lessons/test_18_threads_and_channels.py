@@ -123,7 +123,7 @@ class TestBlockingConnection:
 
     @lie("ack-swallowed")
     def test_acks_from_other_threads_by_add_callback_threadsafe(
-        self, connection, channel, subscribe_without_ack, drain
+        self, connection, channel, subscribe_without_ack, served, drain
     ):
         """The one method that any thread may call: the connection's own thread then sends the ack."""
         channel.basic_publish("", "work", b"an order")
@@ -137,8 +137,7 @@ class TestBlockingConnection:
             acked.set()
 
         threading.Thread(target=connection.add_callback_threadsafe, args=(acknowledge,)).start()
-        while not acked.is_set():
-            connection.process_data_events(time_limit=10)
+        served(connection, acked.is_set, True)
 
         consumer_channel.basic_cancel(consumer.consumer_tag)
         consumer_channel.basic_recover(requeue=True)
@@ -202,12 +201,12 @@ class TestConsumer:
 
     @lie("prefetch-one")
     def test_runs_handlers_concurrently_up_to_its_concurrency(
-        self, source, channel, run_until_it_ends, drain, patience
+        self, source, channel, run_until_it_ends, drain, wait_limit
     ):
         """Each of four handlers waits for the other three: one after another they would never meet."""
         for _ in range(4):
             channel.basic_publish("", "work", b"an order")
-        meeting = threading.Barrier(4, lambda: consumer.stop(), patience / 2)
+        meeting = threading.Barrier(4, lambda: consumer.stop(), wait_limit / 2)
 
         def meet(_):
             meeting.wait()

@@ -137,7 +137,7 @@ class TestPublisher:
     @lie("block-reason-lost")
     @pytest.mark.parametrize("window", [{"window": 2}, {"window_bytes": 2}], ids=["messages", "bytes"])
     def test_raises_window_full_with_the_alarms_reason_if_its_window_is_full_while_blocked(
-        self, alarm, source, receive, window
+        self, alarm, source, receive, settled, window
     ):
         """It keeps no more than its window: its memory does not grow, and the caller may drop, store or refuse work."""
         with Publisher(source, patience=0.5, **window) as publisher:
@@ -146,7 +146,7 @@ class TestPublisher:
                 with pytest.raises(WindowFull, match=r"blocks publishers \(low on memory\)"):
                     publisher.publish("", "work", b"3")
                 confirmed_while_blocked = [future.done() for future in futures]
-            errors = [future.exception(10) for future in futures]
+            errors = [settled(future).exception() for future in futures]
 
         assert confirmed_while_blocked == [False, False]
         assert errors == [None, None]
@@ -155,7 +155,7 @@ class TestPublisher:
     @behaviour("ALARM-01")
     @lie("second-message-lost")
     def test_waits_during_an_alarm_and_loses_and_repeats_no_message(
-        self, alarm, open_publisher, source, receive, patience
+        self, alarm, open_publisher, source, receive, wait_limit
     ):
         """A caller that waits need not know of the alarm: all messages arrive, once and in order, only later."""
         bodies = [b"%d" % number for number in range(100)]
@@ -166,7 +166,7 @@ class TestPublisher:
             caller.start()
             caller.join(0.1)
             waits = caller.is_alive()
-        caller.join(patience)
+        caller.join(wait_limit)
 
         assert waits is True
         assert [delivery.body for delivery in receive("work", 100)] == bodies
@@ -174,15 +174,15 @@ class TestPublisher:
     @behaviour("ALARM-03")
     @lie("first-confirm-swallowed")
     def test_raises_outcome_unknown_and_opens_a_new_connection_if_blocked_for_longer_than_blocked_timeout(
-        self, alarm, source
+        self, alarm, source, settled
     ):
         """Whether the broker will read what was sent is unknown; the next message does not wait behind it."""
         with Publisher(replace(source, blocked_timeout=0.05)) as publisher:
             with alarm("memory"):
                 blocked = publisher.publish("", "work", b"blocked")
                 with pytest.raises(OutcomeUnknown, match="unknown whether it has"):
-                    blocked.result(10)
+                    settled(blocked).result()
 
-            after = publisher.publish("", "work", b"next").exception(10)
+            after = settled(publisher.publish("", "work", b"next")).exception()
 
         assert after is None

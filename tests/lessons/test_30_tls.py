@@ -153,11 +153,11 @@ class TestClientCertificate:
         ids=["no_certificate", "unknown_authority"],
     )
     def test_that_is_missing_or_of_an_unknown_authority_ends_the_connection_with_an_alert(
-        self, tls_broker, tls_error, context, patience, client, alert
+        self, tls_broker, tls_error, context, wait_limit, client, alert
     ):
         """With `verify_peer` alone, clients without a certificate are accepted; `fail_if_no_peer_cert` refuses them."""
         at = tls_broker.endpoint
-        with socket.create_connection((at.host, at.tls_port), timeout=patience) as plain:
+        with socket.create_connection((at.host, at.tls_port), timeout=wait_limit) as plain:
             # The client's handshake succeeds: it learns of the refusal only when it reads.
             link = context(client=client).wrap_socket(plain, server_hostname="localhost")
             with link:

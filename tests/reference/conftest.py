@@ -24,9 +24,12 @@ class RawClient:
     """
 
     def __init__(self, endpoint, vhost, patience):
-        self._endpoint, self._vhost, self._patience = endpoint, vhost, patience
+        self._endpoint = endpoint
+        self._vhost = vhost
+        self._patience = patience
         self._socket = socket.create_connection((endpoint.host, endpoint.port), patience)
-        self._sayings, self._heard = Sayings(by_broker=True), deque()
+        self._sayings = Sayings(by_broker=True)
+        self._heard = deque()
 
     def send(self, *frames):
         """Sends frames of pika's, or bytes, in one piece."""
@@ -124,6 +127,17 @@ class RawClient:
                 self._heard.extend(self._sayings.feed(data) if data else [*self._sayings.feed(b""), None])
             if (said := self._heard.popleft()) != heartbeat:
                 return said
+
+
+@pytest.fixture
+def method_at_fault():
+    """The method for which the broker closes: `method_at_fault(close) is spec.Basic.Consume`; None if it names none."""
+
+    def of(close):
+        number = close.class_id << 16 | close.method_id
+        return spec.methods[number] if number else None
+
+    return of
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from pika import BlockingConnection, PlainCredentials, URLParameters, exceptions
 
 from rmqspec.tools.broker.endpoint import random_login
+from tests.pika_internals import agreed_parameters
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -115,7 +116,7 @@ def login_mechanisms(url):
     login = parameters.credentials
     parameters.credentials = NotingCredentials(login.username, login.password)
     with BlockingConnection(parameters) as connection:
-        return connection._impl.params.credentials.mechanisms  # pika works with a copy of what it is given
+        return agreed_parameters(connection).credentials.mechanisms
 
 
 class TestConsumerWhoseUserMayNoLongerRead:

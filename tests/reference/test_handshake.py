@@ -179,7 +179,7 @@ class TestConnectionMethod:
     @behaviour("PROTO-12", "PROTO-13", "PROTO-23", "PROTO-24", "PROTO-27", "CHAN-04")
     @lie("connection-code-changed")
     @pytest.mark.parametrize(("sent", "method"), OUT_OF_TURN.values(), ids=OUT_OF_TURN)
-    def test_out_of_its_turn_closes_the_connection_with_504(self, raw_client, sent, method):
+    def test_out_of_its_turn_closes_the_connection_with_504(self, raw_client, method_at_fault, sent, method):
         """The two sides disagree on how far they are; each channel of the connection is lost."""
         client = raw_client().open(1)
 
@@ -188,12 +188,12 @@ class TestConnectionMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - unexpected method in connection state running"
-        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
+        assert method_at_fault(close) is method
         client.hears_the_end()
 
     @behaviour("PROTO-12", "CHAN-04")
     @lie("connection-code-changed")
-    def test_on_another_channel_closes_the_connection_with_503(self, raw_client):
+    def test_on_another_channel_closes_the_connection_with_503(self, raw_client, method_at_fault):
         """A channel knows no methods of the connection."""
         client = raw_client().open(1)
 
@@ -202,7 +202,7 @@ class TestConnectionMethod:
         close = client.hears_close()
         assert close.reply_code == 503
         assert close.reply_text == "COMMAND_INVALID - unimplemented method"
-        assert (close.class_id, close.method_id) == (10, 40)
+        assert method_at_fault(close) is spec.Connection.Open
         client.hears_the_end()
 
 

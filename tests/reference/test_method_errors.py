@@ -41,7 +41,7 @@ class TestMethod:
     @lie("connection-code-changed")
     @pytest.mark.parametrize(("method", "text"), NOT_IMPLEMENTED.values(), ids=NOT_IMPLEMENTED)
     def test_with_an_option_or_for_a_queue_type_that_is_not_implemented_closes_the_connection_with_540(
-        self, raw_client, channel, method, text
+        self, raw_client, channel, method_at_fault, method, text
     ):
         """The protocol has it and this broker has not; all channels of the program are lost."""
         channel.queue_declare("log", durable=True, arguments={"x-queue-type": "stream"})
@@ -53,14 +53,14 @@ class TestMethod:
         assert close.reply_code == 540
         assert close.reply_text.startswith("NOT_IMPLEMENTED - ")
         assert text in close.reply_text
-        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
+        assert method_at_fault(close) is type(method)
         client.hears_the_end()
         assert channel.is_open
 
     @behaviour("FRAMES-17", "CHAN-04")
     @lie("connection-code-changed")
     @pytest.mark.parametrize("method", OF_BROKERS.values(), ids=OF_BROKERS)
-    def test_that_only_brokers_send_closes_the_connection_with_503(self, raw_client, method):
+    def test_that_only_brokers_send_closes_the_connection_with_503(self, raw_client, method_at_fault, method):
         """A client that answers what nobody asked has lost count of its requests."""
         client = raw_client().open(1)
 
@@ -69,12 +69,14 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 503
         assert close.reply_text == "COMMAND_INVALID - unimplemented method"
-        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
+        assert method_at_fault(close) is type(method)
         client.hears_the_end()
 
     @behaviour("CONSUME-02", "CHAN-04")
     @lie("connection-code-changed")
-    def test_that_consumes_under_a_tag_in_use_closes_the_connection_with_530(self, raw_client, channel):
+    def test_that_consumes_under_a_tag_in_use_closes_the_connection_with_530(
+        self, raw_client, channel, method_at_fault
+    ):
         """Deliveries name their consumer by its tag: two of one name could not be told apart."""
         channel.queue_declare("work", durable=True)
         client = raw_client().open(1)
@@ -86,13 +88,15 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 530
         assert close.reply_text == "NOT_ALLOWED - attempt to reuse consumer tag 'worker'"
-        assert (close.class_id, close.method_id) == (60, 20)
+        assert method_at_fault(close) is spec.Basic.Consume
         client.hears_the_end()
 
     @behaviour("TX-16", "CHAN-04")
     @lie("connection-code-changed")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-    def test_sent_before_the_answer_to_tx_commit_closes_the_connection_with_504(self, raw_client, channel, queue_type):
+    def test_sent_before_the_answer_to_tx_commit_closes_the_connection_with_504(
+        self, raw_client, channel, method_at_fault, queue_type
+    ):
         """Elsewhere a client may send its next request at once; behind a commit it has to wait."""
         channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type})
         client = raw_client().open(1)
@@ -105,12 +109,12 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - unexpected command while processing 'tx.commit'"
-        assert (close.class_id, close.method_id) == (60, 10)
+        assert method_at_fault(close) is spec.Basic.Qos
         client.hears_the_end()
 
     @behaviour("CHAN-14", "CHAN-04")
     @lie("connection-code-changed")
-    def test_on_a_channel_that_was_never_opened_closes_the_connection_with_504(self, raw_client):
+    def test_on_a_channel_that_was_never_opened_closes_the_connection_with_504(self, raw_client, method_at_fault):
         """Not even its close is accepted."""
         client = raw_client().open()
 
@@ -119,7 +123,7 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - expected 'channel.open'"
-        assert (close.class_id, close.method_id) == (20, 40)
+        assert method_at_fault(close) is spec.Channel.Close
         client.hears_the_end()
 
 
@@ -224,7 +228,7 @@ class TestNowait:
 
     @behaviour("NOWAIT-02", "CHAN-03")
     @lie("mistake-costs-connection")
-    def test_methods_that_fail_close_their_channel_all_the_same(self, raw_client):
+    def test_methods_that_fail_close_their_channel_all_the_same(self, raw_client, method_at_fault):
         """No answer means that no success is reported; a failure is."""
         client = raw_client().open(1, 2)
 
@@ -232,7 +236,7 @@ class TestNowait:
 
         close = client.hears("channel.close")
         assert close.reply_code == 404
-        assert (close.class_id, close.method_id) == (50, 20)
+        assert method_at_fault(close) is spec.Queue.Bind
         client.say(spec.Queue.Declare(queue="on a sibling", exclusive=True), channel=2)
         client.hears("queue.declare-ok")
 

@@ -60,9 +60,9 @@ class Greeting:
 
 
 @pytest.fixture
-def greet(url, patience):
+def greet(url, wait_limit):
     """Sends a protocol header, and reads what comes: `greet(b"AMQP…")` is a `Greeting`."""
-    return lambda header: Greeting(url, header, patience)
+    return lambda header: Greeting(url, header, wait_limit)
 
 
 class TestUnknownProtocolHeader:

@@ -7,9 +7,12 @@ Reference: FRAMES-11, FRAMES-12, FRAMES-24, FRAMES-25
 """
 
 import struct
+from contextlib import ExitStack
 
 import pytest
 from pika import BasicProperties, frame, spec
+
+from tests.pika_internals import bytes_read
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -194,20 +197,16 @@ class TestHugeBody:
 @pytest.fixture
 def bytes_from_broker(cut):
     """What a broker sends from now on, which pika does not see: `bytes_from_broker(connection)()`."""
-    listened = []
+    with ExitStack() as at_the_end:
 
-    def listen(connection):
-        received = []
-        connection._impl._on_data_available = received.append
-        listened.append((connection, connection._impl))
+        def listen(connection):
+            at_the_end.callback(cut, connection)
+            received = at_the_end.enter_context(bytes_read(connection))
 
-        def so_far():
-            connection.process_data_events(time_limit=0)
-            return b"".join(received)
+            def so_far():
+                connection.process_data_events(time_limit=0)
+                return b"".join(received)
 
-        return so_far
+            return so_far
 
-    yield listen
-    for connection, impl in listened:
-        del impl._on_data_available
-        cut(connection)
+        yield listen

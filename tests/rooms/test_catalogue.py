@@ -147,9 +147,9 @@ class TestCollection:
         assert first == Spec(
             node="tests/lessons/test_01_small.py::TestQueueTtl::test_ends_with_x_expires",
             title="1. Chapter: of a small suite",
-            subject="Queue ttl",
+            subject="Queue TTL",
             about="RabbitMQ: how long a queue lives.",
-            sentence="Queue ttl ends with x-expires",
+            sentence="Queue TTL ends with x-expires",
             why="Else unused queues stay.",
             cases=(Case("classic", ("QAUTO-05",), "", ""), Case("quorum", ("QAUTO-05",), "4.0", "")),
             terms=("queue_ttl",),
@@ -173,7 +173,7 @@ class TestLookUp:
 
         assert ended.exit_code == 0, ended.output
         assert "QDECL: Queue declare: names, equivalence\n" in ended.output
-        assert "QDECL-17  Queue ttl is renewed before 4.3\n" in ended.output
+        assert "QDECL-17  Queue TTL is renewed before 4.3\n" in ended.output
         assert "why       A second reason.\n" in ended.output
         assert "versions  before 4.3\n" in ended.output
         assert "spec      tests/lessons/test_01_small.py::TestQueueTtl::test_is_renewed_before_4_3\n" in ended.output
@@ -191,7 +191,7 @@ class TestLookUp:
         assert output.splitlines()[0].endswith(
             f"{sum(concept_of(one) == 'QAUTO' for one in unheld())} without a spec yet"
         )
-        assert "QAUTO-05  Queue ttl ends with x-expires\n" in output
+        assert "QAUTO-05  Queue TTL ends with x-expires\n" in output
         open_one = next(iter(unheld()))
         output = ask(concept_of(open_one)).output
         assert f"{open_one}  " in output
@@ -221,7 +221,7 @@ class TestLookUp:
         output = ask().output
 
         assert output.splitlines()[0] == f"2 behaviours in 2 specs (3 cases); {len(unheld())} without a spec yet"
-        assert "tests/lessons/test_01_small.py\n1. Chapter: of a small suite\n  Queue ttl\n    ends with" in output
+        assert "tests/lessons/test_01_small.py\n1. Chapter: of a small suite\n  Queue TTL\n    ends with" in output
         assert max(map(len, output.splitlines())) <= 80
 
     def test_is_one_object_with_json(self, ask):

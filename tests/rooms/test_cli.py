@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from click import Group
 from click.testing import CliRunner
 
 from rmqspec.cli.main import cli
@@ -18,6 +19,25 @@ from rmqspec.orders import REASON_HEADER, Failures, Order, parse, sample_orders
 pytestmark = pytest.mark.timeout(120)
 
 ESCAPE = "\x1b["
+
+
+def cli_of(words):
+    """The command that is called so: `cli_of(("demo", "worker"))`."""
+    command = cli
+    for word in words:
+        command = command.commands[word]
+    return command
+
+
+def commands(*words):
+    """The words of each command, groups included."""
+    yield words
+    for name in getattr(cli_of(words), "commands", ()):
+        yield from commands(*words, name)
+
+
+COMMANDS = list(commands())
+GROUPS = [words for words in COMMANDS if isinstance(cli_of(words), Group)]
 
 
 def table_of(output):
@@ -406,6 +426,27 @@ class TestHelp:
         assert headings == ["Options:", "Connection:", "TLS:", "Time-outs:"]
         assert "--ca FILE" in "\n".join(lines[lines.index("TLS:") :])
         assert "--heartbeat SECONDS" in lines[lines.index("Time-outs:") + 1]
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+    def test_lists_nothing_without_a_word_under_its_options(self, command):
+        """An argument that stands there bare, `[ID]`, looks as if its explanation had been forgotten."""
+        lines = CliRunner().invoke(cli, [*command, "--help"]).output.splitlines()
+
+        options = lines[lines.index("Options:") + 1 :]
+        names = [line.split()[0] for line in options if re.match(r"  \S", line)]
+        of_commands = getattr(cli_of(command), "commands", ())
+        assert [name for name in names if not name.startswith("-") and name not in of_commands] == []
+
+    @pytest.mark.parametrize(
+        "command", [words for words in commands() if isinstance(cli_of(words), Group)], ids=" ".join
+    )
+    def test_lists_each_command_with_a_whole_sentence(self, command):
+        """Five of ten ended in three dots, where the sentence would have said what they are for."""
+        output = CliRunner().invoke(cli, [*command, "--help"]).output
+
+        rows = output.partition("Commands:\n")[2].splitlines()
+        assert len(rows) == len(cli_of(command).commands)
+        assert [row for row in rows if not row.endswith(".") or row.endswith("...")] == []
 
     def test_holds_no_marks_of_its_maker(self):
         """A backspace tells click not to wrap a paragraph; written with a backslash it is shown."""

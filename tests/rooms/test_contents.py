@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from rmqspec.tools.plugin.headings import LISTS
 from rmqspec.tools.plugin.keywords import in_words
 
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "tests" / "lessons").glob("test_*.py"))
 SHELF = sorted((ROOT / "tests" / "reference").glob("test_*.py"))
+SUITE = sorted([ROOT / "tests" / "conftest.py", *ROOT.glob("tests/lessons/*.py"), *ROOT.glob("tests/reference/*.py")])
 TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 README = (ROOT / "README.md").read_text()
 
@@ -31,6 +33,7 @@ IDS = re.compile(r"^[A-Z0-9]+-\d\d$")
 
 named = pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 chapter = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+suite_file = pytest.mark.parametrize("path", SUITE, ids=lambda path: str(path.relative_to(ROOT / "tests")))
 spec_file = pytest.mark.parametrize("path", LESSONS + SHELF, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
 
@@ -165,6 +168,80 @@ class TestShelf:
 
         ours = [name for name in modules if name.startswith(("rmqspec.client", "rmqspec.orders"))]
         assert ours == [], "use pika, or move the spec to the chapter of that client"
+
+
+class TestLists:
+    """`Spec:`, `Code:` and `Reference:` of a file, as `pytest -v` and the book read them."""
+
+    @spec_file
+    def test_are_read_to_their_end(self, path):
+        """A second line of ids that counts as prose is printed as a paragraph of its own."""
+        rest = LISTS.sub("", prose(path)[1])
+
+        assert re.findall(r"^[A-Z0-9]+-\d\d.*|^https://.*|^rmqspec/.*", rest, re.M) == [], (
+            "put no empty line into a list"
+        )
+
+
+WAITS = {"exception", "flush", "join", "result", "wait"}
+
+
+class TestWait:
+    """What a spec waits for, in course and shelf; after a failure of its file it waits for two seconds."""
+
+    @suite_file
+    def test_is_limited_by_wait_limit_and_not_by_patience(self, path):
+        """`patience` is of the run: where a reply is missing, fourteen specs would wait for ten seconds each."""
+        functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
+        of_one_spec = [node for node in functions if is_fixture_of_a_spec(node) or node.name.startswith("test_")]
+
+        impatient = [node.name for node in of_one_spec if "patience" in [one.arg for one in node.args.args]]
+        assert impatient == [], "take wait_limit instead; only what is set up once for a module has patience"
+
+    @suite_file
+    def test_has_no_number_of_seconds_of_its_own(self, path):
+        """`result(10)` waits for ten seconds in a red chapter too, and then says `TimeoutError`, and nothing more."""
+        calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+        waits = [call for call in calls if getattr(call.func, "attr", "") in WAITS and call.args]
+        numbers = [call.args[0].value for call in waits if isinstance(call.args[0], ast.Constant)]
+
+        assert [seconds for seconds in numbers if seconds >= 1] == [], "use settled(future), or wait_limit"
+
+
+def is_fixture_of_a_spec(function):
+    """Whether it is a fixture that is set up for each spec anew."""
+    return any(
+        ast.unparse(node).startswith("pytest.fixture") and "scope=" not in ast.unparse(node)
+        for node in function.decorator_list
+    )
+
+
+class TestPikaInternals:
+    """tests/pika_internals.py: the private attributes of pika that specs need."""
+
+    @suite_file
+    def test_are_named_in_no_other_file_of_course_and_shelf(self, path):
+        """Where the next pika changes one of them, one file has to be corrected, and it can be found."""
+        assert private_attributes_of_others(path) == [], "give it a name in tests/pika_internals.py"
+
+
+class TestPlugin:
+    """rmqspec/tools/plugin: what pytest loads."""
+
+    @pytest.mark.parametrize("path", sorted(ROOT.glob("rmqspec/tools/plugin/*.py")), ids=lambda path: path.stem)
+    def test_uses_no_private_attribute_of_pytest(self, path):
+        """Hooks and classes are promised to plugins; what begins with an underscore changes with any release."""
+        assert private_attributes_of_others(path) == [], "find a public way, or do without"
+
+
+def private_attributes_of_others(path):
+    """The attributes with an underscore that a file takes from anything but `self`."""
+    attributes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)]
+    private = [node for node in attributes if re.match(r"_(?!_)", node.attr)]
+    return [node.attr for node in private if getattr(node.value, "id", "") != "self" and node.attr not in OF_A_TUPLE]
+
+
+OF_A_TUPLE = {"_asdict", "_fields", "_replace"}  # public, and with an underscore lest they clash with a field
 
 
 class TestSentence:

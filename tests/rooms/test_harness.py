@@ -1,8 +1,15 @@
 """The harness: what pytest shows, what a run starts, and how it fails."""
 
+import importlib
 import re
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "tests" / "conftest.py"  # of course and shelf
+ROOMS = [ROOT / "tests" / room for room in ("", "lessons", "reference", "rooms")]
+HELPERS = [path for room in ROOMS for path in room.glob("*.py") if not re.match("test_|conftest", path.name)]
 
 SPEC = '''
 """A chapter: with a title.
@@ -147,6 +154,90 @@ class TestCourse:
         """Who asks for dots gets dots; with several processes the chapters come mixed."""
         assert "prose" not in suite(COURSE, *options).stdout.str()
 
+    def test_says_beneath_a_spec_why_it_is_not_run(self, suite):
+        """pytest completes the line of a result after its reports: whoever writes earlier makes it begin again."""
+        source = '''
+            """A chapter: with a title."""
+            import pytest
+            class TestBroker:
+                def test_is_killed(self, disposable_broker):
+                    """Its messages stay."""
+                @pytest.mark.parametrize("case", ["one", "two"])
+                def test_is_asked(self, case):
+                    """It answers."""
+                    pytest.skip("not run: nobody answers")
+        '''
+
+        result = suite(source, "-v")
+
+        result.stdout.fnmatch_lines(
+            [
+                "*::TestBroker::test_is_killed SKIPPED *",
+                "      not run: the broker was named by its URL: specs that restart or kill one",
+                "*::TestBroker::test_is_asked[[]one[]] SKIPPED *",
+                "      not run: nobody answers",
+                "*::TestBroker::test_is_asked[[]two[]] SKIPPED *",
+                "   0 specs, * s; not run: 2",
+            ]
+        )
+        assert len([line for line in result.outlines if "::" in line]) == 3
+        assert result.outlines.count("      not run: nobody answers") == 1
+
+    def test_counts_a_spec_whose_set_up_fails_and_gives_its_reason(self, suite):
+        """Eight names above `7 specs` are one riddle more for whoever looks for the fault."""
+        source = '''
+            """A chapter: with a title."""
+            import pytest
+            class TestQueue:
+                @pytest.fixture
+                def queue(self): assert False
+                def test_keeps_a_message(self, queue):
+                    """Nobody has to be there when a message comes."""
+        '''
+
+        result = suite(source, "-v")
+
+        result.stdout.fnmatch_lines(
+            [
+                "*::TestQueue::test_keeps_a_message ERROR*",
+                "      Nobody has to be there when a message comes.",
+                "   1 spec, * s",
+            ]
+        )
+
+    def test_is_not_told_where_another_reporter_writes(self, suite, pytester):
+        """pytest-sugar redraws its lines in a terminal: prose between them would be torn apart."""
+        conftest = """
+            import pytest
+            pytest_plugins = ["rmqspec.tools.plugin"]
+            class Another(pytest.TerminalReporter): pass
+            @pytest.hookimpl(trylast=True)
+            def pytest_configure(config):
+                config.pluginmanager.unregister(name="terminalreporter")
+                config.pluginmanager.register(Another(config), "terminalreporter")
+        """
+        pytester.makeconftest(conftest)
+
+        result = suite(COURSE, "-v")
+
+        result.assert_outcomes(passed=1, skipped=1)
+        assert "prose" not in result.stdout.str()
+
+    def test_reads_its_lists_to_their_end(self, suite):
+        """Ids in a second line are no prose."""
+        source = COURSE.replace(
+            "/queues\n", "/queues,\nhttps://www.rabbitmq.com/docs/ttl\nReference: QDECL-01,\nTTL-01\n"
+        )
+
+        result = suite(source, "-v", COLUMNS="120")
+
+        result.stdout.fnmatch_lines(
+            [
+                "   Spec: https://www.rabbitmq.com/docs/queues, https://www.rabbitmq.com/docs/ttl",
+                "   Reference: QDECL-01, TTL-01",
+            ]
+        )
+
 
 class TestKeywords:
     """What `-k` looks at."""
@@ -198,6 +289,31 @@ class TestFailure:
         result.stdout.fnmatch_lines([">*receive(*within=0.05)*", "E*'q': 1 message(s) expected within 0.05 s, came: *"])
         assert "inactivity_timeout" not in result.stdout.str()
 
+    def test_names_the_message_whose_confirm_did_not_come(self, suite, pytester):
+        """Frames of `concurrent/futures` and the word `TimeoutError` do not say what was awaited, nor what came."""
+        pytester.makeconftest(f"{FIXTURES.read_text()}\npytest_plugins = ['rmqspec.tools.plugin']")
+        source = """
+            from concurrent.futures import Future
+            def publish(body, *confirms):
+                future = Future()
+                future.message = body
+                for confirm in confirms: future.set_result(confirm)
+                return future
+            def test_waits(settled):
+                settled(publish("the first", "ack"))
+                settled(publish("the second"))
+        """
+
+        result = suite(source, "--patience", "0.05", PYTHONPATH=str(FIXTURES.parents[1]))
+
+        result.stdout.fnmatch_lines(
+            [
+                '>*settled(publish("the second"))',
+                "E*no confirm within 0.05 s for the second; confirmed so far: 1",
+            ]
+        )
+        assert "concurrent/futures" not in result.stdout.str()
+
     def test_shortens_the_waits_of_its_chapter(self, suite):
         """What is missing once is mostly missing again: thirteen waits of ten seconds teach nothing more."""
         source = """
@@ -206,6 +322,38 @@ class TestFailure:
         """
 
         suite(source).assert_outcomes(passed=1, failed=1)
+
+
+class TestSettings:
+    """pyproject.toml: how pytest shows course and shelf."""
+
+    def test_show_both_keys_that_differ_and_no_reason_of_a_skip_twice(self, suite, monkeypatch):
+        """The one line that would have named the key was cut off; 38 reasons stood between it and the end."""
+        for name in ("CI", "BUILD_NUMBER"):  # where pytest cuts nothing off
+            monkeypatch.delenv(name, raising=False)
+        source = """
+            import pytest
+            def test_of_a_key(): assert [b"this key"] == [b"that key"]
+            def test_of_a_broker(): pytest.skip("not run: nobody answers")
+        """
+
+        result = suite(source, "-v", "-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "test_07_chapter.py")
+
+        result.stdout.fnmatch_lines(["E *-* b'that key',", "E *+* b'this key',"])
+        assert "SKIPPED [1]" not in result.stdout.str()
+
+
+class TestHelpers:
+    """Modules of tests/ that are no tests: what specs import."""
+
+    @pytest.mark.parametrize("path", HELPERS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+    def test_explain_their_asserts(self, path):
+        """An assert in a module that pytest has not rewritten says `AssertionError`, and not what came."""
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+        helper = importlib.import_module(name)
+
+        assert type(helper.__spec__.loader) is type(__spec__.loader)  # this test's, which is rewritten
 
 
 class TestRun:
@@ -266,6 +414,50 @@ class TestSpecOutcome:
         result.assert_outcomes(passed=1, errors=1)
         result.stdout.fnmatch_lines(["this test left 1 connection(s) open: forgotten"])
 
+    @pytest.mark.parametrize(
+        ("opening", "name"),
+        [
+            ("pika.BlockingConnection(pika.URLParameters(url))", "one of pika's to 127.0.0.1:*, without a name"),
+            ("pika.BlockingConnection([pika.URLParameters(url + NAMED)])", "mine"),
+            ("connect(url, 'mine')", "mine"),
+            ("Connection(pika.URLParameters(url))", "one of pika's to 127.0.0.1:*, without a name"),
+        ],
+        ids=["pika", "with_a_name", "ours", "of_our_class"],
+    )
+    def test_is_failure_for_a_connection_of_pika_left_open(self, suite, opening, name):
+        """Whose class it is does not matter: production code that uses pika alone forgets connections too."""
+        source = f"""
+            import pika
+            from rmqspec.client import Connection, connect
+            NAMED = '?client_properties={{"connection_name": "mine"}}'
+            left = []
+            def test_forgets(url): left.append({opening})
+            def test_closes(url): {opening}.close()
+            def test_drops(url): {opening}
+            def test_is_innocent(channel): assert channel.is_open
+        """
+
+        result = suite(source, "-v", "-W", "error")
+
+        result.assert_outcomes(passed=4, errors=2)
+        result.stdout.fnmatch_lines(["*::test_forgets ERROR*", "*::test_drops ERROR*"])
+        assert result.stdout.str().count("this test left 1 connection(s) open: ") == 2
+        result.stdout.fnmatch_lines([f"this test left 1 connection(s) open: {name}"])
+
+    def test_is_not_changed_by_a_connection_to_somewhere_else(self, suite):
+        """What is opened once for a module, or in another vhost, is none of this test's."""
+        source = """
+            import pika, pytest
+            @pytest.fixture(scope="module")
+            def elsewhere(broker):
+                with pika.BlockingConnection(pika.URLParameters(broker.endpoint.url())) as connection:
+                    yield connection
+            def test_uses_both(channel, elsewhere): assert channel.is_open
+            def test_uses_both_again(channel, elsewhere): assert elsewhere.is_open
+        """
+
+        suite(source).assert_outcomes(passed=2)
+
     def test_is_a_failure_of_that_test_alone(self, suite):
         """Ten innocent tests after it would hide which of them has forgotten it."""
         source = """
@@ -295,6 +487,22 @@ class TestSpecOutcome:
         assert "left 1 connection" not in result.stdout.str() + result.stderr.str()
         assert len(result.outlines) < 20, result.outlines
         assert result.stderr.str() == ""
+
+    def test_is_quiet_after_ctrl_c_in_the_set_up_of_a_command(self, suite, pytester):
+        """pytest cannot tear down its own `tmp_path` of a spec that was never called: 80 lines, and exit code 1."""
+        pytester.makeconftest(f"{FIXTURES.read_text()}\npytest_plugins = ['rmqspec.tools.plugin']")
+        source = """
+            import os, pytest, signal
+            @pytest.fixture
+            def interrupted(run): os.kill(os.getpid(), signal.SIGINT)
+            def test_is_never_called(interrupted): pass
+        """
+
+        result = suite(source, PYTHONPATH=str(FIXTURES.parents[1]))
+
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        assert "Traceback" not in result.stdout.str() + result.stderr.str()
+        assert len(result.outlines) < 20, result.outlines
 
     def test_is_not_in_this_version_outside_its_range(self, suite):
         """Each side of a change has its own spec; on the other side it is reported, not passed over."""

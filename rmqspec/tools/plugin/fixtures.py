@@ -22,6 +22,7 @@ from rmqspec.tools.broker.vhosts import VhostPool
 from rmqspec.tools.plugin.broker import BROKER
 from rmqspec.tools.plugin.failures import SHORT, is_red
 from rmqspec.tools.plugin.one_vhost import ONE_VHOST
+from rmqspec.tools.plugin.opened import Opened
 
 T = TypeVar("T")
 PATIENCE = pytest.StashKey[float]()
@@ -87,21 +88,26 @@ def vhosts(broker: Broker) -> Iterator[VhostPool]:
 
 @pytest.fixture
 def vhost(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A vhost that is this test's alone. A test that leaves a connection open fails here, and no other test does."""
+    """A vhost that is this test's alone. A test that leaves a connection open fails here, and no other test does.
+
+    So it is with each connection of ours, and with each ``pika.BlockingConnection`` to this vhost.
+    """
     shared = request.config.stash.get(ONE_VHOST, None)
     pool: VhostPool | None = None if shared else request.getfixturevalue("vhosts")
     name = shared.name if shared else pool.take() if pool else ""
-    yield name
+    opened = Opened(name)
+    with opened.noting():
+        yield name
     if pool:
         pool.give_back(name)
     left = open_connections()
     for connection in left:
         hang_up(connection)
+    names = [*(connection.name for connection in left), *opened.close()]
     if shared:
         shared.tidy()
-    if left and INTERRUPTED not in request.config.stash:
-        names = ", ".join(connection.name for connection in left)
-        pytest.fail(f"this test left {len(left)} connection(s) open: {names}", pytrace=False)
+    if names and INTERRUPTED not in request.config.stash:
+        pytest.fail(f"this test left {len(names)} connection(s) open: {', '.join(names)}", pytrace=False)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rmqspec.orders.topology import order_system
 from rmqspec.tools.book.record import Chapter, Outcome, Spec
 from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import greet
@@ -31,6 +32,26 @@ __all__ = [
 
 SKIPPED: Mapping[str, Outcome] = {"not in this version: ": "not in this version", "not run: ": "not run"}
 NO_BROKER = "no disposable broker: "
+ABBREVIATIONS = {
+    **{word: word.upper() for word in ("amqp", "bcc", "cc", "dlx", "http", "rpc", "tls", "ttl")},
+    "amqp10": "AMQP 1.0",
+    "pika": "pika",
+}
+_orders = order_system()
+_names = [*(queue.name for queue in _orders.queues), *(exchange.name for exchange in _orders.exchanges)]
+# Names that have a dot, of the order system and of RabbitMQ; in the name of a function it is an underscore.
+WITH_DOTS = {
+    **{name.replace(".", "_"): name for name in _names if "." in name},
+    "amq_default": "amq.default",
+    "amq_gen": "amq.gen",
+    "amq_rabbitmq_reply_to": "amq.rabbitmq.reply-to",
+    "amq_rabbitmq_trace": "amq.rabbitmq.trace",
+}
+METHODS = (
+    r"basic_(?:recover_async|[a-z]+)|tx_(?:select|commit|rollback)|confirm_select"
+    r"|connection_(?:start|blocked|unblocked)"
+)
+DOTTED = re.compile(rf"(?<![a-z])(?:{'|'.join(WITH_DOTS)}|{METHODS})(?![a-z])")
 REASON = 2000  # characters of a reason; a comparison of two long values may be larger than all the rest
 
 
@@ -93,11 +114,18 @@ def versions_of(item: pytest.Item) -> tuple[str, str]:
 
 def sentence_of(item: pytest.Item) -> str:
     """Class and name as a sentence: `Dead letter exchange receives messages rejected without requeue`."""
-    name = getattr(item, "originalname", None) or item.name
+    fact = (getattr(item, "originalname", None) or item.name).removeprefix("test_")
+    fact = DOTTED.sub(lambda found: WITH_DOTS.get(found[0]) or _method(found[0]), fact)
     # A header keeps its hyphen, x-death, and a version its dot, since 4.0.
-    fact = name.removeprefix("test_").replace("_x_", "_x-").replace("_", " ")
+    fact = fact.replace("_x_", "_x-").replace("_", " ")
     fact = re.sub(r"\b(?:since|before) \d+(?: \d+)+\b", _with_dots, fact)
+    fact = re.sub(r"[a-z]+", lambda word: ABBREVIATIONS.get(word[0], word[0]), fact)
     return f"{subject_of(getattr(item, 'cls', None))} {fact}".strip()
+
+
+def _method(name: str) -> str:
+    """A method as the protocol has it: `basic_recover_async` is `basic.recover-async`."""
+    return name.replace("_", ".", 1).replace("_", "-")
 
 
 def _with_dots(version: re.Match[str]) -> str:
@@ -106,12 +134,13 @@ def _with_dots(version: re.Match[str]) -> str:
 
 
 def subject_of(owner: type | None) -> str:
-    """The name of a class in words: `TestDeadLetterExchange` is `Dead letter exchange`; RabbitMQ stays as it is."""
+    """The name of a class in words: `TestDeadLetterExchange` is `Dead letter exchange`, `TestTls` is `TLS`."""
     name = owner.__name__.removeprefix("Test") if owner else ""
     if name in ("", "RabbitMQ"):
         return name
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]+|[a-z0-9]+", name)
-    return " ".join([words[0], *(word if word.isupper() else word.lower() for word in words[1:])])
+    words = [words[0], *(word if word.isupper() else word.lower() for word in words[1:])]
+    return " ".join(ABBREVIATIONS.get(word.lower(), word) for word in words)
 
 
 def judge(reports: Sequence[pytest.TestReport], broker: Broker) -> tuple[Outcome, str]:
