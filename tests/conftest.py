@@ -360,6 +360,25 @@ def get_without_ack():
 
 
 @pytest.fixture
+def eventually_served(eventually):
+    """Waits as `eventually` does, and serves a connection, whose callbacks pika calls only then.
+
+    `eventually_served(connection, lambda: bodies, [b"1", b"2"])`
+    """
+
+    def wait(connection, probe, expected):
+        __tracebackhide__ = True  # the failing line is the spec's
+
+        def serve_and_probe():
+            connection.process_data_events(time_limit=0)
+            return probe()
+
+        eventually(serve_and_probe, expected)
+
+    return wait
+
+
+@pytest.fixture
 def requeue_until_dead(connection, receive):
     """Requeues each delivery of a queue's message until it arrives in `dead`: `requeue_until_dead("work")`.
 
