@@ -47,13 +47,12 @@ class TestUnackedMessages:
 
     @behaviour("CHAN-10")
     @lie("acks-not-awaited")
-    def test_are_requeued_when_the_connection_closes(self, connect, queue, drain_when_ready):
+    def test_are_requeued_when_the_connection_ends(self, connect, queue, cut, drain_when_ready):
         """A consumer that crashes cannot say so. RabbitMQ sees only that its connection is gone, and that is enough."""
         crashing = connect()
-        channel = crashing.channel()
-        channel.basic_get(queue)
+        crashing.channel().basic_get(queue)
 
-        crashing.close()
+        cut(crashing)
 
         assert sorted(drain_when_ready("work", 3)) == [b"first", b"second", b"third"]
 

@@ -55,8 +55,8 @@ class TestDeadLetterExchange:
 
     @behaviour("DLX-02", "TTL-02")
     @lie("dead-letter-exchange-lost")
-    def test_receives_messages_whose_ttl_expires(self, channel, declare, receive):
-        """No consumer was there in time. The dead letters show this while all consumers are down."""
+    def test_receives_messages_that_have_expired(self, channel, declare, receive):
+        """No consumer was there in time. While all consumers are down, only the dead letters show it."""
         declare()
         one_millisecond = BasicProperties(expiration="1")
 
@@ -69,7 +69,7 @@ class TestDeadLetterExchange:
     @behaviour("DLX-02", "MAXLEN-10")
     @lie("dead-letter-exchange-lost")
     def test_receives_the_oldest_message_when_a_full_queue_overflows(self, channel, declare, receive, drain):
-        """A full queue accepts the new message and drops its oldest one. Nobody but the dead letters would show it."""
+        """A full queue accepts the new message and drops its oldest one. Only the dead letters show it."""
         declare(**{"x-max-length": 2})
 
         channel.basic_publish("", "orders", b"first")

@@ -5,8 +5,7 @@ again. So a company can build a tree of exchanges in which each team binds what 
 first exchange.
 
 A publisher that knows the receivers can name more routing keys in the headers `CC` and `BCC`, as in a letter. However
-many ways lead to a queue, it gets one copy of the message. Our worker publishes to two exchanges; if one was bound to
-the other, one publish would do.
+many ways lead to a queue, it gets one copy of the message. The order system needs neither of them.
 
 Spec: https://www.rabbitmq.com/docs/e2e
 Code: rmqspec/orders/topology.py, rmqspec/client/topology.py

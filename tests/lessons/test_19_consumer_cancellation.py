@@ -8,7 +8,7 @@ program that ignores it keeps an open connection, looks healthy, and waits for e
 Before 4.3 a consumer that exceeds the timeout (delivery acknowledgement timeout, 30 minutes by default) is not
 cancelled: its channel is closed with 406.
 
-Our consumer ends with an error when it is cancelled, so that somebody hears of it.
+Our consumer ends with an error when it is cancelled, so that somebody notices.
 
 Spec: https://www.rabbitmq.com/docs/consumer-cancel
 Code: rmqspec/client/consumer.py, rmqspec/client/errors.py
@@ -40,7 +40,7 @@ class TestCancelNotification:
     @lie("cancel-swallowed")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum", "stream"])
     def test_is_sent_when_the_queue_is_deleted_and_the_channel_stays_open(
-        self, connection, channel, eventually, queue_type
+        self, connection, channel, eventually_served, queue_type
     ):
         """There is no error and no closed channel; a program that does not listen for it waits for ever."""
         for name in ("deleted", "kept"):
@@ -54,7 +54,7 @@ class TestCancelNotification:
 
         channel.queue_delete("deleted")
 
-        eventually(lambda: connection.process_data_events() or cancelled, ["consumer of deleted"])
+        eventually_served(connection, lambda: cancelled, ["consumer of deleted"])
         assert consumer.is_open
 
     @behaviour("CANCELNOTIFY-04", "ACKTIMEOUT-06")
@@ -100,7 +100,7 @@ class TestBasicCancel:
     def test_leaves_unacked_messages_unacked_until_the_channel_closes(
         self, connection, queue, subscribe_without_ack, receive, drain
     ):
-        """To cancel does not requeue: another consumer gets the unfinished message only when the channel is closed."""
+        """Cancelling does not requeue: another consumer gets the unfinished message only when the channel is closed."""
         consumer_channel = connection.channel()
         consumer = subscribe_without_ack(consumer_channel, queue)
         consumer.wait_for(1)
@@ -136,7 +136,7 @@ class TestConsumer:
 
     @lie("cancel-swallowed")
     def test_raises_consumer_cancelled_when_its_queue_is_deleted(self, source, channel, queue, run_until_it_ends):
-        """A process that ends is restarted or missed; the message that it was handling is finished first."""
+        """A process that ends is restarted, or somebody notices; the message that it was handling is finished first."""
 
         def delete(_):
             channel.queue_delete(queue)

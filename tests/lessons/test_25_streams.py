@@ -1,9 +1,9 @@
 """Streams: a log that keeps its messages after they were read.
 
 A queue deletes a message when it is acknowledged. A stream keeps it: a message has an offset, its number in the log,
-and each consumer says where it starts: at the first message, at the next one, at an offset, or at a time. Any number of
-consumers read the same stream, each at its own speed and as often as it likes, and they do not share messages. Only
-retention deletes messages, the oldest first, by size or by age.
+and each consumer says where it starts: at the first message, at the next one to be published, at an offset, or at a
+time. Any number of consumers read the same stream, each at its own speed and as often as it likes, and they do not
+share messages. Only retention deletes messages, the oldest first, by size or by age.
 
 In the order system each listener has a queue of its own, and messages that were logged before its queue was declared
 are lost to it. A stream would still have them.

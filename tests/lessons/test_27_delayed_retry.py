@@ -120,7 +120,7 @@ class TestXDeath:
     @behaviour("XDEATH-02", "XDEATH-12", "XDEATH-13")
     @lie("x-death-count-wrong")
     def test_counts_rejects_and_expiries_per_queue(self, channel, waiting_queue, subscribe_without_ack):
-        """The count is right as long as no client republishes the message on its way; nothing else ends the loop."""
+        """It is right as long as no client republishes the message. The consumer has to stop the loop by this count."""
         waiting_queue("loop", to="pause")
         waiting_queue("pause", to="loop", ttl=1)
         channel.basic_publish("", "loop", b"poison")

@@ -1,10 +1,10 @@
 """Logins and vhosts: what a connection needs before its first queue.
 
 The broker checks three things when a connection is opened. The login: does it know this user with this password? The
-vhost: does it exist, and has the user any permission there? The limits: are there too many connections of this vhost
-or user? If not, it closes the connection with a code, 403 or 530, and pika raises an error whose name begins with
-*Probable*. Other limits apply later: too many channels of a user close the connection, too many queues in a vhost
-close the channel.
+vhost: does it exist, and has the user any permission there? The limits: has this vhost or user fewer connections than
+it may have? If one of these checks fails, it closes the connection with a code, 403 or 530, and pika raises an error
+whose name begins with *Probable*. Other limits apply later: too many channels of a user close the connection, too many
+queues in a vhost close the channel.
 
 A vhost is a namespace: queues, exchanges, bindings and permissions of one are not seen in another. Our client turns
 each refusal into one sentence that says what to do.

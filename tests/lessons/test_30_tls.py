@@ -1,9 +1,10 @@
 """TLS: encrypted connections, and certificates by which each side knows the other.
 
 Without TLS everybody on the network between a program and its broker can read the messages and the password. With TLS
-the broker shows a certificate, and the client checks that an authority which it trusts has signed it, and that it
-names the host that was meant. The broker may require a certificate of the client too; by default the client still
-needs a user and a password. (With the plugin rabbitmq_auth_mechanism_ssl and the mechanism EXTERNAL it needs none.)
+the broker shows a certificate, and the client checks that an authority which it trusts has signed it, and that it names
+the host that was meant. The broker may require a certificate of the client too; by default the client still needs a
+user and a password. (With the plugin rabbitmq_auth_mechanism_ssl and the mechanism EXTERNAL the certificate names the
+user, and no password is needed.)
 
 Here a private authority signs all certificates, as within a company.
 
