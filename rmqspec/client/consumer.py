@@ -99,8 +99,8 @@ class Consumer:
         topology: Declared before consuming, at each connection.
         retry: What is done with a delivery whose outcome is ``RETRY``, as ``RetryLadder.climb`` does, before it is
             acknowledged. Without one such an outcome is an error.
-        arguments: Of the subscription, as ``{"x-priority": 10}``; they are the ``x-…`` that the broker knows. See
-            https://www.rabbitmq.com/docs/consumer-priority.
+        arguments: Of the subscription, as ``{"x-priority": 10}`` or ``{"x-stream-offset": "first"}``; see
+            https://www.rabbitmq.com/docs/consumer-priority and https://www.rabbitmq.com/docs/streams.
         name: The connection's and the consumer tag, shown in the management UI.
         on_error: What becomes of a delivery whose handler, or whose retry, raises an ``Exception``: an outcome, or a
             function of the delivery and the error that returns one, or raises what shall end ``run``. What ends ``run``

@@ -10,7 +10,7 @@ it is counted, and its dead letter comes late. A queue may expire too (`x-expire
 when it was not used for that long.
 
 Spec: https://www.rabbitmq.com/docs/ttl
-Code: rmqspec/orders/topology.py, rmqspec/client/topology.py
+Code: rmqspec/client/retry.py, rmqspec/client/rpc.py
 Reference: TTL-01…10, QAUTO-04, QAUTO-05, QAUTO-08…10, PUB-09
 """
 
