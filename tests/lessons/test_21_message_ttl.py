@@ -162,7 +162,7 @@ class TestQueueTtl:
         eventually(lambda: exists("unused"), False)
         channel.queue_declare("later", durable=True, arguments={"x-expires": 100})  # well after those of the policy
         eventually(lambda: exists("later"), False)
-        assert exists("used")
+        assert exists("used") is True
 
         consumer.channel.close()
         eventually(lambda: exists("used"), False)

@@ -53,7 +53,8 @@ class TestMethod:
         assert close.reply_code == 540
         assert close.reply_text.startswith("NOT_IMPLEMENTED - ")
         assert text in close.reply_text
-        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
+        assert close.class_id == method.INDEX >> 16
+        assert close.method_id == method.INDEX & 0xFFFF
         client.hears_the_end()
         assert channel.is_open
 
@@ -69,7 +70,8 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 503
         assert close.reply_text == "COMMAND_INVALID - unimplemented method"
-        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
+        assert close.class_id == method.INDEX >> 16
+        assert close.method_id == method.INDEX & 0xFFFF
         client.hears_the_end()
 
     @behaviour("CONSUME-02", "CHAN-04")
@@ -86,7 +88,8 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 530
         assert close.reply_text == "NOT_ALLOWED - attempt to reuse consumer tag 'worker'"
-        assert (close.class_id, close.method_id) == (60, 20)
+        assert close.class_id == 60
+        assert close.method_id == 20
         client.hears_the_end()
 
     @behaviour("TX-16", "CHAN-04")
@@ -105,7 +108,8 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - unexpected command while processing 'tx.commit'"
-        assert (close.class_id, close.method_id) == (60, 10)
+        assert close.class_id == 60
+        assert close.method_id == 10
         client.hears_the_end()
 
     @behaviour("CHAN-14", "CHAN-04")
@@ -119,7 +123,8 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - expected 'channel.open'"
-        assert (close.class_id, close.method_id) == (20, 40)
+        assert close.class_id == 20
+        assert close.method_id == 40
         client.hears_the_end()
 
 
@@ -130,13 +135,13 @@ IDLE = {
 }
 
 
-class TestIdleMethod:
+class TestMethodWithoutEffect:
     """RabbitMQ: a method without effect."""
 
     @behaviour("CHAN-08", "CHAN-07", "CONSUME-10")
     @lie("idle-methods-refused")
     @pytest.mark.parametrize(("method", "answer"), IDLE.values(), ids=IDLE)
-    def test_is_answered_as_if_it_had_one(self, raw_client, method, answer):
+    def test_is_answered_as_usual(self, raw_client, method, answer):
         """Old clients send them, and a cancel may cross with the end of its queue: neither is an error."""
         client = raw_client().open(1)
 
@@ -144,9 +149,13 @@ class TestIdleMethod:
 
         client.hears(answer)
 
+
+class TestBasicRecoverAsync:
+    """RabbitMQ: `basic.recover-async`, the deprecated form of `basic.recover`."""
+
     @behaviour("ORDER-08")
     @lie("recover-async-answered")
-    def test_basic_recover_async_requeues_and_is_not_answered(self, raw_client, channel):
+    def test_requeues_and_is_not_answered(self, raw_client, channel):
         """A client that waited for its answer would wait for ever: `basic.recover` is the one that is answered."""
         channel.queue_declare("work", durable=True)
         channel.basic_publish("", "work", b"order")
@@ -232,7 +241,8 @@ class TestNowait:
 
         close = client.hears("channel.close")
         assert close.reply_code == 404
-        assert (close.class_id, close.method_id) == (50, 20)
+        assert close.class_id == 50
+        assert close.method_id == 20
         client.say(spec.Queue.Declare(queue="on a sibling", exclusive=True), channel=2)
         client.hears("queue.declare-ok")
 
