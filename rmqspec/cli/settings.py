@@ -89,7 +89,7 @@ class Where:
 
         Raises:
             BrokerError: No address was named and no broker is up.
-            InvalidSetting: A number is none, or is out of range.
+            InvalidSetting: A value is not a number, or is out of range.
             UsageError: An option of TLS was given, and an address is not one of TLS.
         """
         urls = Settings.of(self._address()).urls

@@ -43,7 +43,7 @@ class RpcServer:
 
     Args:
         source: The broker's URL, or settings.
-        queue: Whose requests.
+        queue: The queue of the requests.
         answer: Makes the reply's body of the request's; the request is a ``Content``, which knows its ``headers`` and
             its ``reply_to``; the answer may be one too.
         name: The connection's and the consumer tag.
@@ -52,7 +52,7 @@ class RpcServer:
         topology: Declared before consuming, at each connection.
         without_address: What becomes of a request that says not where its reply should go, or says it in a way that the
             broker cannot read, or fails at; by default it is rejected.
-        grace: Seconds that answers in hand have to finish after ``stop``.
+        grace: Seconds that requests being answered have to finish after ``stop``.
 
     Attributes:
         answered: How many replies were sent, errors among them.
@@ -100,7 +100,7 @@ class RpcServer:
                 self._limit = int(limit[1])  # the request comes again, and is told so
 
     def stop(self) -> None:
-        """Ends ``run`` after the requests in hand."""
+        """Ends ``run`` after the requests that are being answered."""
         self._stops += 1
         self._consumer.stop()
 

@@ -154,7 +154,7 @@ class TestPublisher:
     ):
         """The message is in its queue: a caller that publishes it again, as after a failure, has it there twice."""
         publisher = open_publisher(proxied_url)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.drop_after(1)  # byte from the broker: its confirm is cut off
         future = publisher.publish("", "work", b"order")
         eventually(lambda: proxy.connections, 0)
@@ -172,7 +172,7 @@ class TestPublisher:
     ):
         """The price of `resend`: no message is missing, and the consumer must recognise duplicates."""
         publisher = open_publisher(proxied_url, resend=True)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.drop_after(1)  # byte from the broker: its confirm is cut off
         publisher.publish("", "work", b"order")
         eventually(lambda: proxy.connections, 0)
@@ -188,7 +188,7 @@ class TestPublisher:
     ):
         """A shop goes on selling while its broker is away."""
         publisher = open_publisher(proxied_url, resend=True)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.cut()
         futures = [publisher.publish("", "work", b"%d" % number) for number in range(4)]
         done_without_a_connection = [future.done() for future in futures]
@@ -202,7 +202,7 @@ class TestPublisher:
     def test_reconnects_to_the_next_of_its_urls(self, open_publisher, proxied_url, proxy, url, drain, patience):
         """With the URLs of all nodes of a cluster, one lost node does not stop the publisher."""
         publisher = open_publisher(Settings(urls=(proxied_url, url)), resend=True)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.cut()
 
         publisher.publish("", "work", b"order")
@@ -251,7 +251,7 @@ class TestConsumer:
             running = pool.submit(consumer.run)
             try:
                 eventually(lambda: channel.queue_declare("work", passive=True).method.consumer_count, 1)
-                proxy.refuse()
+                proxy.accept_no_connections()
                 proxy.cut()
                 channel.queue_delete("work")
                 proxy.heal()
