@@ -313,6 +313,22 @@ def blocked_connection(broker):
 
 
 @pytest.fixture
+def served(eventually):
+    """Serves a connection until callbacks have brought this about: `served(connection, lambda: replies, [b"42"])`."""
+
+    def wait(connection, probe, expected):
+        __tracebackhide__ = True  # the failing line is the spec's
+
+        def serve_and_ask():
+            connection.process_data_events()
+            return probe()
+
+        eventually(serve_and_ask, expected)
+
+    return wait
+
+
+@pytest.fixture
 def new_consumer(connection, subscribe_without_ack):
     """Subscribes without ack on a channel of its own: `new_consumer("work", prefetch=1, priority=10).wait_for(1)`."""
 
@@ -357,25 +373,6 @@ def get_without_ack():
         return method.delivery_tag, body
 
     return fetch
-
-
-@pytest.fixture
-def eventually_served(eventually):
-    """Waits as `eventually` does, and serves a connection, whose callbacks pika calls only then.
-
-    `eventually_served(connection, lambda: bodies, [b"1", b"2"])`
-    """
-
-    def wait(connection, probe, expected):
-        __tracebackhide__ = True  # the failing line is the spec's
-
-        def serve_and_probe():
-            connection.process_data_events(time_limit=0)
-            return probe()
-
-        eventually(serve_and_probe, expected)
-
-    return wait
 
 
 @pytest.fixture

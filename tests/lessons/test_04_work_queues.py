@@ -43,7 +43,7 @@ class TestConsumersOfOneQueue:
 
     @behaviour("CONSUME-05")
     @lie("delivered-twice")
-    def test_get_each_message_exactly_once_between_them(self, connection, queue, publish, eventually_served):
+    def test_get_each_message_exactly_once_between_them(self, connection, queue, publish, served):
         """A queue divides its messages, and an exchange copies them. For a copy each, consumers need a queue each."""
         first = []
         second = []
@@ -54,7 +54,7 @@ class TestConsumersOfOneQueue:
 
         publish(b"1", b"2", b"3", b"4")
 
-        eventually_served(connection, lambda: len(first + second), 4)
+        served(connection, lambda: len(first + second), 4)
         assert sorted(first + second) == [b"1", b"2", b"3", b"4"]
 
     @behaviour("CONSUME-05")

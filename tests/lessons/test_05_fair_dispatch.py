@@ -37,12 +37,12 @@ class TestNoPrefetch:
 
     @behaviour("PREFETCH-05")
     @lie("default-prefetch-one")
-    def test_delivers_the_whole_queue_to_the_first_consumer(self, connection, channel, queue, drain, eventually_served):
+    def test_delivers_the_whole_queue_to_the_first_consumer(self, connection, channel, queue, drain, served):
         """A second consumer that starts now gets nothing, although the first has not finished a single message."""
         received = []
         channel.basic_consume(queue, lambda _channel, _method, _properties, body: received.append(body))
 
-        eventually_served(connection, lambda: received, [b"1", b"2", b"3", b"4", b"5"])
+        served(connection, lambda: received, [b"1", b"2", b"3", b"4", b"5"])
         assert drain(queue) == []
 
 

@@ -55,7 +55,7 @@ class TestReplyTo:
     @behaviour("REPLYTO-01")
     @lie("delivery-lost")
     def test_of_amq_rabbitmq_reply_to_is_rewritten_and_brings_the_reply_to_the_channel(
-        self, connection, caller, channel, eventually_served
+        self, connection, caller, channel, served
     ):
         """The server sees an address that belongs to this caller only, and no queue has to be declared."""
         replies = []
@@ -72,12 +72,12 @@ class TestReplyTo:
         channel.basic_publish("", request.reply_to, b"42", answer)
 
         assert request.reply_to.startswith("amq.rabbitmq.reply-to.")
-        eventually_served(connection, lambda: replies, [("7", b"42")])
+        served(connection, lambda: replies, [("7", b"42")])
 
     @behaviour("REPLYTO-10")
     @lie("delivery-lost")
     def test_of_an_exclusive_queue_brings_the_reply_to_the_consumer_of_that_queue(
-        self, connection, caller, channel, eventually_served
+        self, connection, caller, channel, served
     ):
         """This needs no feature of RabbitMQ, and the queue also keeps replies while its caller does not read."""
         declared = caller.queue_declare("", exclusive=True)
@@ -96,7 +96,7 @@ class TestReplyTo:
         channel.basic_publish("", request.reply_to, b"42", answer)
 
         assert request.reply_to == reply_queue
-        eventually_served(connection, lambda: replies, [("7", b"42")])
+        served(connection, lambda: replies, [("7", b"42")])
 
     @behaviour("REPLYTO-03", "CHAN-03")
     @lie("reply-to-lost")

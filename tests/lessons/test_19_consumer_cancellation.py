@@ -50,7 +50,7 @@ class TestCancelNotification:
     @lie("cancel-swallowed")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum", "stream"])
     def test_is_sent_when_the_queue_is_deleted_and_the_channel_stays_open(
-        self, connection, channel, eventually_served, queue_type
+        self, connection, channel, served, queue_type
     ):
         """There is no error and no closed channel; a program that does not listen for it waits for ever."""
         for name in ("deleted", "kept"):
@@ -64,7 +64,7 @@ class TestCancelNotification:
 
         channel.queue_delete("deleted")
 
-        eventually_served(connection, lambda: cancelled, ["consumer of deleted"])
+        served(connection, lambda: cancelled, ["consumer of deleted"])
         assert consumer.is_open
 
     @behaviour("CANCELNOTIFY-04", "ACKTIMEOUT-06")

@@ -47,7 +47,7 @@ class TestAlarm:
     @lie("unblock-swallowed")
     @pytest.mark.parametrize("resource", ["memory", "disk"])
     def test_blocks_connections_that_publish_and_no_others_until_it_clears(
-        self, alarm, connect, channel, eventually_served, drain, receive, resource
+        self, alarm, connect, channel, served, drain, receive, resource
     ):
         """Consumers go on and end the alarm by making room; a blocked message is late and not lost."""
         channel.basic_publish("", "work", b"before")
@@ -59,11 +59,11 @@ class TestAlarm:
 
         with alarm(resource):
             publisher_channel.basic_publish("", "work", b"late")
-            eventually_served(publisher, lambda: notifications, [f"low on {resource}"])
+            served(publisher, lambda: notifications, [f"low on {resource}"])
             arrived_during_the_alarm = drain("work")
 
         assert arrived_during_the_alarm == [b"before"]
-        eventually_served(publisher, lambda: notifications, [f"low on {resource}", "unblocked"])
+        served(publisher, lambda: notifications, [f"low on {resource}", "unblocked"])
         assert [delivery.body for delivery in receive("work")] == [b"late"]
 
     @behaviour("ALARM-03")

@@ -56,9 +56,7 @@ class TestSingleActiveConsumer:
     @behaviour("SAC-01")
     @lie("single-active-consumer-lost")
     @on_both_queue_types
-    def test_receives_all_messages_while_standby_consumers_get_none(
-        self, connection, channel, eventually_served, queue_type
-    ):
+    def test_receives_all_messages_while_standby_consumers_get_none(self, connection, channel, served, queue_type):
         """Two consumers that update the same account at once could overwrite each other's result."""
         arguments = {"x-single-active-consumer": True, "x-queue-type": queue_type}
         channel.queue_declare("work", durable=True, arguments=arguments)
@@ -70,7 +68,7 @@ class TestSingleActiveConsumer:
         for body in (b"1", b"2", b"3"):
             channel.basic_publish("", "work", body)
 
-        eventually_served(connection, lambda: active, [b"1", b"2", b"3"])
+        served(connection, lambda: active, [b"1", b"2", b"3"])
         assert standby == []
 
     @behaviour("SAC-02", "ORDER-04")

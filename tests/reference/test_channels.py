@@ -88,9 +88,7 @@ class TestChannelOrder:
 
     @behaviour("CHAN-12")
     @lie("answers-swapped")
-    def test_answers_come_in_the_order_of_the_requests(
-        self, connection, send_frames, methods_from_broker, eventually_served
-    ):
+    def test_answers_come_in_the_order_of_the_requests(self, connection, send_frames, methods_from_broker, served):
         """A client may send its next request before the first is answered."""
         asking = connection.channel()
         answers = methods_from_broker(asking, spec.Queue.DeclareOk)
@@ -99,7 +97,7 @@ class TestChannelOrder:
         declares = [spec.Queue.Declare(queue=name, durable=True) for name in names]
         send_frames(asking, *[frame.Method(asking.channel_number, declare) for declare in declares])
 
-        eventually_served(connection, lambda: len(answers), 10)
+        served(connection, lambda: len(answers), 10)
         assert [answer.queue for answer in answers] == names
 
     @behaviour("ACK-06")

@@ -63,7 +63,7 @@ class TestDeadLetteredMessage:
     @rabbitmq(since="4.3")
     @lie("redelivered-always")
     def test_has_redelivered_false_since_4_3_if_a_consumer_was_waiting_for_it(
-        self, connection, channel, reject, eventually_served
+        self, connection, channel, reject, served
     ):
         """So the flag depends on who came first, and says nothing about earlier deliveries."""
         redelivered = []
@@ -72,7 +72,7 @@ class TestDeadLetteredMessage:
 
         reject()
 
-        eventually_served(connection, lambda: redelivered, [False])
+        served(connection, lambda: redelivered, [False])
 
 
 class TestDeadLettering:

@@ -84,8 +84,7 @@ class TestUnexpectedFrame:
         assert close.reply_code == 505
         assert "UNEXPECTED_FRAME" in close.reply_text
         assert text in close.reply_text
-        assert close.class_id == method[0]
-        assert close.method_id == method[1]
+        assert (close.class_id, close.method_id) == method
         client.hears_the_end()
 
 
@@ -105,8 +104,7 @@ class TestMalformedFrame:
         assert close.reply_code == 501
         assert "FRAME_ERROR" in close.reply_text
         assert text in close.reply_text
-        assert close.class_id == method[0]
-        assert close.method_id == method[1]
+        assert (close.class_id, close.method_id) == method
 
     @behaviour("FRAMES-16")
     @lie(None, because="the broker says nothing that could be another, and the proxy cannot read what the client says")

@@ -190,8 +190,7 @@ class TestConnectionMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - unexpected method in connection state running"
-        assert close.class_id == method.INDEX >> 16
-        assert close.method_id == method.INDEX & 0xFFFF
+        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
         client.hears_the_end()
 
     @behaviour("PROTO-12", "CHAN-04")
@@ -205,8 +204,7 @@ class TestConnectionMethod:
         close = client.hears_close()
         assert close.reply_code == 503
         assert close.reply_text == "COMMAND_INVALID - unimplemented method"
-        assert close.class_id == 10
-        assert close.method_id == 40
+        assert (close.class_id, close.method_id) == (10, 40)
         client.hears_the_end()
 
 

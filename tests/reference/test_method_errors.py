@@ -53,8 +53,7 @@ class TestMethod:
         assert close.reply_code == 540
         assert close.reply_text.startswith("NOT_IMPLEMENTED - ")
         assert text in close.reply_text
-        assert close.class_id == method.INDEX >> 16
-        assert close.method_id == method.INDEX & 0xFFFF
+        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
         client.hears_the_end()
         assert channel.is_open
 
@@ -70,8 +69,7 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 503
         assert close.reply_text == "COMMAND_INVALID - unimplemented method"
-        assert close.class_id == method.INDEX >> 16
-        assert close.method_id == method.INDEX & 0xFFFF
+        assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
         client.hears_the_end()
 
     @behaviour("CONSUME-02", "CHAN-04")
@@ -88,8 +86,7 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 530
         assert close.reply_text == "NOT_ALLOWED - attempt to reuse consumer tag 'worker'"
-        assert close.class_id == 60
-        assert close.method_id == 20
+        assert (close.class_id, close.method_id) == (60, 20)
         client.hears_the_end()
 
     @behaviour("TX-16", "CHAN-04")
@@ -108,8 +105,7 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - unexpected command while processing 'tx.commit'"
-        assert close.class_id == 60
-        assert close.method_id == 10
+        assert (close.class_id, close.method_id) == (60, 10)
         client.hears_the_end()
 
     @behaviour("CHAN-14", "CHAN-04")
@@ -123,8 +119,7 @@ class TestMethod:
         close = client.hears_close()
         assert close.reply_code == 504
         assert close.reply_text == "CHANNEL_ERROR - expected 'channel.open'"
-        assert close.class_id == 20
-        assert close.method_id == 40
+        assert (close.class_id, close.method_id) == (20, 40)
         client.hears_the_end()
 
 
@@ -241,8 +236,7 @@ class TestNowait:
 
         close = client.hears("channel.close")
         assert close.reply_code == 404
-        assert close.class_id == 50
-        assert close.method_id == 20
+        assert (close.class_id, close.method_id) == (50, 20)
         client.say(spec.Queue.Declare(queue="on a sibling", exclusive=True), channel=2)
         client.hears("queue.declare-ok")
 
