@@ -52,5 +52,5 @@ def catalogue_command(asked: tuple[str, ...], suite: Path | None, for_programs: 
         if not found.unknown:
             terminal.notice(f"rmqspec: nothing in the catalogue has {' and '.join(map(repr, asked))}")
         sys.exit(NOTHING)
-    for line in (as_json(found) if for_programs else as_text(found)).splitlines():
+    for line in (as_json(found) if for_programs else as_text(found)).split("\n"):
         terminal.console.print(Text(terminal.shown(line)))

@@ -46,6 +46,6 @@ def compare_command(old: Path, new: Path, form: str | None) -> None:
     except Incomparable as error:
         terminal.notice(f"rmqspec: {error}")
         sys.exit(INCOMPARABLE)
-    for line in FORMS[form or "text"](comparison).splitlines():
+    for line in FORMS[form or "text"](comparison).split("\n"):
         terminal.console.print(Text(terminal.shown(line)))
     sys.exit(UNEXPLAINED if comparison.unexplained else 0)

@@ -72,7 +72,7 @@ def upgrade_command(old: Release, new: Release, file: Path | None, running: str 
         sys.exit(NO_WAY)
     except Unreadable as reason:
         raise click.UsageError(str(reason)) from reason
-    for line in FORMS[form or "text"](answer).splitlines():
+    for line in FORMS[form or "text"](answer).split("\n"):
         terminal.console.print(Text(terminal.shown(line)))
     sys.exit(HARMFUL if answer.harmful else 0)
 

@@ -40,6 +40,8 @@ def check_name(what: str, name: object) -> None:
 
 def check_arguments(of: str, arguments: Mapping[str, Any]) -> None:
     """Raises InvalidSetting for arguments that AMQP has no form for."""
+    if not isinstance(arguments, Mapping):
+        raise InvalidSetting(f"the arguments of {of} are {arguments!r}: a mapping is wanted")
     try:
         write_table(arguments)
     except (Unrepresentable, UnicodeEncodeError) as error:

@@ -5,6 +5,7 @@ pika deprecates ``BlockingConnection`` in 1.5 and removes it in 2.0; when that d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from traceback import walk_stack
@@ -21,12 +22,15 @@ from rmqspec.client.bounds import check_whole
 from rmqspec.client.decoding import Reader
 from rmqspec.client.encoding import OVERHEAD
 from rmqspec.client.errors import ChannelClosed, ClientError, ConnectionLost, Unanswered, Unreachable, WrongProcess
+from rmqspec.client.quiet import quiet_pika
 from rmqspec.client.refusal import refusal
 from rmqspec.client.settings import Settings
 
 __all__ = ["Channel", "Connection", "Loop", "connect", "open_connections", "open_loop", "refusal", "translated"]
 
 Channel = BlockingChannel
+
+_log = logging.getLogger("rmqspec.client")
 
 
 class Connection(BlockingConnection):
@@ -73,6 +77,10 @@ class Connection(BlockingConnection):
         timer = self._impl.ioloop.call_later(self.patience, self._give_up)  # type: ignore[attr-defined]
         try:
             super()._flush_output(*waiters)  # type: ignore[misc]
+        except Unanswered:
+            with suppress(exceptions.AMQPError):
+                super()._flush_output(lambda: False)  # type: ignore[misc]  # until pika knows of the end too
+            raise
         finally:
             if self.is_open:
                 self._impl.ioloop.remove_timeout(timer)  # type: ignore[attr-defined]
@@ -80,8 +88,7 @@ class Connection(BlockingConnection):
     def _give_up(self) -> None:
         self.unanswered = True
         error = Unanswered(f"the broker has not answered {_asked()} within {self.patience:g} s")
-        if not self._impl.is_closing:  # type: ignore[attr-defined]
-            self._impl._terminate_stream(exceptions.StreamLostError(str(error)))  # type: ignore[attr-defined]
+        self._impl._terminate_stream(exceptions.StreamLostError(str(error)))  # type: ignore[attr-defined]
         raise error
 
 
@@ -146,7 +153,8 @@ def connect(source: str | Settings, name: str, heartbeat: int | None = None) -> 
         if heartbeat is not None:
             parameters.heartbeat = heartbeat
         try:
-            connection = Connection(parameters)
+            with quiet_pika(debugging=_log.isEnabledFor(logging.DEBUG)):  # what has failed is said by what is raised
+                connection = Connection(parameters)
         except (
             exceptions.AMQPError,
             AMQPConnectorException,  # nothing came in time
@@ -196,7 +204,7 @@ def hang_up(connection: Connection | Loop) -> None:
     _opened.discard(connection)
     if isinstance(connection, Loop):
         connection.ioloop.add_callback_threadsafe(connection.close)
-    else:
+    elif connection.is_open:
         with suppress(exceptions.AMQPError):  # its broker may be gone
             connection.close()
 

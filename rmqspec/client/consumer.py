@@ -85,7 +85,8 @@ def requeue_if_the_broker_is_away(_: Delivery, error: Exception) -> Outcome:
 class Consumer:
     """Feeds the messages of one queue to a handler.
 
-    When the connection is lost it is opened again, the topology is declared again, and consuming goes on. What was
+    When the connection is lost it is opened again, the topology is declared again, and consuming goes on; an exclusive
+    queue of the lost connection is waited for, until the broker has noticed the loss. What was
     unacknowledged is delivered again by the broker; an acknowledgement that comes too late for it is dropped.
 
     Args:

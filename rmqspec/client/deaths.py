@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rmqspec.client.tables import Integer
+
 __all__ = ["Death", "can_die_again", "count_in", "deaths_in", "reason_in"]
 
 MOST = 1_000_000  # beyond it a header is no count of ours; the next one must still fit into a field of the protocol
@@ -49,15 +51,19 @@ def can_die_again(headers: Mapping[Any, Any] | None) -> bool:
 
     It adds to the header. Where an entry is no table, or the count that it adds to is no number, a queue of RabbitMQ
     3.10 ends at it: its consumers are cancelled, the message is there again, and after some of that the queue is gone.
+    A count with a fraction it adds to, and then cannot write the sum: whoever is to get the dead letter loses its
+    connection (541).
     """
     entries = (headers or {}).get("x-death")
     if not isinstance(entries, list):  # any other type is written anew
         return True
-    return all(isinstance(entry, dict) and _is_number(entry.get("count", 0)) for entry in entries)
+    return all(isinstance(entry, dict) and _is_whole(entry.get("count", 0)) for entry in entries)
 
 
-def _is_number(count: object) -> bool:
-    return isinstance(count, (int, float)) and not isinstance(count, bool)
+def _is_whole(count: object) -> bool:
+    if isinstance(count, Integer) and count.wire.startswith(b"t"):  # a true that is not written as 1
+        return False
+    return isinstance(count, int) and not isinstance(count, bool)
 
 
 def reason_in(headers: Mapping[Any, Any] | None) -> str | None:

@@ -37,7 +37,8 @@ Source of the codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 from __future__ import annotations
 
 from copy import copy
-from typing import TypeVar
+from copyreg import __newobj__  # type: ignore[attr-defined]
+from typing import Any, TypeVar
 
 from rmqspec.client.message import Message
 
@@ -92,6 +93,10 @@ class ClientError(Exception):
     def __init__(self, message: str, reply_code: int = 0, reply_text: str = "") -> None:
         super().__init__(message)
         self.reply_code, self.reply_text = reply_code, reply_text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is copied, and how it leaves a process: not by its constructor, which is another one in a subclass."""
+        return __newobj__, (type(self), *self.args), self.__dict__
 
     @property
     def permanent(self) -> bool:

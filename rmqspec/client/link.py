@@ -331,8 +331,9 @@ class Link:
 
     def _work(self) -> None:
         self._woken = False
+        closing = self._closing.is_set()  # before: what was handed over until then leaves before the goodbye
         self._tenant.on_work()
-        if self._closing.is_set() and self._loop is not None:
+        if closing and self._loop is not None:
             self._hang_up()
 
     def _pause(self, seconds: float) -> None:

@@ -85,6 +85,7 @@ __all__ = ["Publisher"]
 
 WRITE_SIZE = 128 * 1024  # bytes that leave in one write: many small messages, or one large one
 AT_EXIT = 5.0  # seconds that a program without close() waits at its end for confirms
+INTERRUPTED = 1.0  # the same behind a Ctrl-C: the broker may confirm nothing for long, as in an alarm
 CLOSED = "the publisher has been closed"
 
 _log = logging.getLogger("rmqspec.client")
@@ -97,7 +98,8 @@ class Publisher:
     they must not wait for anything.
 
     A program that ends without ``close`` waits for its last confirms, five seconds at most, and logs how many did not
-    come. Futures that fail and that nobody looks at are logged too.
+    come. Futures that fail and that nobody looks at are logged too. A ``with`` statement closes it; where a Ctrl-C ends
+    that, it waits for a second.
 
     Args:
         source: The broker's URL, or settings.
@@ -173,7 +175,8 @@ class Publisher:
             routing_key: What the exchange compares with its bindings.
             body: The payload.
             properties: By default those of persistent JSON. They are sent as they are, with all of their headers.
-            mandatory: Whether it is an error if no queue is bound for it; otherwise such a message is dropped.
+            mandatory: Whether it is an error if no queue is bound for it; otherwise such a message is dropped. Of
+                messages that differ in their header ``BCC`` alone, each needs a ``message_id`` for that.
             timeout: Seconds after which the future ends in any case, also while there is no connection; None leaves
                 that to the settings' ``answer_timeout``, which counts from sending.
 
@@ -294,7 +297,10 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if isinstance(error, KeyboardInterrupt):
+            self.close(INTERRUPTED)
+        else:
+            self.close()
 
     # What the link calls, in its thread.
 

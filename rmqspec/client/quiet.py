@@ -1,7 +1,7 @@
 """pika's own log lines: a screen of them for each loss, of which none says which client it was.
 
-Those of a link are kept back, as the link says itself what happened; those of other pika connections in the same
-program are none of our business.
+Those of a link are kept back, as the link says itself what happened, and so are those of ``connect``, which raises what
+happened; those of other pika connections in the same program are none of our business.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def quiet_pika(*, debugging: bool) -> Iterator[None]:
     Args:
         debugging: Whether somebody wants to see it all the same.
     """
-    if debugging:
+    ident = threading.get_ident()
+    if debugging or ident in _not_ours.ours:
         yield
         return
     for name in [name for name in logging.root.manager.loggerDict if name == "pika" or name.startswith("pika.")]:
         logging.getLogger(name).addFilter(_not_ours)  # a filter of "pika" alone does not hold for "pika.connection"
-    ident = threading.get_ident()
     _not_ours.ours.add(ident)
     try:
         yield

@@ -23,6 +23,7 @@ __all__ = ["Verdict", "judge", "refused", "suspects"]
 
 CONNECTION_FORCED, ENDS_WELL = 320, 200  # a broker that stops, or an operator: nothing is wrong with a message
 EXCHANGE_CODES = (403, 404)  # no permission for an exchange; no such exchange
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # a publisher does not consume from it, and it alone could get the reply
 SHORTENED = "..."  # the end of a text that has had no room in 255 bytes
 
 
@@ -86,6 +87,8 @@ def _signs(sent: Sent) -> Iterator[str]:
         yield f"user_id property set to '{properties.user_id}' but"
     if properties.delivery_mode is not None:
         yield f"delivery_mode_unknown,{properties.delivery_mode:d}}}"
+    if properties.reply_to == DIRECT_REPLY_TO:
+        yield "fast reply consumer does not exist"
     headers = properties.headers or {}
     for name in ("CC", "BCC"):
         if name in headers and not isinstance(headers[name], list):

@@ -4,6 +4,10 @@ A return names no delivery tag, and equal bodies may be under way to equal keys.
 messages is compared: exchange, routing key, body, whether it was mandatory, and the properties, as they were encoded.
 Returns come in the order of publishing, each before the ack of its message; of equal messages it is the oldest.
 
+A broker takes ``BCC`` out. Beside a message without it that is otherwise equal, the return is that one's: ``BCC`` only
+adds queues, so where the other has none either, both come back. Two whose ``BCC`` alone differ cannot be told apart;
+with a ``message_id`` each is one of its own.
+
 Source: https://www.rabbitmq.com/docs/publishers#unroutable
 """
 

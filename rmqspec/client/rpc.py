@@ -18,6 +18,8 @@ What holds at any moment:
    it to one thread only, which frees its room in the window and then tells who waits.
 2. A call's deadline is kept by whoever waits for it, and otherwise by ``Deadlines``, which no connection can hold up.
 3. ``_session`` changes as a whole: what was encoded for one channel is encoded again before it leaves on another.
+4. Calls fail with their channel, as replies come to that alone; but not for a request that is larger than the broker
+   takes. The broker has thrown away what was behind it, and that waits with all that has not left for the next channel.
 
 Source: https://www.rabbitmq.com/docs/direct-reply-to, https://www.rabbitmq.com/tutorials/tutorial-six-python
 """
@@ -27,6 +29,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -46,11 +49,13 @@ from rmqspec.client.errors import (
     CallFailed,
     CallRefused,
     CallTimedOut,
+    ChannelClosed,
     ClientError,
     InvalidSetting,
     Unencodable,
     WrongProcess,
     WrongThread,
+    again,
 )
 from rmqspec.client.link import Link, LoopChannel
 from rmqspec.client.message import Message
@@ -59,14 +64,16 @@ from rmqspec.client.promise import Promise
 from rmqspec.client.settings import Settings
 from rmqspec.client.window import Window
 
-__all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "ROUTING_HEADERS", "RpcClient"]
+__all__ = ["DIRECT_REPLY_TO", "ERROR_HEADER", "ROUTING_HEADERS", "TOO_LARGE", "RpcClient"]
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # the broker's pseudo-queue: no queue is made, replies come straight back
+PRECONDITION_FAILED = 406
 ERROR_HEADER = "error"  # on a reply: what the server could not do
 ROUTING_HEADERS = ("CC", "BCC")  # the broker would route a message with these to other queues too, or refuse it (406)
 LONGEST = 4_294_967.0  # seconds: the broker takes no expiration of more milliseconds than fit into 32 bits
 UNSENT = 1024 * 1024  # bytes that may wait in the socket's buffer; more requests wait here, where they can expire
 NEXT_LOOK = 0.01  # seconds until the socket's buffer is looked at again
+TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max size (\d+)")  # the broker's words (406)
 
 
 class _Session(NamedTuple):
@@ -82,10 +89,12 @@ class Call(Promise[bytes]):
 
     Attributes:
         correlation_id: By which its reply is known.
+        place: Its place among those that have left; 0 before.
     """
 
     frames: list[bytes | memoryview]
     session: _Session | None = None
+    place = 0
 
     def __init__(self, client: RpcClient, request: Message, correlation_id: str, timeout: float) -> None:
         super().__init__()
@@ -189,8 +198,9 @@ class RpcClient:
         self._window = Window(window, window_bytes)
         self._open: dict[str, Call] = {}
         self._deadlines = Deadlines[Call](f"{name} (deadlines)", self._expire)
-        # From here on: touched by the link's thread alone; the session is read by all.
+        # From here on: touched by the link's thread alone; the session and the limit are read by all.
         self._channel: LoopChannel | None = None
+        self._places, self._limit, self._waits = itertools.count(1), math.inf, False
         self._link = Link(Settings.of(source), name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
         self._outbox = Outbox[Call](self._link.wake)
         self._link.open()
@@ -233,7 +243,8 @@ class RpcClient:
         Raises:
             CallTimedOut: No reply came in time. The server may still have done the work.
             CallRefused: The server replied with an error.
-            CallFailed: There is no such queue, or the connection was lost, or there is no room for one more call.
+            CallFailed: There is no such queue, or the connection was lost, or there is no room for one more call, or
+                the request is larger than the broker takes.
             Unencodable: The protocol cannot carry the request.
             WrongThread: A callback of this client calls; it would wait for itself.
         """
@@ -255,7 +266,8 @@ class RpcClient:
             reply that comes all the same is dropped.
 
         Raises:
-            CallFailed: No room came free before the deadline, or the client has been closed.
+            CallFailed: No room came free before the deadline, the client has been closed, or it is known that the
+                request is larger than the broker takes.
             Unencodable: The protocol cannot carry the request.
             InvalidSetting: The timeout is no number of seconds that the broker knows.
         """
@@ -266,6 +278,8 @@ class RpcClient:
     def _begin(self, queue: str, request: bytes, timeout: float | None, headers: Mapping[str, Any] | None) -> Call:
         self._link.check_process()
         seconds = self._timeout if timeout is None else _seconds(timeout)
+        if len(request) > self._limit:
+            raise _too_large(queue, len(request), self._limit)
         correlation_id = f"{self._unique}-{next(self._numbers)}"
         call = Call(self, _request(queue, request, seconds, correlation_id, headers), correlation_id, seconds)
         if seconds <= 0:
@@ -309,7 +323,7 @@ class RpcClient:
     def on_channel(self, channel: LoopChannel, loop: Loop) -> None:
         """The link has a channel: listens for replies."""
         reply_to = f"replies-{uuid.uuid4().hex}" if self._exclusive else DIRECT_REPLY_TO
-        self._channel, self._loop, self._looks_again = channel, loop, False
+        self._channel, self._loop, self._looks_again, self._waits = channel, loop, False, False
         self._session = _Session(channel.channel_number, loop.body_limit, reply_to)
         channel.add_on_return_callback(self._on_return)
         if self._exclusive:
@@ -318,17 +332,43 @@ class RpcClient:
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
         """The link has lost its channel, and with it the address that replies would come to."""
-        self._channel = None
+        self._channel, self._waits = None, False
         error = CallFailed(f"no reply can come any more: {reason}", reason.reply_code, reason.reply_text)
+        error._permanent = reason.permanent  # a code alone does not say it: a lost connection is another one soon
+        if isinstance(reason, ChannelClosed):
+            if not final and (large := TOO_LARGE.search(reason.reply_text)):
+                self._after_large(int(large[1]), int(large[2]))
+                return
+        else:
+            self._limit = math.inf  # a broker that starts again may take more
         if final:
             self._outbox.end(error)
         self._fail_all(error)
+
+    def _after_large(self, size: int, limit: int) -> None:
+        """A request was too large: it ends. Those before it have lost their replies, and the others leave again."""
+        self._limit, self._waits = limit, True
+        calls = list(self._open.values())
+        # The broker refuses the first of that size; one that has expired meanwhile is not known any more.
+        place = min((call.place for call in calls if call.place and len(call.request.body) == size), default=math.inf)
+        words = f"no reply can come any more: the broker has refused another request, of {size} bytes, and its channel"
+        for call in calls:
+            if len(call.request.body) > limit:
+                self._end(call, _too_large(call.queue, len(call.request.body), limit))
+            elif 0 < call.place < place:
+                self._end(call, CallFailed(words))
+        behind = sorted((call for call in calls if call.place > place), key=lambda call: call.place)
+        for call in behind:
+            call.place = 0
+        self._outbox.put_back(behind)
 
     def on_blocked(self, reason: str) -> None:
         """An alarm: requests wait at the broker, and the deadlines run."""
 
     def on_work(self) -> None:
-        """Sends the calls that wait; without a channel they fail."""
+        """Sends the calls that wait; without a channel they fail, unless there is another in a moment."""
+        if self._waits and self._loop.is_open:
+            return
         calls = self._outbox.take()
         if self._channel is None or not self._channel.is_open:  # the second where a loop ends by an error
             for call in calls:
@@ -340,6 +380,7 @@ class RpcClient:
         while calls and unsent < UNSENT:
             call = calls.popleft()
             if call.correlation_id in self._open and self._encoded(call):
+                call.place = next(self._places)
                 pieces += call.frames
                 unsent += len(call.request.body)
         if pieces:
@@ -418,12 +459,17 @@ class RpcClient:
 
     def _fail_all(self, error: CallFailed) -> None:
         for call in list(self._open.values()):
-            self._end(call, CallFailed(str(error), error.reply_code, error.reply_text))
+            self._end(call, again(error))
 
     def _check_waiting(self, what: str) -> None:
         self._link.check_waiting(what)
         if self._deadlines.in_thread:
             raise WrongThread(f"{what} in a callback of an expired call would hold up all other deadlines")
+
+
+def _too_large(queue: str, size: int, limit: float) -> CallFailed:
+    words = f"the request to {queue!r} has {size} bytes, and the broker takes {limit} at most"
+    return CallFailed(words, PRECONDITION_FAILED, words)
 
 
 def _seconds(timeout: float) -> float:

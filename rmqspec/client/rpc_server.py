@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,17 +16,17 @@ from pika import BasicProperties
 
 from rmqspec.client.consumer import Consumer, Delivery, Handler, Outcome
 from rmqspec.client.content import Content
+from rmqspec.client.deaths import can_die_again
 from rmqspec.client.errors import ChannelClosed, Unencodable
 from rmqspec.client.message import Message, persistent
 from rmqspec.client.reply_to import Unreplied, is_readable
-from rmqspec.client.rpc import ERROR_HEADER, ROUTING_HEADERS
+from rmqspec.client.rpc import ERROR_HEADER, ROUTING_HEADERS, TOO_LARGE
 from rmqspec.client.settings import Settings
 from rmqspec.client.topology import Topology
 
 __all__ = ["RpcServer"]
 
 LONGEST_ERROR = 500  # characters: a reply's headers must fit into a frame, and an error may quote its request
-TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # the broker's words (406)
 
 _log = logging.getLogger("rmqspec.client")
 
@@ -51,7 +50,7 @@ class RpcServer:
         concurrency: How many requests are answered at once, each in a thread.
         topology: Declared before consuming, at each connection.
         without_address: What becomes of a request that says not where its reply should go, or says it in a way that the
-            broker cannot read, or fails at; by default it is rejected.
+            broker cannot read, or fails at; by default it is rejected, unless a broker could fail at that too.
         grace: Seconds that requests being answered have to finish after ``stop``.
 
     Attributes:
@@ -68,10 +67,10 @@ class RpcServer:
         prefetch: int = 10,
         concurrency: int = 1,
         topology: Topology | None = None,
-        without_address: Handler = lambda _: Outcome.REJECT,
+        without_address: Handler | None = None,
         grace: float = 30.0,
     ) -> None:
-        self._answer, self._without_address, self._name = answer, without_address, name
+        self._answer, self._without_address, self._name = answer, without_address or self._reject, name
         self._consumer = Consumer(
             source,
             queue,
@@ -97,7 +96,7 @@ class RpcServer:
                 limit = TOO_LARGE.search(error.reply_text)
                 if limit is None or self._stops != stops:
                     raise
-                self._limit = int(limit[1])  # the request comes again, and is told so
+                self._limit = int(limit[2])  # the request comes again, and is told so
 
     def stop(self) -> None:
         """Ends ``run`` after the requests that are being answered."""
@@ -124,6 +123,13 @@ class RpcServer:
         self._reply(delivery)
         with self._counting:
             self.answered += 1
+        return Outcome.ACK
+
+    def _reject(self, delivery: Delivery) -> Outcome:
+        if can_die_again(delivery.headers):
+            return Outcome.REJECT
+        # Where the queue has a dead-letter exchange, a reject would end that queue in RabbitMQ 3.10.
+        _log.error("%s: a request that nobody can be answered for is dropped, as its x-death is odd", self._name)
         return Outcome.ACK
 
     def _reply(self, delivery: Delivery) -> None:

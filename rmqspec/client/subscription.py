@@ -47,7 +47,7 @@ from rmqspec.client.topology import Topology
 
 __all__ = ["Subscription", "Taken", "Wanted"]
 
-NOT_FOUND = 404
+NOT_FOUND, RESOURCE_LOCKED = 404, 405
 SILENCE = 1.0  # seconds without an answer, after which none is expected to the goodbye either
 
 _log = logging.getLogger("rmqspec.client")
@@ -122,7 +122,7 @@ class Subscription:
         on_blocked: Callable[[str], object] | None,
     ) -> None:
         self._wanted, self._take, self._fail = wanted, take, fail
-        self._quiet = False
+        self._quiet = self._subscribed = False
         self.session: Session | None = None
         self.lost: ClientError | None = None
         self.link = Link(settings, wanted.name, self, on_reconnect=on_reconnect, on_blocked=on_blocked)
@@ -203,13 +203,22 @@ class Subscription:
 
         session.subscribed = True
         channel.basic_consume(
-            wanted.queue, on_delivery, consumer_tag=wanted.name, arguments=dict(wanted.arguments) or None
+            wanted.queue,
+            on_delivery,
+            consumer_tag=wanted.name,
+            arguments=dict(wanted.arguments) or None,
+            callback=self._on_subscribed,
         )
 
     def on_lost(self, reason: ClientError, *, final: bool) -> None:
-        """The link has lost its channel. A refusal would come again, so it ends the subscription."""
+        """The link has lost its channel. A refusal would come again, so it ends the subscription.
+
+        But an exclusive queue that it has had is locked for as long as the broker believes in the lost connection.
+        """
         self.session, self.lost = None, reason
-        waits = self._wanted.wait_for_queue and reason.reply_code == NOT_FOUND
+        waits = (self._wanted.wait_for_queue and reason.reply_code == NOT_FOUND) or (
+            self._subscribed and reason.reply_code == RESOURCE_LOCKED
+        )
         if final or (isinstance(reason, ChannelClosed) and not waits):
             self._fail(reason)
 
@@ -245,6 +254,9 @@ class Subscription:
             self.link.note_progress()
         if pieces:
             session.loop.write(pieces)
+
+    def _on_subscribed(self, _: Method[Basic.ConsumeOk]) -> None:
+        self._subscribed = True
 
     @staticmethod
     def _on_cancelled(session: Session) -> None:

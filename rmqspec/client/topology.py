@@ -118,10 +118,12 @@ class Topology:
             check_name("a queue", queue.name)
             check_arguments(f"the queue {queue.name!r}", queue.arguments)
         for binding in self.bindings:
-            check_name("a binding", binding.key)
+            for name in (binding.exchange, binding.queue, binding.key):
+                check_name("a binding", name)
             check_arguments(f"the binding of {binding.queue!r}", binding.arguments)
         for link in self.exchange_bindings:
-            check_name("a binding", link.key)
+            for name in (link.source, link.destination, link.key):
+                check_name("a binding", name)
             check_arguments(f"the binding of {link.destination!r}", link.arguments)
 
     def declare(self, channel: Channel) -> None:

@@ -30,6 +30,7 @@ FORM = (
 BEHIND = "an @ stands behind a /, a ? or a #, which the user or the password has unquoted"
 HASH = "a # stands in the broker's URL: within user, password and vhost it is written %23"
 LONG = "the vhost in the broker's URL has more than 255 bytes, which no vhost has"
+NOT_UTF_8 = "the broker's URL has bytes in it that are not UTF-8: such a byte is written %FF, as two digits of base 16"
 SLASH = "the vhost in the broker's URL has a / in it: there it is written %2F, so that of the vhost / ends in /%2F"
 OF_TCP = ("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")  # those that pika knows
 OF_TLS = (
@@ -44,6 +45,10 @@ def read_url(url: str) -> tuple[pika.URLParameters, Mapping[str, Any]]:
     Raises:
         InvalidUrl: It cannot be read, or has a parameter that is not known, or one that cannot be used.
     """
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        raise InvalidUrl(NOT_UTF_8) from None
     address, _, query = url.partition("?")
     parameters = _address(address)
     # An @ that is not before the host stands behind a ?, a / or a # within the password.

@@ -6,7 +6,7 @@ Source: https://www.rabbitmq.com/docs/dlx
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -16,7 +16,8 @@ from pika import BasicProperties
 from rmqspec.client import Channel, Connection, Delivery, Publisher, RetryLadder, Settings, connect
 from rmqspec.client.connection import translated
 from rmqspec.client.deaths import count_in, deaths_in
-from rmqspec.client.errors import Unrepublishable
+from rmqspec.client.errors import ClientError, Unrepublishable
+from rmqspec.client.link import GOODBYE
 from rmqspec.client.republish import Wait, beside, confirmed, foreign_headers, headers_to_keep, republish, shortened
 from rmqspec.client.retry import ATTEMPTS_HEADER, HISTORY_HEADER, reasons_in
 from rmqspec.orders.messages import FAILURE, InvalidMessage, Order, parse
@@ -173,8 +174,12 @@ def _failed(source: str | Settings) -> Iterator[Channel]:
             order_system().declare(channel)
             yield channel
             channel.close()
-    finally:
-        _hang_up(connection)
+    except BaseException:  # as a Ctrl-C: a broker that does not answer must not hold it up, nor hide it
+        connection.patience = GOODBYE
+        with suppress(ClientError):
+            _hang_up(connection)
+        raise
+    _hang_up(connection)
 
 
 def _hang_up(connection: Connection) -> None:

@@ -13,13 +13,17 @@ done. So a consumer claims a message before it works on it, in one step with the
         └────(lease over)──┘
 
 A claim is a lease. It is renewed as long as the process lives, and is over soon after a crash. A process that is
-stopped for longer than a lease (a suspended laptop) may lose its claim to somebody else; ``done`` then says so.
+stopped for longer than a lease may lose its claim to somebody else; ``done`` then says so. A lease is counted by a
+clock that nobody can set: it begins with the machine, and all processes share it. Beside it stands which start of the
+machine that was, for what an earlier one has claimed nobody works on any more.
 
-Source: https://www.rabbitmq.com/docs/reliability#consumer-side, https://www.sqlite.org/wal.html
+Source: https://www.rabbitmq.com/docs/reliability#consumer-side, https://www.sqlite.org/wal.html,
+https://docs.python.org/3/library/time.html#time.monotonic
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -27,13 +31,15 @@ import uuid
 import weakref
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
+from rmqspec.client import process
 from rmqspec.client.bounds import check_number
-from rmqspec.client.errors import ClientError
+from rmqspec.client.errors import ClientError, InvalidSetting, WrongProcess
 
 __all__ = ["Claim", "Inbox", "InboxUnavailable", "State"]
 
@@ -44,12 +50,13 @@ PRUNING = 60.0  # seconds between two deletions of what is too old
 SHORTEST = 0.01  # seconds of a lease: its thread looks three times in it
 LONGEST_KEPT = 100 * 365 * DAY
 OVER = 60 * 60.0  # seconds after which nobody returns to a claim whose lease is over
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # of Linux
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
     id TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,    -- the claim's; it tells whether a lease is still one's own
-    until REAL NOT NULL,    -- when the lease is over, or when the message may be forgotten
+    owner TEXT NOT NULL,    -- the claim's, which begins with the machine's start; whether a lease is still one's own
+    until REAL NOT NULL,    -- when the lease is over (since that start), or the message may be forgotten (since 1970)
     done INTEGER NOT NULL
 ) WITHOUT ROWID
 """
@@ -57,13 +64,14 @@ INDEX = "CREATE INDEX IF NOT EXISTS message_until ON message (until)"
 # One statement, hence one step: whatever others do meanwhile, one of them gets the row.
 CLAIM = """
 INSERT INTO message (id, owner, until, done) VALUES (:id, :owner, :until, 0)
-ON CONFLICT (id) DO UPDATE SET owner = :owner, until = :until, done = 0 WHERE until < :now
+ON CONFLICT (id) DO UPDATE SET owner = :owner, until = :until, done = 0
+WHERE CASE WHEN done THEN until < :now ELSE until < :uptime OR substr(owner, 1, length(:boot)) <> :boot END
 """
 RENEW = "UPDATE message SET until = :until WHERE id = :id AND owner = :owner AND NOT done"
 DONE = "UPDATE message SET until = :until, done = 1 WHERE id = :id AND owner = :owner AND NOT done"
 RELEASE = "DELETE FROM message WHERE id = :id AND owner = :owner AND NOT done"
 NOTE = "INSERT OR REPLACE INTO message (id, owner, until, done) VALUES (:id, :owner, :until, 1)"
-PRUNE = "DELETE FROM message WHERE until < :past"
+PRUNE = "DELETE FROM message WHERE until < :past AND (done OR until < :over)"
 
 
 class InboxUnavailable(ClientError):
@@ -81,7 +89,8 @@ class State(Enum):
 class Inbox:
     """The ids of handled messages, in SQLite. Threads and processes of one machine may share one.
 
-    It is closed by ``close``, or else when nobody has it any more.
+    It is closed by ``close``, or else when nobody has it any more. In a fork of the process that has opened it, it
+    raises ``WrongProcess``: SQLite bears no connection there, and no thread renews a lease.
 
     Args:
         path: A file on a local disk (SQLite's log does not work over a network), or ``:memory:`` for as long as the
@@ -89,10 +98,12 @@ class Inbox:
         lease: Seconds after which a claim of a process that died is free. It is renewed three times in that time.
         keep: Seconds for which a handled message is remembered. One that comes again later is handled again.
         patience: Seconds to wait for other processes that write.
-        clock: The seconds since 1970, as all processes of the machine see them.
+        clock: The seconds since 1970, by which messages grow old.
+        uptime: The seconds since the machine's start, by which leases run, as all processes of the machine see them. By
+            default that of the system; where it does not tell one start from another, as Linux does, ``clock``.
 
     Raises:
-        InvalidSetting: A time is none.
+        InvalidSetting: A time is none, or the path is empty.
         InboxUnavailable: The file cannot be used.
     """
 
@@ -104,16 +115,21 @@ class Inbox:
         keep: float = 7 * DAY,
         patience: float = 30.0,
         clock: Callable[[], float] = time.time,
+        uptime: Callable[[], float] | None = None,
     ) -> None:
+        if not path:  # to SQLite that is a file of this process alone
+            raise InvalidSetting("the inbox has no name: name a file, or :memory:")
         check_number("lease", lease, SHORTEST)
         check_number("keep", keep, 0, LONGEST_KEPT)
         check_number("patience", patience, 0)
         self.lease, self.keep, self._clock = lease, keep, clock
+        self._boot, self._born = _boot(), process.here()
+        self._uptime = uptime or (time.monotonic if self._boot else clock)
         self._guard = threading.Lock()  # around the database, and around the claims and the thread below
         self._claims: set[Claim] = set()
         self._renewing: threading.Thread | None = None
         self._closed = threading.Event()
-        self._next_pruning = 0.0
+        self._next_pruning = -math.inf
         self._retrying = Retrying(
             retry=retry_if_exception(_busy),
             wait=wait_random(0.001, 0.05),
@@ -144,9 +160,12 @@ class Inbox:
             InboxUnavailable: It cannot be read or written.
         """
         self._prune()
-        claim = Claim(self, message_id)
-        now = self._clock()
-        taken = self._execute(CLAIM, id=message_id, owner=claim.owner, until=now + self.lease, now=now)
+        claim = Claim(self, message_id, self._boot + uuid.uuid4().hex)
+        now, uptime = self._clock(), self._uptime()
+        until = uptime + self.lease
+        taken = self._execute(
+            CLAIM, id=message_id, owner=claim.owner, until=until, now=now, uptime=uptime, boot=self._boot
+        )
         if taken:
             claim.state = State.MINE
             self._watch(claim)
@@ -177,15 +196,17 @@ class Inbox:
             self._database.close()
 
     def _prune(self) -> None:
-        if (now := self._clock()) >= self._next_pruning:
-            self._next_pruning = now + PRUNING
-            self._execute(PRUNE, past=now - OVER)
+        if (uptime := self._uptime()) >= self._next_pruning:
+            self._next_pruning = uptime + PRUNING
+            self._execute(PRUNE, past=self._clock() - OVER, over=uptime - OVER)
 
     def _execute(self, statement: str, **values: str | float) -> int:
         """How many rows a statement has changed."""
         return self._try(lambda: self._database.execute(statement, values).rowcount)
 
     def _try(self, action: Callable[[], T]) -> T:
+        if self._born is not process.here():
+            raise WrongProcess(f"the inbox {self._path!r} was opened before this process was forked: open one here")
         try:
             result: T = self._retrying(self._guarded, action)
         except sqlite3.Error as error:
@@ -230,15 +251,15 @@ class Claim:
         owner: Unique.
     """
 
-    def __init__(self, inbox: Inbox, message_id: str) -> None:
-        self.state, self.owner = State.CLAIMED, uuid.uuid4().hex
+    def __init__(self, inbox: Inbox, message_id: str, owner: str) -> None:
+        self.state, self.owner = State.CLAIMED, owner
         self._inbox, self._id = inbox, message_id
 
     def renew(self) -> bool:
         """Extends the lease. False if it was over, and somebody else may have the message."""
         if self.state is not State.MINE:
             return False
-        until = self._inbox._clock() + self._inbox.lease
+        until = self._inbox._uptime() + self._inbox.lease
         try:
             renewed = self._inbox._execute(RENEW, id=self._id, owner=self.owner, until=until)
         except InboxUnavailable:  # it is tried again soon, and until then the lease runs
@@ -282,6 +303,14 @@ class Claim:
     def _lose(self) -> None:
         self.state = State.CLAIMED
         self._inbox._forget(self)
+
+
+def _boot() -> str:
+    """Which start of the machine this is; empty where the system does not say."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _busy(error: BaseException) -> bool:

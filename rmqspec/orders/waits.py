@@ -31,7 +31,7 @@ class Waits:
             also on a busy machine.
     """
 
-    def __init__(self, after_stop: float = 1.5) -> None:
+    def __init__(self, after_stop: float = 1.2) -> None:
         self._after_stop, self._stopped = after_stop, Future[float]()
         self._guard = threading.Lock()
 

@@ -12,7 +12,7 @@ Our consumer ends with an error when it is cancelled, so that somebody notices.
 
 Spec: https://www.rabbitmq.com/docs/consumer-cancel
 Code: rmqspec/client/consumer.py, rmqspec/client/errors.py
-Reference: CANCELNOTIFY-01…04, CONSUME-04, CONSUME-07…09, CONSUME-11, ACKTIMEOUT-02…06, ACKTIMEOUT-08
+Reference: CANCELNOTIFY-01…04, CONSUME-04, CONSUME-07…09, CONSUME-11, ACKTIMEOUT-01…06, ACKTIMEOUT-08
 """
 
 import pytest
@@ -95,7 +95,7 @@ class TestDeliveryAcknowledgementTimeout:
     def url(self, disposable_url):
         return disposable_url
 
-    @behaviour("ACKTIMEOUT-02", "ACKTIMEOUT-03", "ACKTIMEOUT-04", "ACKTIMEOUT-05")
+    @behaviour("ACKTIMEOUT-01", "ACKTIMEOUT-02", "ACKTIMEOUT-03", "ACKTIMEOUT-04", "ACKTIMEOUT-05")
     @rabbitmq(before="4.3")
     @lie("code-406-changed")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum"])

@@ -11,7 +11,7 @@ notification. It is not treated here.
 
 Spec: https://www.rabbitmq.com/docs/alarms
 Code: rmqspec/client/publisher.py, rmqspec/client/window.py, rmqspec/client/settings.py
-Reference: ALARM-01, ALARM-03…06
+Reference: ALARM-01…06
 """
 
 import threading

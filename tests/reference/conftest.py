@@ -3,6 +3,7 @@
 import socket
 from collections import deque
 
+import pika
 import pytest
 from pika import frame, spec
 
@@ -93,10 +94,10 @@ class RawClient:
         """Opens the vhost; what comes then is not read yet."""
         self.say(spec.Connection.Open(self._vhost))
 
-    def open(self, *channels, **tuning):
+    def open(self, *channels, capabilities=(), **tuning):
         """The whole handshake, and these channels; returns the client."""
         self.begin()
-        self.log_in()
+        self.log_in(capabilities=dict.fromkeys(capabilities, True))
         self.tune(**tuning)
         self.enter()
         self.hears("connection.open-ok")
@@ -126,12 +127,12 @@ class RawClient:
 
 
 @pytest.fixture
-def raw_client(url, vhost, wait_limit):
+def raw_client(url, wait_limit):
     """Opens a connection that says anything: `raw_client().open(1)`; see `RawClient`. It is closed at the end."""
     opened = []
 
     def connect():
-        opened.append(RawClient(Endpoint.parse(url), vhost, wait_limit))
+        opened.append(RawClient(Endpoint.parse(url), pika.URLParameters(url).virtual_host, wait_limit))
         return opened[-1]
 
     yield connect

@@ -47,6 +47,18 @@ def rows(table):
     return [(name, _value(value)) for name, value, *_ in _lines(table)[1:]]
 
 
+def table_for(table, release):
+    """What becomes of each argument on each queue type in a release: `(name, queue_type, outcome)`."""
+    here = _version(release)
+    for cell in _cells(table):
+        if (not cell.since or here >= _version(cell.since)) and (not cell.before or here < _version(cell.before)):
+            yield cell.name, cell.queue_type, cell.outcome
+
+
+def _version(text):
+    return tuple(map(int, text.split(".")))
+
+
 def _lines(table):
     return [re.split(r"  +", line.strip()) for line in table.strip().splitlines()]
 

@@ -1,12 +1,12 @@
 """Alarms: clients without the capability, several alarms, dead publishers, and pika's timeout.
 
 Spec: https://www.rabbitmq.com/docs/alarms, https://www.rabbitmq.com/docs/connection-blocked
-Reference: ALARM-03, ALARM-04, ALARM-05
+Reference: ALARM-02…05
 """
 
 import pika
 import pytest
-from pika import exceptions
+from pika import exceptions, frame, spec
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -41,6 +41,29 @@ def work(channel):
 
 class TestAlarm:
     """RabbitMQ: an alarm of memory or disk space."""
+
+    @behaviour("ALARM-02")
+    @lie("blocked-connection-closed")
+    def test_stops_reading_from_a_publisher_and_expects_no_heartbeats_from_it(self, alarm, raw_client, drain, receive):
+        """However long the alarm lasts, the publisher keeps its connection; what it sends meanwhile waits in TCP."""
+
+        def publish(body):
+            method = frame.Method(1, spec.Basic.Publish(exchange="", routing_key="work"))
+            return method, frame.Header(1, len(body), pika.BasicProperties()), frame.Body(1, body)
+
+        with alarm("memory"):
+            publisher = raw_client().open(1, capabilities=["connection.blocked"], heartbeat=1)
+            publisher.send(*publish(b"first"))
+            publisher.hears("connection.blocked")
+            publisher.send(*publish(b"second"), frame.Method(2, spec.Channel.Open()))
+            silent = raw_client().open(heartbeat=1)
+            silent.hears_the_end(within=20)  # for its missed heartbeats; the publisher has missed more
+            arrived = drain("work")
+
+        assert b"second" not in arrived
+        publisher.hears("connection.unblocked")
+        publisher.hears("channel.open-ok")
+        assert arrived + [delivery.body for delivery in receive("work", 2 - len(arrived))] == [b"first", b"second"]
 
     @behaviour("ALARM-03")
     @lie("blocked-capability-assumed")
@@ -79,19 +102,26 @@ class TestAlarm:
         assert listener.wait_for(2) == ["low on disk & memory", "unblocked"]
 
     @behaviour("ALARM-05")
-    @lie("message-lost")
-    def test_accepts_messages_of_a_publisher_that_died_while_it_was_blocked(self, alarm, listener, cut, drain, receive):
-        """The message had left the publisher: a publisher that restarts and sends it again has it there twice."""
-        with alarm("memory"):
-            listener.publish(b"first")  # by which it gets blocked
-            listener.wait_for(1)
-            listener.publish(b"sent")
-            cut(listener.connection)
-            arrived_during_the_alarm = drain("work")
+    @lie("queue-exclusivity-lost")
+    def test_notices_the_end_of_a_blocked_publisher_only_by_its_own_heartbeats(
+        self, alarm, url, alarm_listener, cut, refusal, eventually
+    ):
+        """Nothing is read from its connection: its exclusive queues stay until the broker's own writes to it fail."""
 
-        assert b"sent" not in arrived_during_the_alarm
-        arrived_later = [delivery.body for delivery in receive("work", 2 - len(arrived_during_the_alarm))]
-        assert arrived_during_the_alarm + arrived_later == [b"first", b"sent"]
+        def ask_for_the_queue():
+            return refusal(lambda channel: channel.queue_declare("its own", passive=True)).code
+
+        with alarm("memory"):
+            publisher = pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat=1"))
+            publisher.channel().queue_declare("its own", exclusive=True)
+            blocked = alarm_listener(publisher)
+            blocked.publish(b"first")
+            blocked.wait_for(1)
+            cut(publisher)
+            after_its_end = ask_for_the_queue()
+            eventually(ask_for_the_queue, 404)
+
+        assert after_its_end == 405
 
 
 class TestPikaBlockedTimeout:

@@ -1,12 +1,14 @@
 """At-least-once dead lettering: what a quorum queue keeps until its dead letters are confirmed.
 
 Spec: https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
-Reference: DLXALO-01…04, DLXALO-06, MAXLEN-15, QDEL-10
+Reference: DLXALO-01…04, DLXALO-06, DLXALO-08, MAXLEN-15, QDEL-10
 """
 
 import pytest
 from pika import BasicProperties
 from pika.exceptions import NackError
+
+from rmqspec.tools.broker import Configuration
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -19,6 +21,15 @@ AT_LEAST_ONCE = {
     "x-overflow": "reject-publish",
 }
 
+# Of the feature flags that a new node of 3.10 enables by itself, it enables this one alone.
+WITHOUT_STREAMS = Configuration(advanced="[{rabbit, [{forced_feature_flags_on_init, [quorum_queue]}]}].")
+
+
+@pytest.fixture(scope="module")
+def disposable_broker(another_broker):
+    """A broker on which streams are not enabled."""
+    return another_broker(WITHOUT_STREAMS)
+
 
 @pytest.fixture
 def reject(channel, get_without_ack):
@@ -30,6 +41,20 @@ def reject(channel, get_without_ack):
         channel.basic_reject(tag, requeue=False)
 
     return publish_and_reject
+
+
+@pytest.fixture
+def keeps_dead_letters(reject):
+    """Rejects one more message of `work`; True if the queue did not accept it, as it is full of dead letters."""
+
+    def reject_another():
+        try:
+            reject(b"order")
+        except NackError:
+            return True
+        return False
+
+    return reject_another
 
 
 class TestAtLeastOnce:
@@ -89,22 +114,43 @@ class TestAtLeastOnce:
         assert drain("work") == [b"4", b"5"]
 
 
+@pytest.mark.timeout(180)  # a broker of its own is started
+class TestAtLeastOnceWithoutStreams:
+    """RabbitMQ: such a quorum queue while the feature flag `stream_queue` is disabled; a new node enables it."""
+
+    @pytest.fixture
+    def url(self, disposable_url):
+        return disposable_url
+
+    @behaviour("DLXALO-08")
+    @rabbitmq(before="3.12")
+    @lie("nack-confirmed")
+    def test_loses_dead_letters_that_cannot_be_routed_until_the_flag_is_enabled_before_3_12(
+        self, disposable_broker, channel, keeps_dead_letters, eventually
+    ):
+        """After an upgrade the flag may be disabled: the queue accepts its arguments, and is no safer than before."""
+        arguments = AT_LEAST_ONCE | {"x-max-length": 2}
+        channel.queue_declare("work", durable=True, arguments=arguments)
+        assert [keeps_dead_letters() for _ in range(5)] == [False] * 5
+
+        disposable_broker.control("enable_feature_flag", "stream_queue")
+
+        channel.queue_delete("work")
+        channel.queue_declare("work", durable=True, arguments=arguments)
+        eventually(keeps_dead_letters, True)
+
+
 class TestDeadLetterStrategy:
     """RabbitMQ: the policy key `dead-letter-strategy` of a quorum queue."""
 
     @behaviour("DLXALO-06")
     @lie("nack-confirmed")
-    def test_can_be_changed_by_a_policy_while_the_queue_is_in_use(self, broker, vhost, channel, reject, eventually):
+    def test_can_be_changed_by_a_policy_while_the_queue_is_in_use(
+        self, broker, vhost, channel, keeps_dead_letters, eventually
+    ):
         """A queue that loses dead letters need not be emptied and declared anew to keep them."""
         arguments = {name: value for name, value in AT_LEAST_ONCE.items() if name != "x-dead-letter-strategy"}
         channel.queue_declare("work", durable=True, arguments=arguments | {"x-max-length": 2})
-
-        def keeps_dead_letters():
-            try:
-                reject(b"order")
-            except NackError:  # it is full of those that cannot be routed
-                return True
-            return False
 
         assert [keeps_dead_letters() for _ in range(5)] == [False] * 5
 

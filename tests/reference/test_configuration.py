@@ -3,15 +3,19 @@
 One broker is started with all keys that its release knows; other brokers are started with a key that stops them.
 
 Spec: https://www.rabbitmq.com/docs/configure
-Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, LIMITS-04, LIMITS-05, VHOST-07, PROTO-14, PUB-12,
-TUNE-07, XTYPES-01…04, XTYPES-06, XTYPES-11
+Reference: CONF-01…03, CONF-07, CONF-08, CONSUME-16, DEFS-06, DLXALO-05, LIMITS-04, LIMITS-05, VHOST-07, PROTO-07,
+PROTO-14, PUB-12, TUNE-07, ACKTIMEOUT-01, AUTH-05, XTYPES-01…06, XTYPES-08, XTYPES-11
 """
+
+from dataclasses import replace
+from urllib.parse import quote
 
 import pika
 import pytest
 from pika import exceptions, frame, spec
 
 from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs
+from rmqspec.tools.broker.endpoint import random_login
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -22,6 +26,9 @@ pytestmark = pytest.mark.timeout(180)  # brokers of their own are started
 LINES = [
     ((3, 10), "disk_free_limit.absolute = 64M"),
     ((3, 10), "frame_max = 0"),
+    ((3, 10), "collect_statistics_interval = 600000"),
+    ((3, 10), "handshake_timeout = 3000"),
+    ((3, 10), "loopback_users = none"),
     ((3, 13), "consumer_max_per_channel = 3"),
     ((3, 13), "channel_max_per_node = 60"),
     ((3, 13, 3), "default_queue_type = quorum"),
@@ -40,7 +47,24 @@ KEYS_REMOVED_IN_4_0 = (
 REFUSED_SINCE_4_2 = ("ssl_options.cacerts.1 = /nowhere.pem", "auth_backends.1 = http")
 SHARDS = ("left", "right")  # queues of an exchange that hashes
 NUMBERS = [str(number) for number in range(20)]  # of customers; each queue has some
-PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_event_exchange")
+AT_LEAST_ONCE = {
+    "x-queue-type": "quorum",
+    "x-dead-letter-exchange": "failures",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+PLUGINS = (
+    "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_event_exchange",
+    "rabbitmq_random_exchange",
+    "rabbitmq_recent_history_exchange",
+)
+
+
+def default_of(key):
+    """The value of a key that `rabbitmq.conf` does not set, in Erlang."""
+    shipped = '{ok, [{application, rabbit, Keys}]} = file:consult(code:where_is_file("rabbit.app"))'
+    return f"begin {shipped}, proplists:get_value({key}, proplists:get_value(env, Keys)) end"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +96,77 @@ class TestMemoryAndDiskUnits:
         assert int(disposable_broker.control("eval", "rabbit_disk_monitor:get_disk_free_limit().")) == size
 
 
+class TestStatisticsInterval:
+    """RabbitMQ: `collect_statistics_interval`, 5 seconds by default and 10 minutes here."""
+
+    @behaviour("DEFS-06")
+    @lie("message-lost")
+    def test_delays_counts_over_http_and_not_those_of_a_passive_declare(
+        self, disposable_broker, vhost, channel, message_count
+    ):
+        """A script that waits over HTTP until a queue is empty may see the past, and go on too early."""
+        channel.queue_declare("work", durable=True)
+        channel.basic_publish("", "work", b"order")
+
+        by_declare = message_count("work")
+        over_http = disposable_broker.management.get(f"queues/{quote(vhost, safe='')}/work")
+
+        channel.queue_delete("work")
+        assert by_declare == 1
+        assert over_http["name"] == "work"
+        assert over_http.get("messages", 0) == 0
+
+
+class TestDeadLetterConfirmTimeout:
+    """RabbitMQ: `dead_letter_worker_publisher_confirm_timeout`, 3 minutes by default and 100 ms here."""
+
+    @pytest.fixture
+    def short_timeout(self, disposable_broker):
+        """Set in the running node: no line of `rabbitmq.conf` has it. Queues that are declared now take it over."""
+        setting = "rabbit, dead_letter_worker_publisher_confirm_timeout"
+        disposable_broker.control("eval", f"application:set_env({setting}, 100).")
+        yield
+        disposable_broker.control("eval", f"application:set_env({setting}, 180000).")
+
+    @pytest.fixture
+    def full_target(self, channel):
+        """Makes `work`, whose dead letters go to `witness` and to `dead`, which is full: `full_target("classic")`."""
+
+        def declare(queue_type):
+            full = {"x-queue-type": queue_type, "x-max-length": 1, "x-overflow": "reject-publish"}
+            channel.exchange_declare("failures", "fanout", durable=True)
+            for queue, arguments in [("dead", full), ("witness", {}), ("work", AT_LEAST_ONCE)]:
+                channel.queue_declare(queue, durable=True, arguments=arguments)
+            channel.basic_publish("", "dead", b"in the way")
+            for queue in ("dead", "witness"):
+                channel.queue_bind(queue, "failures")
+
+        yield declare
+        for queue in ("work", "witness", "dead"):
+            channel.queue_delete(queue)
+        channel.exchange_delete("failures")
+
+    @behaviour("DLXALO-05")
+    @lie("dead-letter-exchange-lost")
+    @pytest.mark.parametrize("target", ["classic", "quorum"])
+    def test_is_the_time_after_which_at_least_once_repeats_a_dead_letter_that_its_full_target_rejected(
+        self, short_timeout, full_target, channel, get_without_ack, receive, target
+    ):
+        """A dead-letter queue that is full loses nothing: the message waits in its own queue, and comes later."""
+        full_target(target)
+        channel.basic_publish("", "work", b"order")
+        tag, _ = get_without_ack(channel, "work")
+
+        channel.basic_reject(tag, requeue=False)
+        (seen,) = receive("witness")  # and `dead` has rejected it
+        in_the_way, dead = receive("dead", 2)
+
+        assert seen.body == b"order"
+        assert in_the_way.body == b"in the way"
+        assert dead.body == b"order"
+        assert dead.died_of == "rejected"
+
+
 class TestUnlimitedFrames:
     """RabbitMQ: `frame_max = 0`, to which a client agrees."""
 
@@ -100,6 +195,122 @@ class TestUnlimitedFrames:
 @pytest.fixture
 def vhost(url):
     return pika.URLParameters(url).virtual_host
+
+
+class TestHandshakeTimeout:
+    """RabbitMQ: `handshake_timeout`, here 3,000 ms."""
+
+    @behaviour("PROTO-07")
+    @lie("handshake-timeout-longer")
+    def test_ends_connections_whose_client_has_not_opened_a_vhost(self, raw_client):
+        """Who connects and stays silent, by a fault or on purpose, does not keep a socket of the broker for ever."""
+        finished = raw_client().open()
+        silent, greeted, logged_in, tuned = [raw_client() for _ in range(4)]
+        for client in (greeted, logged_in, tuned):
+            client.begin()
+        for client in (logged_in, tuned):
+            client.log_in()
+        tuned.tune()
+
+        for client in (silent, greeted, tuned):
+            client.hears_the_end(within=10)
+        logged_in.hears("connection.tune")
+        logged_in.hears_the_end(within=10)
+
+        finished.say(spec.Channel.Open(), 1)
+        finished.hears("channel.open-ok")
+
+
+class TestDefaultTimeout:
+    """RabbitMQ: a timeout that `rabbitmq.conf` does not set."""
+
+    @lie(None, because="the value is read by rabbitmqctl, and lies are told on AMQP connections")
+    @pytest.mark.parametrize(
+        ("key", "milliseconds"),
+        [
+            pytest.param("handshake_timeout", 10_000, id="handshake", marks=behaviour("PROTO-07")),
+            pytest.param("consumer_timeout", 1_800_000, id="consumer", marks=behaviour("ACKTIMEOUT-01")),
+        ],
+    )
+    def test_is_10_seconds_for_the_handshake_and_30_minutes_for_unacked_deliveries(
+        self, disposable_broker, key, milliseconds
+    ):
+        """On a node that nobody has configured, a program that works on a message for an hour loses it meanwhile."""
+        assert int(disposable_broker.control("eval", f"{default_of(key)}.")) == milliseconds
+
+
+class TestGuest:
+    """RabbitMQ: the user guest, whom `loopback_users` names by default; here it is `none`."""
+
+    @behaviour("AUTH-05")
+    @lie("connection-code-changed")
+    def test_is_refused_with_403_by_default_if_the_broker_is_reached_at_another_address_than_loopback(
+        self, at_another_address, restrict_guest, connection_refusal
+    ):
+        """A name and a password that everybody knows open the broker to its own machine alone."""
+        guest, somebody = at_another_address
+        assert connection_refusal(guest).code == 0
+
+        restrict_guest()
+
+        said = connection_refusal(guest)
+        assert said.code == 403
+        assert said.text.startswith("ACCESS_REFUSED - Login was refused")
+        assert connection_refusal(somebody).code == 0
+
+    @behaviour("AUTH-05")
+    @lie(None, because="the broker itself is the client, and lies are told on the way to it")
+    def test_may_always_connect_on_loopback(self, on_loopback, guest, restrict_guest):
+        """The first login on a new machine needs no other user; a container's clients are not on its loopback."""
+        restrict_guest()
+
+        assert on_loopback(guest) == "accepted"
+
+
+@pytest.fixture
+def guest(disposable_broker, vhost):
+    """The login of a user guest with a random password."""
+    management, (_, password) = disposable_broker.management, random_login()
+    management.create_user("guest", password)
+    management.permit(vhost, "guest", configure=".*", write=".*", read=".*")
+    yield replace(disposable_broker.endpoint, user="guest", password=password)
+    management.delete_user("guest")
+
+
+@pytest.fixture
+def at_another_address(disposable_broker, guest):
+    """The logins of guest and of another user at an address that is not loopback for the broker, and is so for us.
+
+    A port of a container is published on our loopback, and leads to the container's own address.
+    """
+    if disposable_broker.source != "container":
+        pytest.skip("not run: this broker listens on loopback alone; one in a container has another address too")
+    return guest, disposable_broker.endpoint
+
+
+@pytest.fixture
+def restrict_guest(disposable_broker):
+    """Sets `loopback_users` to its default: `restrict_guest()`."""
+
+    def set_users(value):
+        disposable_broker.control("eval", f"application:set_env(rabbit, loopback_users, {value}).")
+
+    yield lambda: set_users(default_of("loopback_users"))
+    set_users("[]")
+
+
+@pytest.fixture
+def on_loopback(disposable_broker, vhost):
+    """Has the broker connect to itself on 127.0.0.1, by its own Erlang client: `on_loopback(guest)` is "accepted"."""
+    port = 5672 if disposable_broker.source == "container" else disposable_broker.endpoint.port
+
+    def connect_to_itself(who):
+        url = replace(who, host="127.0.0.1", port=port).url(vhost)
+        ends = "{ok, Connection} -> amqp_connection:close(Connection), accepted; {error, Why} -> Why"
+        start = f'{{ok, Url}} = amqp_uri:parse("{url}"), case amqp_connection:start(Url) of {ends} end.'
+        return disposable_broker.control("eval", start)
+
+    return connect_to_itself
 
 
 class TestConsumerLimit:
@@ -382,6 +593,72 @@ def queues_of(channel, drain):
         return [queue for queue in SHARDS if drain(queue)]
 
     return publish
+
+
+class TestRandomExchange:
+    """RabbitMQ: an exchange of type `x-random`, of the plugin `rabbitmq_random_exchange`."""
+
+    @behaviour("XTYPES-05")
+    @lie("second-message-lost")
+    def test_delivers_each_message_to_one_of_its_queues_whatever_the_key(self, channel, drain, dice):
+        """Work is shared out with a queue for each worker; messages of one customer do not stay in order."""
+        bodies = [b"%02d" % number for number in range(40)]  # the same queue each time: once in 10**11 runs
+
+        for body in bodies:
+            channel.basic_publish("dice", "customer 7", body)
+
+        left, right = drain("left"), drain("right")
+        assert sorted(left + right) == bodies
+        assert left != []
+        assert right != []
+
+
+@pytest.fixture
+def dice(channel):
+    """The exchange `dice` of type `x-random`, with two queues that are bound by other keys than anybody publishes."""
+    channel.exchange_declare("dice", "x-random", durable=True)
+    for queue in SHARDS:
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, "dice", f"key of {queue}")
+    yield
+    for queue in SHARDS:
+        channel.queue_delete(queue)
+    channel.exchange_delete("dice")
+
+
+class TestRecentHistoryExchange:
+    """RabbitMQ: an exchange of type `x-recent-history`, of the plugin `rabbitmq_recent_history_exchange`."""
+
+    @behaviour("XTYPES-08")
+    @lie("headers-lost")
+    def test_delivers_its_last_messages_to_a_queue_that_is_bound_except_those_with_no_store(
+        self, channel, drain, history
+    ):
+        """A client that comes later sees at once what was said last, and not what was for the moment only."""
+        history(2)
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("history", "", body)
+        passing = pika.BasicProperties(headers={"x-recent-history-no-store": True})
+        channel.basic_publish("history", "", b"is typing", passing)
+
+        channel.queue_bind("work", "history")
+
+        assert drain("work") == [b"2", b"3"]
+
+
+@pytest.fixture
+def history(channel):
+    """Makes the exchange `history` of type `x-recent-history`, of this length, and the queue `work`: `history(2)`."""
+
+    def make(length):
+        channel.exchange_declare(
+            "history", "x-recent-history", durable=True, arguments={"x-recent-history-length": length}
+        )
+        channel.queue_declare("work", durable=True)
+
+    yield make
+    channel.queue_delete("work")
+    channel.exchange_delete("history")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ consumer that exceeds it; the chapter on consumer cancellation shows this, and w
 for such consumers once a minute, and here ten times a second.
 
 Spec: https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
-Reference: ACKTIMEOUT-02…06, ACKTIMEOUT-08
+Reference: ACKTIMEOUT-01…08
 """
 
 import pytest
@@ -18,6 +18,7 @@ rabbitmq = pytest.mark.rabbitmq
 pytestmark = pytest.mark.timeout(180)  # a broker of its own is started
 
 QUARTER_SECOND = Configuration(lines=("consumer_timeout = 250",))
+AN_HOUR = 3_600_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +97,47 @@ class TestConsumerTimeoutOfOneQueue:
         assert patient.is_open
 
 
+class TestEffectiveConsumerTimeout:
+    """RabbitMQ since 3.12: a queue with the argument `x-consumer-timeout` and a policy with `consumer-timeout`."""
+
+    @behaviour("ACKTIMEOUT-07")
+    @rabbitmq(since="3.12")
+    @lie("acks-not-awaited", cases="policy")
+    @lie("arguments-lost", cases="argument")
+    @pytest.mark.parametrize(("argument", "policy"), [(AN_HOUR, 50), (50, AN_HOUR)], ids=["policy", "argument"])
+    def test_is_the_smaller_one_of_argument_and_policy_since_3_12(
+        self, work_with, connection, subscribe_without_ack, message_count, eventually, argument, policy
+    ):
+        """An operator can shorten the time that a program allows itself, and cannot lengthen it."""
+        hasty, patient = work_with(argument, policy), work_with(AN_HOUR, AN_HOUR)
+        for queue in (hasty, patient):
+            subscribe_without_ack(connection.channel(), queue).wait_for(1)
+
+        eventually(lambda: message_count(hasty), 1)
+
+        assert message_count(patient) == 0
+
+
+@pytest.fixture
+def work_with(channel, disposable_broker, disposable_vhost):
+    """A quorum queue with one message and these consumer timeouts in milliseconds: `work_with(argument, policy)`."""
+
+    def declare(argument, policy):
+        name = f"work {argument} {policy}"
+        management = disposable_broker.management
+        management.set_policy(disposable_vhost, name, f"^{name}$", {"consumer-timeout": policy}, apply_to="queues")
+        arguments = {"x-queue-type": "quorum", "x-consumer-timeout": argument}
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        channel.basic_publish("", name, b"first")
+        return name
+
+    return declare
+
+
 class TestConsumerTimeoutOfClassicQueues:
     """RabbitMQ since 4.3: a message that is unacked for longer than the configured consumer timeout."""
 
-    @behaviour("ACKTIMEOUT-03")
+    @behaviour("ACKTIMEOUT-01", "ACKTIMEOUT-03")
     @rabbitmq(since="4.3")
     @lie("queue-type-lost")
     def test_does_not_apply_to_classic_queues_since_4_3(
@@ -128,7 +166,7 @@ def patient_queue(channel):
     """A queue with one message, whose consumers may hold it for an hour: `patient_queue("quorum")`."""
 
     def declare(queue_type):
-        arguments = {"x-queue-type": queue_type, "x-consumer-timeout": 3_600_000}
+        arguments = {"x-queue-type": queue_type, "x-consumer-timeout": AN_HOUR}
         name = f"patient {queue_type}"
         channel.queue_declare(name, durable=True, arguments=arguments)
         channel.basic_publish("", name, b"first")

@@ -4,7 +4,7 @@ A dead letter is published anew, by the broker, to the dead-letter exchange. Bod
 routing key of the delivery are those of the new publish. On a 4.3 broker the `redelivered` flag survives it in part.
 
 Spec: https://www.rabbitmq.com/docs/dlx
-Reference: XDEATH-15, XDEATH-16, DLX-03, DLX-05, DLX-08, DLX-13
+Reference: XDEATH-15, XDEATH-16, DLX-03, DLX-05, DLX-08, DLX-13, QQ-16
 """
 
 import pytest
@@ -13,6 +13,14 @@ from pika import BasicProperties
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
 rabbitmq = pytest.mark.rabbitmq
+
+TO_DEAD = {"x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+CAUSES = {
+    "rejected": {},
+    "expired": {"x-message-ttl": 1},
+    "maxlen": {"x-max-length": 0},
+    "delivery_limit": {"x-delivery-limit": 0},
+}
 
 
 class TestDeadLetteredMessage:
@@ -153,3 +161,29 @@ class TestDeadLettering:
         channel.basic_nack(tag, multiple=True, requeue=False)
 
         assert [delivery.body for delivery in receive(dead, 3)] == [b"1", b"2", b"3"]
+
+
+class TestDeadLettersOfQuorumQueue:
+    """RabbitMQ: several messages of one quorum queue that die together."""
+
+    @behaviour("QQ-16")
+    @lie("deliveries-swapped")
+    @pytest.mark.parametrize("reason", CAUSES)
+    def test_keep_their_order(self, connection, channel, receive, reason):
+        """What is repaired and sent again can keep the order in which it was published."""
+        channel.queue_declare("dead", durable=True)
+        channel.queue_declare("work", durable=True, arguments=TO_DEAD | CAUSES[reason])
+        consumer = connection.channel()
+
+        for body in (b"1", b"2", b"3", b"4"):
+            channel.basic_publish("", "work", body)
+        if reason in {"rejected", "delivery_limit"}:
+            for _ in range(4):
+                consumer.basic_get("work")
+        if reason == "rejected":
+            consumer.basic_nack(0, multiple=True, requeue=False)
+        consumer.close()
+
+        dead = receive("dead", 4)
+        assert [message.body for message in dead] == [b"1", b"2", b"3", b"4"]
+        assert {message.died_of for message in dead} == {reason}

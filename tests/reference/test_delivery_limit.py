@@ -1,7 +1,7 @@
 """Delivery limit of quorum queues: -1, nack and reject by version, policies, and the two counts.
 
 Spec: https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
-Reference: POISON-01…09
+Reference: POISON-01…09, QQ-04, QQ-05
 """
 
 import pytest
@@ -82,6 +82,24 @@ class TestDeliveryLimit:
         assert by_argument == ([None], "delivery_limit")
         assert by_policy == ([None, 1], "delivery_limit")
 
+    @behaviour("QQ-04")
+    @lie("x-death-reason-wrong")
+    def test_by_policy_ends_a_message_that_has_failed_more_often_already(
+        self, broker, vhost, channel, queue, get_without_ack, message_count, eventually, requeue_until_dead
+    ):
+        """An operator stops a poison message that is going round, without a restart and without a new queue."""
+        work = queue(delivery_limit=100)
+        for _ in range(5):
+            tag, _ = get_without_ack(channel, work)
+            channel.basic_reject(tag, requeue=True)
+            eventually(lambda: message_count(work), 1)
+        broker.management.set_policy(vhost, "limit", ".*", {"delivery-limit": 3})
+
+        counts, reason = requeue_until_dead(work)
+
+        assert counts[0] == 5
+        assert reason == "delivery_limit"
+
 
 class TestDeliveryHeaders:
     """RabbitMQ: the two counts that a delivery of a quorum queue carries since 4.3."""
@@ -128,6 +146,22 @@ class TestDeliveryCount:
     def test_is_absent_at_the_first_get_and_counts_rejects_only_since_4_3(self, queue, counts_by_get):
         """Code that stops by this count goes on for ever with nacks; x-acquired-count has the number of deliveries."""
         assert counts_by_get(queue(), "basic_reject", "basic_nack") == [(None, None), (1, 1), (1, 2)]
+
+    @behaviour("QQ-05")
+    @lie("delivery-count-wrong")
+    def test_counts_a_message_that_was_unacked_when_its_channel_closed(
+        self, connection, queue, get_without_ack, receive
+    ):
+        """A consumer that is restarted uses up the delivery limit, also since 4.3, where a nack does not."""
+        work = queue()
+        interrupted = connection.channel()
+        get_without_ack(interrupted, work)
+
+        interrupted.close()
+
+        (again,) = receive(work)
+        assert again.redelivered is True
+        assert again.headers.get("x-delivery-count") == 1
 
 
 @pytest.fixture

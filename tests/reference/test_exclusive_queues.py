@@ -1,13 +1,14 @@
 """Exclusive queues: one connection owns the queue, and it is deleted with that connection.
 
 Spec: https://www.rabbitmq.com/docs/queues#exclusive-queues
-Reference: EXCL-01, EXCL-02, EXCL-04, EXCL-05
+Reference: EXCL-01, EXCL-02, EXCL-04…06
 """
 
 import pytest
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+rabbitmq = pytest.mark.rabbitmq
 
 OPERATIONS = {
     "declare": lambda channel: channel.queue_declare("mine", exclusive=True),
@@ -71,3 +72,67 @@ class TestExclusiveQueue:
         assert said.closed == "channel"
         proxy.cut()
         eventually(lambda: refusal(declare).code, 0)
+
+
+NAMES = [f"mine {number}" for number in range(25)]  # a race is not seen at the first attempt
+
+
+class TestExclusiveQueueOfAnEarlierConnection:
+    """RabbitMQ: the name of an exclusive queue, after the connection that owned the queue has ended."""
+
+    @pytest.fixture
+    def ended(self, connect, cut):
+        """Ends a connection that owned all these queues, each with a message: `ended("lost")`, or "closed"."""
+
+        def end(how):
+            owner = connect()
+            channel = owner.channel()
+            channel.confirm_delivery()
+            for name in NAMES:
+                channel.queue_declare(name, durable=True, exclusive=True)
+                channel.basic_publish("", name, b"of the earlier connection")
+            if how == "lost":
+                cut(owner)
+            else:
+                owner.close()
+
+        return end
+
+    @pytest.fixture
+    def declare(self, connection, refusal):
+        """Declares one of these queues on a new connection: the number of its messages, or the code of the refusal."""
+
+        def ask(name):
+            counts = []
+            said = refusal(
+                lambda channel: counts.append(
+                    channel.queue_declare(name, durable=True, exclusive=True).method.message_count
+                )
+            )
+            return said.code or counts[0]
+
+        return ask
+
+    @behaviour("EXCL-06")
+    @rabbitmq(before="4.2")
+    @lie("queue-exclusivity-lost")
+    def test_is_free_as_soon_as_the_connection_was_closed_before_4_2(self, ended, declare):
+        """The answer to `connection.close` comes when the queues are gone: a client that has it may declare at once."""
+        ended("closed")
+
+        assert [declare(name) for name in NAMES] == [0] * 25
+
+    @behaviour("EXCL-06")
+    @rabbitmq(since="4.2.3")
+    @lie("queue-exclusivity-lost")
+    @pytest.mark.parametrize("how", ["closed", "lost"])
+    def test_is_free_since_4_2_3_at_once_or_after_some_405_and_the_new_queue_stays(
+        self, ended, declare, exists, eventually, how
+    ):
+        """A client asks again while it is refused; before, the end of the old owner could delete the new queue."""
+        ended(how)
+
+        for name in NAMES:
+            eventually(lambda name=name: declare(name), 0)
+
+        assert [name for name in NAMES if not exists(name)] == []

@@ -4,8 +4,8 @@ The management API shows the policy of a queue some seconds after it was applied
 queue of each type for each key, with a policy of that key alone.
 
 Spec: https://www.rabbitmq.com/docs/policies
-Reference: POLICY-02, POLICY-04, POLICY-06…08, POLICY-10…12, POLICY-16, POLICY-17, QQDECL-07, MAXLEN-12, DLX-11, TTL-11,
-QAUTO-11, XDEFAULT-05
+Reference: POLICY-02, POLICY-04, POLICY-06…12, POLICY-16, POLICY-17, POLICY-20, QQDECL-07, MAXLEN-12, DLX-11, TTL-11,
+QAUTO-11, QQ-03, XDEFAULT-05
 """
 
 import pika
@@ -19,6 +19,8 @@ from .tables import cases, rows
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
+
+STATISTICS = 30.0  # seconds, at most, until the management API shows what has changed; by default it asks every 5
 
 # applied: the queue shows the policy. not: it has none, as if no pattern matched its name. refused: by the API, 400.
 KEYS = """
@@ -96,7 +98,7 @@ def policies(broker, vhosts, route):
 @retry(
     retry=retry_if_result(lambda shown: None in shown.values()),
     wait=wait_fixed(0.2),
-    stop=stop_after_delay(30),
+    stop=stop_after_delay(STATISTICS),
     retry_error_callback=lambda state: state.outcome.result(),
 )
 def _shown(management, vhost):
@@ -202,6 +204,39 @@ class TestOperatorPolicy:
 class TestPolicy:
     """RabbitMQ: a policy that is set while its queue is in use, or beside an argument of the queue."""
 
+    @behaviour("POLICY-09")
+    @lie("published-twice")
+    def test_is_obeyed_by_a_queue_in_use_once_its_effective_policy_definition_shows_it(
+        self, broker, vhost, channel, set_policy, publish, eventually, drain
+    ):
+        """The answer to whoever sets a policy does not wait for the queues: a script has to wait until they show it."""
+        channel.queue_declare("work", durable=True)
+        publish("work", b"first")
+        set_policy("limit", "^work$", {"max-length": 2})
+
+        def shown():
+            return broker.management.get(f"queues/{vhost}/work").get("effective_policy_definition")
+
+        eventually(shown, {"max-length": 2}, within=STATISTICS)
+        publish("work", b"second", b"third")
+
+        assert drain("work") == [b"second", b"third"]
+
+    @behaviour("POLICY-20")
+    @lie("published-twice")
+    def test_may_exclude_queues_by_a_lookahead_in_its_pattern(self, channel, set_policy, publish, drain):
+        """The pattern is a regular expression as in Perl, so "all but these" needs no list of names."""
+        set_policy("limit", "^(?!audit)", {"max-length": 2})
+        for queue in ("work", "audit", "audited"):
+            channel.queue_declare(queue, durable=True)
+
+        for queue in ("work", "audit", "audited"):
+            publish(queue, b"first", b"second", b"third")
+
+        assert drain("work") == [b"second", b"third"]
+        assert drain("audit") == [b"first", b"second", b"third"]
+        assert drain("audited") == [b"first", b"second", b"third"]
+
     @behaviour("DLX-11")
     @lie("dead-letter-exchange-lost")
     def test_with_a_dead_letter_exchange_yields_to_the_argument_of_the_queue(
@@ -249,13 +284,19 @@ class TestPolicy:
         eventually(is_confirmed, True)
         assert drain("work") == [b"later"]
 
-    @behaviour("TTL-11")
     @lie("requeue-discards")
+    @pytest.mark.parametrize(
+        "queue_type",
+        [
+            pytest.param("classic", marks=behaviour("TTL-11")),
+            pytest.param("quorum", marks=behaviour("TTL-11", "QQ-03")),
+        ],
+    )
     def test_with_a_message_ttl_does_not_expire_messages_published_before_it(
-        self, channel, set_policy, publish, get_without_ack, eventually, message_count, drain
+        self, channel, set_policy, publish, get_without_ack, eventually, message_count, drain, queue_type
     ):
-        """A TTL does not empty a full classic queue; what is new waits behind the old for its turn to go."""
-        channel.queue_declare("work", durable=True)
+        """A TTL does not empty a queue that is full already; what is new waits behind the old for its turn to go."""
+        channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type})
         publish("work", b"before")
         tag, _ = get_without_ack(channel, "work")
         set_policy("ttl", "^work$", {"message-ttl": 0})

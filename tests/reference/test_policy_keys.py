@@ -4,7 +4,7 @@ A policy is refused as a whole if one of its keys is not known. If all are known
 supports all of its keys; it is not applied to the others, and nobody is told.
 
 Spec: https://www.rabbitmq.com/docs/policies
-Reference: POLICY-04, POLICY-05, POLICY-07, POLICY-08, POLICY-16
+Reference: POLICY-04, POLICY-05, POLICY-07, POLICY-08, POLICY-13, POLICY-15, POLICY-16, QQ-10
 """
 
 import pytest
@@ -17,6 +17,25 @@ rabbitmq = pytest.mark.rabbitmq
 
 MIRRORS = {"ha-mode": "all"}
 PLACES = {"queue-master-locator": "min-masters"}
+LIMITS = [
+    ("delivery-limit", 3),
+    ("expires", 600_000),
+    ("max-in-memory-bytes", 1000),
+    ("max-in-memory-length", 10),
+    ("max-length", 10),
+    ("max-length-bytes", 1_000_000),
+    ("message-ttl", 60_000),
+]
+OTHERS = [
+    ("alternate-exchange", "amq.fanout"),
+    ("dead-letter-exchange", "amq.fanout"),
+    ("dead-letter-routing-key", "failed"),
+    ("dead-letter-strategy", "at-most-once"),
+    ("max-age", "1h"),
+    ("queue-leader-locator", "balanced"),
+    ("queue-mode", "lazy"),
+    ("stream-max-segment-size-bytes", 1_000_000),
+]
 
 
 @pytest.fixture
@@ -120,6 +139,58 @@ class TestApplyTo:
         eventually(lambda: message_count("long"), 3)
         assert drain("short") == [b"3"]
 
+    @behaviour("POLICY-15")
+    @lie("second-message-lost")
+    def test_exchanges_accepts_keys_for_queues_which_no_queue_obeys(self, policy, channel, bound_queue, fill, drain):
+        """Of all that a policy can say an exchange knows its alternate exchange; a length limit here limits nothing."""
+        fallback = bound_queue("amq.fanout")
+        assert policy({"alternate-exchange": "amq.fanout", "max-length": 1}, apply_to="exchanges") == (0, "")
+        channel.exchange_declare("work", "direct", durable=True)
+
+        channel.basic_publish("work", "nobody", b"unroutable")
+        fill()
+
+        assert drain(fallback) == [b"unroutable"]
+        assert drain("work") == [b"1", b"2", b"3"]
+
+
+class TestOperatorPolicyKey:
+    """RabbitMQ: a key of an operator policy, which may limit queues and not rebuild them."""
+
+    @behaviour("POLICY-13")
+    @lie(None, because="a policy is set over HTTP, and lies are told on AMQP connections")
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            *LIMITS,
+            pytest.param("overflow", "drop-head", marks=rabbitmq(since="4.0")),
+            pytest.param("queue-version", 2, marks=rabbitmq(since="4.0")),
+            pytest.param("target-group-size", 1, marks=rabbitmq(since="4.0")),
+            pytest.param("delayed-retry-min", 1000, marks=rabbitmq(since="4.3")),
+            pytest.param("delayed-retry-max", 1000, marks=rabbitmq(since="4.3")),
+        ],
+    )
+    def test_is_accepted_if_it_limits_a_queue(self, policy, key, value):
+        """An operator protects a broker from programs that set no limits, without asking their authors."""
+        assert policy({key: value}, operator=True) == (0, "")
+
+    @behaviour("POLICY-13")
+    @lie(None, because="a policy is set over HTTP, and lies are told on AMQP connections")
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            *OTHERS,
+            pytest.param("overflow", "drop-head", marks=rabbitmq(before="3.12")),
+            pytest.param("queue-version", 2, marks=rabbitmq(before="3.12")),
+        ],
+    )
+    def test_is_refused_with_400_if_it_routes_or_places_messages(self, policy, key, value):
+        """Such a key belongs to a user policy; the same definition is accepted there."""
+        status, text = policy({key: value}, operator=True)
+
+        assert status == 400
+        assert "not recognised policy settings" in text
+
 
 class TestOperatorPolicy:
     """RabbitMQ: the key `overflow` of an operator policy."""
@@ -198,3 +269,60 @@ class TestPolicyWithForeignKey:
         fill()
 
         assert drain("work") == [b"3"]
+
+
+class TestDelayedRetryPolicy:
+    """RabbitMQ: a policy with `delayed-retry-type`, `-min` and `-max`."""
+
+    @behaviour("QQ-10")
+    @rabbitmq(since="4.3")
+    @lie(None, because="a policy is set over HTTP, and lies are told on AMQP connections")
+    @pytest.mark.parametrize(
+        ("definition", "reason"),
+        [
+            ({"delayed-retry-type": "all"}, "delayed-retry-min is required when delayed-retry-type is all"),
+            (
+                {"delayed-retry-type": "all", "delayed-retry-min": 10, "delayed-retry-max": 5},
+                "delayed-retry-max (5) must not be smaller than delayed-retry-min (10)",
+            ),
+            ({"delayed-retry-type": "some", "delayed-retry-min": 10}, "is not a valid delayed retry type"),
+        ],
+        ids=["type_without_minimum", "maximum_below_minimum", "unknown_type"],
+    )
+    def test_without_a_minimum_or_with_a_smaller_maximum_or_an_unknown_type_is_refused_with_400_since_4_3(
+        self, policy, definition, reason
+    ):
+        """Half a ladder of retries would be none: messages would come back at once, again and again."""
+        status, text = policy(definition)
+
+        assert status == 400
+        assert reason in text
+        assert policy({"delayed-retry-type": "all", "delayed-retry-min": 10, "delayed-retry-max": 20}) == (0, "")
+
+
+class TestDelayedRetryArguments:
+    """RabbitMQ: the same as arguments of a quorum queue."""
+
+    @behaviour("QQ-10")
+    @rabbitmq(since="4.3")
+    @lie("nack-swallowed")
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"x-delayed-retry-type": "all"},
+            {"x-delayed-retry-type": "some", "x-delayed-retry-min": 60_000},
+        ],
+        ids=["type_without_minimum", "unknown_type"],
+    )
+    def test_without_a_minimum_or_with_an_unknown_type_are_accepted_and_delay_nothing_since_4_3(
+        self, channel, get_without_ack, receive, arguments
+    ):
+        """Only a policy is checked: a program that says half of it, or misspells it, hears nothing."""
+        channel.queue_declare("work", durable=True, arguments=arguments | {"x-queue-type": "quorum"})
+        channel.basic_publish("", "work", b"order")
+        tag, _ = get_without_ack(channel, "work")
+
+        channel.basic_reject(tag, requeue=True)
+
+        (again,) = receive("work")
+        assert again.body == b"order"

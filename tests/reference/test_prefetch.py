@@ -3,7 +3,8 @@
 A consumer keeps the prefetch that it was started with. A global prefetch could be changed at any time before 4.3.
 
 Spec: https://www.rabbitmq.com/docs/consumer-prefetch
-Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-05, GLOBALQOS-06, GLOBALQOS-03, PREFETCH-08
+Reference: PREFETCH-01, GLOBALQOS-02, GLOBALQOS-04, GLOBALQOS-05, GLOBALQOS-06, GLOBALQOS-03, PREFETCH-08,
+QQ-20
 """
 
 import pytest
@@ -42,6 +43,27 @@ class TestBasicQosPrefetch:
         assert consumer.wait_for(3) == [b"2", b"3", b"4"]
         assert cancelled.bodies == [b"1"]
         assert drain(queue) == [b"5"]
+
+
+class TestNoPrefetch:
+    """RabbitMQ: deliveries to a consumer that acks nothing, where `basic.qos` was not sent."""
+
+    @behaviour("QQ-20")
+    @lie("acks-not-awaited")
+    def test_stops_at_2_000_messages_of_a_quorum_queue(
+        self, connection, channel, subscribe_without_ack, message_count, eventually, drain
+    ):
+        """Of a classic queue such a consumer is sent everything; here other consumers get what is left."""
+        channel.queue_declare("thousands", durable=True, arguments={"x-queue-type": "quorum"})
+        unconfirmed = connection.channel()
+        for number in range(1, 2002):
+            unconfirmed.basic_publish("", "thousands", b"%d" % number)
+        eventually(lambda: message_count("thousands"), 2001)
+
+        consumer = subscribe_without_ack(connection.channel(), "thousands")
+
+        assert len(consumer.wait_for(2000)) == 2000
+        assert drain("thousands") == [b"2001"]
 
 
 class TestGlobalPrefetch:

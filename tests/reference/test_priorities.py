@@ -1,7 +1,7 @@
 """Message priorities: limits of `x-max-priority`, quorum queues by version, requeue, expiry and overflow.
 
 Spec: https://www.rabbitmq.com/docs/priority, https://www.rabbitmq.com/docs/quorum-queues#priorities
-Reference: PRIO-01…10, QQPRIO-01…05
+Reference: PRIO-01…10, QQ-01, QQ-02, QQPRIO-01…05
 """
 
 import pytest
@@ -239,6 +239,64 @@ class TestExpiredMessage:
         pass_the_expiration()
 
         assert drain(work) == [b"expired", b"live"]
+
+
+class TestExpiredMessageOfQuorumQueue:
+    """RabbitMQ: a message of a quorum queue that has outlived its TTL, while a message before it lives on."""
+
+    @behaviour("QQ-01")
+    @lie("expiration-lost")
+    def test_waits_behind_a_live_message_until_it_is_the_head_of_its_queue(
+        self, channel, queue, pass_the_expiration, message_count, drain, receive
+    ):
+        """One message with a long TTL delays the dead letters of all behind it; the queue looks longer than it is."""
+        work = queue("quorum", **{"x-message-ttl": 600_000})
+        channel.basic_publish("", work, b"live")
+        for body in (b"expired", b"expired too"):
+            channel.basic_publish("", work, body, BasicProperties(expiration="1"))
+
+        pass_the_expiration()
+
+        assert message_count(work) == 3
+        assert drain("dead") == []
+        assert drain(work) == [b"live"]
+        assert [dead.body for dead in receive("dead", 2)] == [b"expired", b"expired too"]
+
+    @behaviour("QQ-02")
+    @rabbitmq(before="4.3")
+    @lie("expiration-lost")
+    def test_waits_behind_a_live_message_of_higher_priority_before_4_3(
+        self, queue, publish, pass_the_expiration, message_count, drain, receive
+    ):
+        """Retries by TTL stand still as long as more urgent messages wait in the same queue."""
+        work = queue("quorum")
+        publish(work, live=9)
+        publish(work, expired=1, expiration="1")
+
+        pass_the_expiration()
+
+        assert message_count(work) == 2
+        assert drain("dead") == []
+        assert drain(work) == [b"live"]
+        assert [dead.body for dead in receive("dead")] == [b"expired"]
+
+    @behaviour("QQ-02")
+    @rabbitmq(since="4.3")
+    @lie("priority-lost")
+    def test_is_dead_lettered_from_the_head_of_each_priority_since_4_3(
+        self, queue, publish, pass_the_expiration, message_count, drain, receive
+    ):
+        """Retries by TTL come on time, whatever waits with another priority in the same queue."""
+        work = queue("quorum")
+        publish(work, live=5)
+        for priority in (9, 1):
+            publish(work, expiration="1", **{f"expired {priority}": priority})
+
+        pass_the_expiration()
+
+        assert sorted(dead.body for dead in receive("dead", 2)) == [b"expired 1", b"expired 9"]
+        assert message_count(work) == 1
+        assert drain(work) == [b"live"]
 
 
 class TestOverflow:

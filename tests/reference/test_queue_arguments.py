@@ -1,7 +1,7 @@
 """Arguments of queues: which type notes, ignores or refuses each of them, and which values are invalid.
 
 Spec: https://www.rabbitmq.com/docs/queues#optional-arguments
-Reference: ARGS-01, ARGS-09, ARGS-10, QDECL-10, QDECL-13, QDECL-19, TTL-12, MAXLEN-14, DLXALO-07,
+Reference: ARGS-01, ARGS-09, ARGS-10, ARGS-12, QDECL-10, QDECL-13, QDECL-19, TTL-12, MAXLEN-14, DLXALO-07,
 QQDECL-04, ACKTIMEOUT-09
 """
 
@@ -205,3 +205,17 @@ class TestQueueArgument:
         assert said.code == 406
         assert said.closed == "channel"
         assert "x-queue-type" in said.text
+
+    @behaviour("ARGS-12", "CHAN-03")
+    @lie("arguments-lost")
+    @pytest.mark.parametrize(("size", "reason"), [(0, "value_zero"), (-1, "value_negative")])
+    def test_x_quorum_initial_group_size_may_be_larger_than_the_cluster_and_closes_the_channel_with_406_if_not_positive(
+        self, declare, size, reason
+    ):
+        """A queue that is to have five members is declared on one node too; it has one, and nothing says so."""
+        said = declare("quorum", {"x-quorum-initial-group-size": size})
+
+        assert said.code == 406
+        assert said.closed == "channel"
+        assert reason in said.text
+        assert declare("quorum", {"x-quorum-initial-group-size": 5}).closed == "nothing"

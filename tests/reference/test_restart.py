@@ -1,11 +1,17 @@
-"""Restart: exclusive queues, transient exchanges, and redelivered flags after a stop or a kill.
+"""Restart: exclusive queues, transient exchanges, redelivered flags and leases after a stop or a kill.
+
+A broker is killed, and later stopped; and the process of one queue is killed in a broker that runs on.
 
 Spec: https://www.rabbitmq.com/docs/queues#durability
-Reference: QDUR-01, QDUR-07, QDUR-08, XDECL-17, QDECL-07, QDUR-05, QDUR-09, QDUR-10, XDEFAULT-03
+Reference: QDUR-01, QDUR-05, QDUR-07…11, QDECL-07, XDECL-17, XDEFAULT-03, STREAM-14, CONFIRM-12
 """
+
+import time
+from typing import NamedTuple
 
 import pytest
 from pika import BasicProperties, DeliveryMode
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, UnroutableError
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -15,11 +21,24 @@ rabbitmq = pytest.mark.rabbitmq
 pytestmark = pytest.mark.timeout(180)
 
 PERSISTENT = BasicProperties(delivery_mode=DeliveryMode.Persistent)
+LEASE = 8  # seconds that an unused queue lives: longer than from its recovery at boot until a client asks for it
+
+
+class Killed(NamedTuple):
+    """A broker that was killed by `kill -9` and started again.
+
+    Attributes:
+        url: Its URL.
+        outlived_its_lease: Whether the queue `leased` was there when the time was over that it had before the kill.
+    """
+
+    url: str
+    outlived_its_lease: bool
 
 
 @pytest.fixture(scope="module")
 def killed(disposable_broker, disposable_url, connect_to_disposable):
-    """The URL of a broker that was killed by `kill -9` and started again."""
+    """A broker that was killed; see `Killed`."""
     with connect_to_disposable() as channel:
         for queue in ("unacked", "never delivered"):
             channel.queue_declare(queue, durable=True)
@@ -41,10 +60,19 @@ def killed(disposable_broker, disposable_url, connect_to_disposable):
         for _ in range(500):
             tx.basic_publish("", "committed", b"order", PERSISTENT)
         tx.tx_commit()
+        channel.queue_declare("leased", durable=True, arguments={"x-expires": LEASE * 1000})
+        declared = time.monotonic()
 
         disposable_broker.kill()
         disposable_broker.start()
-    return disposable_url
+    with connect_to_disposable() as channel:
+        while (left := declared + LEASE - time.monotonic()) > 0:
+            channel.connection.process_data_events(time_limit=left)
+        try:
+            channel.basic_publish("", "leased", b"is it there?", mandatory=True)
+        except UnroutableError:
+            return Killed(disposable_url, outlived_its_lease=False)
+    return Killed(disposable_url, outlived_its_lease=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +81,12 @@ def restarted(disposable_broker, killed, connect_to_disposable):
     with connect_to_disposable() as channel:
         channel.exchange_declare("transient", "direct", durable=False)
         channel.queue_declare("private", durable=True, exclusive=True)
+        channel.queue_declare("log", durable=True, arguments={"x-queue-type": "stream"})
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", "log", body)
 
         disposable_broker.restart()
-    return killed
+    return killed.url
 
 
 class TestKilledBroker:
@@ -63,7 +94,7 @@ class TestKilledBroker:
 
     @pytest.fixture
     def url(self, killed):
-        return killed
+        return killed.url
 
     @behaviour("QDUR-07")
     @lie("persistence-lost")
@@ -107,6 +138,48 @@ class TestKilledBroker:
         assert dead.body == b"for today"
         assert dead.died_of == "expired"
 
+    @behaviour("QDUR-11")
+    @lie("queue-expiry-lost")
+    def test_lets_a_queue_with_x_expires_live_for_its_whole_time_again(self, killed, exists, eventually):
+        """The time that the broker was down does not count: consumers that come back find their queue."""
+        assert killed.outlived_its_lease
+
+        eventually(lambda: exists("leased"), False, within=2 * LEASE)
+
+
+class TestKilledQueueProcess:
+    """RabbitMQ: a classic queue whose process in the broker has crashed."""
+
+    @pytest.fixture
+    def url(self, disposable_url):
+        return disposable_url
+
+    @pytest.fixture
+    def on_process(self, disposable_broker, disposable_vhost):
+        """Has the broker do something to the process of the queue `work`: `on_process("exit(Pid, kill)")`."""
+        queue = f'{{resource, <<"{disposable_vhost}">>, queue, <<"work">>}}'
+        process = f"{{ok, Queue}} = rabbit_amqqueue:lookup({queue}), Pid = amqqueue:get_pid(Queue)"
+        return lambda what: disposable_broker.control("eval", f"{process}, {what}.")
+
+    @behaviour("CONFIRM-12")
+    @lie("nack-confirmed")
+    def test_nacks_the_publishes_that_it_has_not_confirmed(self, connection, channel, confirm_log, on_process):
+        """Whether the queue has them nobody knows, so the publisher sends them again, and may send them twice."""
+        channel.queue_declare("work", durable=True)
+        log = confirm_log(connection)
+        log.channel.basic_publish("", "work", b"confirmed", PERSISTENT)
+        log.wait_for(1)
+
+        on_process("sys:suspend(Pid)")  # so that it confirms nothing any more
+        for _ in range(3):
+            log.channel.basic_publish("", "work", b"order", PERSISTENT)
+        log.channel.exchange_declare("amq.direct", passive=True)  # which is answered when they were routed
+        on_process("exit(Pid, kill)")
+        log.wait_for(4)
+
+        assert log.acked == [1]
+        assert log.nacked == [2, 3, 4]
+
 
 class TestRestartedBroker:
     """RabbitMQ: after it was stopped and started again."""
@@ -120,6 +193,16 @@ class TestRestartedBroker:
     def test_deletes_an_exclusive_queue_although_it_was_declared_durable(self, lookup):
         """The queue belonged to a connection, and the restart has closed it."""
         assert lookup("queue", "private") == "missing"
+
+    @behaviour("STREAM-14")
+    @lie("stream-offset-wrong")
+    def test_has_the_messages_of_a_stream_and_continues_their_offsets(self, read_log, channel, eventually):
+        """A reader that has noted an offset goes on behind it; in the first second it may still be refused."""
+        eventually(read_log, {0: b"1", 1: b"2", 2: b"3"})
+
+        channel.basic_publish("", "log", b"4")
+
+        eventually(read_log, {0: b"1", 1: b"2", 2: b"3", 3: b"4"})
 
     # 4.2 keeps its definitions in one of two stores: Mnesia forgets a transient exchange, Khepri does not.
     @behaviour("XDECL-17")
@@ -135,6 +218,28 @@ class TestRestartedBroker:
     def test_keeps_a_transient_exchange_since_4_3(self, lookup):
         """A program that relied on a restart to remove its exchanges must delete them now."""
         assert lookup("exchange", "transient") == "exists"
+
+
+@pytest.fixture
+def read_log(connect_to_disposable, restarted):
+    """What the stream `log` has by offset, as far as it comes within a second; or the code by which it refuses."""
+
+    def read():
+        messages = {}
+
+        def on_message(_channel, _deliver, properties, body):
+            messages[properties.headers["x-stream-offset"]] = body
+
+        with connect_to_disposable() as channel:
+            channel.basic_qos(prefetch_count=10)
+            try:
+                channel.basic_consume("log", on_message, arguments={"x-stream-offset": "first"})
+                channel.connection.process_data_events(time_limit=1)
+            except (ChannelClosedByBroker, ConnectionClosedByBroker) as refused:  # it is not ready at once
+                return refused.reply_code
+        return messages
+
+    return read
 
 
 class TestQueueDeclare:

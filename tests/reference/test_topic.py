@@ -1,7 +1,7 @@
 """Topic patterns: positions of wildcards, empty words, and a model of the whole.
 
 Spec: https://www.rabbitmq.com/docs/exchanges#topic
-Reference: TOPIC-01…06, TOPIC-08, TOPIC-09, TOPIC-10
+Reference: TOPIC-01…10
 """
 
 import pytest
@@ -83,6 +83,22 @@ class TestTopicPattern:
 
         assert drain(two_words) == [b"a.b"]
         assert drain(three_words) == [b"a..b"]
+
+    @behaviour("TOPIC-07")
+    @lie("key-lost")
+    def test_that_is_empty_matches_the_empty_routing_key_of_its_own_exchange_only(
+        self, channel, exchange, bound_queue, publish, drain
+    ):
+        """RabbitMQ 4.3.0 routed empty keys of every topic exchange here: a queue got messages of strangers."""
+        channel.exchange_declare("other news", "topic", durable=True)
+        elsewhere = bound_queue("other news", "#")
+        queue = bound_queue(exchange, "")
+
+        channel.basic_publish("other news", "", b"of another exchange")
+        publish("a", ".", "a.b", "")
+
+        assert drain(queue) == [b""]
+        assert drain(elsewhere) == [b"of another exchange"]
 
     @behaviour("TOPIC-09")
     @lie("unbind-ignored")

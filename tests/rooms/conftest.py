@@ -8,6 +8,15 @@ from rmqspec.tools.broker import DEFAULT_IMAGE, Unavailable
 from rmqspec.tools.broker.engine import engine, fetch, local_image
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plugins_of_inner_runs():
+    """Runs of pytest within a test load what they need: Hypothesis alone would be half of the time of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        patch.setenv("PYTEST_PLUGINS", "pytest_timeout,xdist.plugin")
+        yield
+
+
 @pytest.fixture(scope="module")
 def docker():
     try:

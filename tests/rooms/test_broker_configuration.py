@@ -42,7 +42,7 @@ def configuration(authority):
         "server.pem": server.cert_chain_pems[0].bytes(),
         "server.key": server.private_key_pem.bytes(),
     }
-    return Configuration(lines=LINES, files=certificates, tls=True)
+    return Configuration(lines=LINES, advanced="[{rabbit, [{tick_of_a_test, 1234}]}].", files=certificates, tls=True)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ class TestConfiguration:
         """A line that is ignored would make every spec about it pass for the wrong reason."""
         with contextlib.closing(connect(configured.endpoint.url(), "configured")) as connection:
             assert connection._impl.params.channel_max == 7
+        assert configured.control("eval", "application:get_env(rabbit, tick_of_a_test).") == "{ok,1234}"
 
     def test_opens_a_port_for_tls(self, configured, authority, tmp_path):
         """The certificate is the one that was given: nobody trusts it who was not told of its authority."""

@@ -1,5 +1,6 @@
 """The client's edges: refusals are one sentence, a lost subscription is told, nothing of pika leaks out."""
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -46,6 +47,19 @@ class TestConnect:
 
         assert "sesame-open" not in str(refusal.value)
         assert refusal.value.reply_code == 403
+
+    @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG], ids=["info", "debug"])
+    def test_leaves_its_words_to_what_it_raises(self, url, caplog, level):
+        """A screen of pika's lines for each attempt hides the one sentence that says what to do."""
+        with caplog.at_level(level):
+            connect(url, "test").close()
+            opened = [record for record in caplog.records if "connecting to" in record.getMessage()]
+            caplog.clear()
+            with pytest.raises(Unreachable):
+                connect("amqp://127.0.0.1:1", "test")
+
+        failed = [record.levelname for record in caplog.records if record.name.startswith("pika")]
+        assert (bool(opened), "ERROR" in failed) == ((True, True) if level == logging.DEBUG else (False, False))
 
     def test_says_that_the_vhost_is_missing(self, broker):
         """The broker knows the user and still hangs up, which looks like a network fault without the sentence."""

@@ -162,6 +162,22 @@ def sections(ended):
     return found, changes
 
 
+@pytest.fixture
+def edited(record, tmp_path):
+    """The record of a run, with other values in its lines: `edited("4.3.6", "QDECL-01", outcome="failed")`."""
+
+    def change(version, behaviour, **fields):
+        file = tmp_path / f"edited-{version}.jsonl"
+        lines = [json.loads(line) for line in record(version).read_text().splitlines()]
+        for line in lines:
+            if behaviour in line.get("behaviours", ()):
+                line |= fields
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return file
+
+    return change
+
+
 class TestComparison:
     """Two runs of one suite."""
 
@@ -213,6 +229,35 @@ class TestComparison:
 
         assert ended.exit_code == 0
         assert "3 specs passed on both sides, 1 failed on both, 1 in neither version" in ended.output
+
+    @pytest.mark.parametrize(
+        ("there", "here", "code", "where"),
+        [
+            ("failed", "failed", 0, []),
+            ("broker not reached", "failed", 1, ["unexplained"]),
+            ("failed", "broker not reached", 1, ["unexplained"]),
+            ("passed", "broker not reached", 1, ["unexplained"]),
+            ("broker not reached", "broker not reached", 0, ["not_run"]),
+        ],
+    )
+    def test_takes_no_broker_that_was_not_reached_for_one_that_failed(self, edited, there, here, code, where):
+        """A broker that dies in the new release would hide behind a spec that has always failed."""
+        ended = ask(edited("3.10.8", "QDECL-01", outcome=there), edited("4.3.6", "QDECL-01", outcome=here), "--json")
+
+        found, _ = sections(ended)
+        assert ended.exit_code == code
+        assert [name for name, sentences in found.items() if "Queue is declared" in sentences] == where
+
+    def test_shows_a_reason_on_one_line(self, record, edited):
+        """It is the broker's own text, or an excerpt of a message."""
+        words = "closed\u2028UNEXPLAINED (0)\x85UNEXPLAINED (0)\x1b[2J"
+
+        output = ask(record("3.10.8"), edited("4.3.6", "QDECL-01", outcome="failed", reason=words)).output
+
+        assert [line for line in output.splitlines() if line.startswith("UNEXPLAINED")] == [
+            "UNEXPLAINED (1)  fails here, did not fail there, and no spec says that it should"
+        ]
+        assert "\x1b" not in output
 
     def test_lists_what_failed_there_and_passes_here(self, record):
         """A fault that was mended."""
@@ -285,6 +330,49 @@ class TestRefusal:
             ended = ask(record("3.10.8"), tmp_path / name)
             assert ended.exit_code == 2
             assert "name a file that pytest --record wrote" in ended.output
+
+    def test_of_a_run_that_has_a_spec_twice_is_exit_code_3(self, record, tmp_path):
+        """A plugin that repeats what fails writes both, and one of them would hide the other."""
+        header, *lines = record("4.3.6").read_text().splitlines(keepends=True)
+        (tmp_path / "twice.jsonl").write_text("".join([header, *lines[:-1], *lines[:-1], lines[-1]]))
+
+        ended = ask(record("3.10.8"), tmp_path / "twice.jsonl")
+
+        assert ended.exit_code == 3
+        assert "the newer run has 11 specs more than once, such as test_small.py::TestQueue" in ended.stderr
+
+    def test_of_several_runs_in_one_file_is_exit_code_2(self, record, tmp_path):
+        """Two records that were put together are those of two brokers."""
+        file = tmp_path / "both.jsonl"
+        file.write_text(record("3.10.8").read_text() + record("4.3.6").read_text())
+
+        ended = ask(record("3.10.8"), file)
+
+        assert ended.exit_code == 2
+        assert "both.jsonl holds more than one run" in ended.output
+
+    @pytest.mark.parametrize(
+        "fields", [{"outcome": "fine"}, {"outcome": {}}, {"node": 5}, {"behaviours": [["QDECL-01"]]}, {"case": [1]}]
+    )
+    def test_of_a_line_with_odd_values_is_exit_code_3(self, record, edited, fields):
+        """Behind a line that is none nothing is to be relied on; an outcome that is none would pass for no failure."""
+        ended = ask(record("3.10.8"), edited("4.3.6", "QDECL-01", **fields))
+
+        assert ended.exit_code == 3
+        assert ended.stderr.startswith("rmqspec: the newer run was cut off")
+
+    @pytest.mark.parametrize("schema", ["1", None, 2])
+    def test_of_another_schema_is_exit_code_2(self, record, tmp_path, schema):
+        """Its lines may mean something else."""
+        header, *lines = record("4.3.6").read_text().splitlines(keepends=True)
+        (tmp_path / "other.jsonl").write_text(
+            "".join([json.dumps(json.loads(header) | {"schema": schema}), "\n", *lines])
+        )
+
+        ended = ask(record("3.10.8"), tmp_path / "other.jsonl")
+
+        assert ended.exit_code == 2
+        assert ended.output.count("Error:") == 1
 
 
 class TestRow:

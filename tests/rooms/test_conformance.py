@@ -424,16 +424,29 @@ class TestKnown:
             ('A-01 = " "', "line 1: A-01 has no reason"),
             ('A-01 = "x"\nA-01 = "y"\n', "line 2"),
             ("A-01: x", "line 1"),
+            ('[A-01]\nwhy = "x"', "A-01 is a heading, or the begin of a name with a dot"),
+            (
+                'test_it.py = "x"',
+                "test_it is a heading, or the begin of a name .*: put the whole name in quotes",
+            ),
+            (b"\xff\xfe", "it is no text in UTF-8"),
         ],
-        ids=["number", "blank", "twice", "no-toml"],
+        ids=["number", "blank", "twice", "no-toml", "heading", "dot", "binary"],
     )
     def test_refuses_an_entry_without_a_reason(self, tmp_path, text, words):
         """In a year nobody knows whether it was a defect or a decision."""
         file = tmp_path / "known.toml"
-        file.write_text(text)
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
 
         with pytest.raises(ValueError, match=words):
             Known(file)
+
+    def test_may_begin_with_a_byte_order_mark(self, tmp_path):
+        """Some editors write it, and nobody sees it."""
+        file = tmp_path / "known.toml"
+        file.write_text(KNOWN, encoding="utf-8-sig")
+
+        assert list(Known(file).entries) == ["QUEUE-02"]
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -461,6 +474,26 @@ class TestGarageMq:
         keys = Known(root / "tests" / "makers" / "garagemq.toml").entries.keys()
 
         assert sorted(keys - of_others(root, set(), keys)) == [], "correct their names in tests/makers/garagemq.toml"
+
+
+class TestOption:
+    """Options of a run for makers."""
+
+    @pytest.mark.parametrize("option", ["--like", "--known", "--conformance", "--record"])
+    def test_is_refused_if_it_is_empty(self, suite, option):
+        """A variable of a pipeline that is not set would be the same as no option: no list, no report."""
+        result = suite(SPECS, f"{option}=")
+
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"*argument {option}: it is empty; leave the option out, or name something"])
+
+    @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9"])
+    def test_patience_is_refused_where_nobody_can_wait_so_long(self, suite, seconds):
+        """Each spec would fail at its first connection, one by one."""
+        result = suite(SPECS, f"--patience={seconds}")
+
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: --patience is *: a number from 0.01 to 1e+06 is wanted (seconds)"])
 
 
 AT_ONCE = """
@@ -592,12 +625,48 @@ OneVhost.is_alive = lambda self: next(alive, True)
 
         assert f":{broker.endpoint.password}@" not in (pytester.path / "report.json").read_text()
 
-    def test_is_refused_at_once_where_it_cannot_be_written(self, suite):
-        """Not after the hour that the run has taken."""
-        result = suite(SPECS, "--conformance", "nowhere/report.json")
+    @pytest.mark.parametrize(
+        ("name", "there", "words"),
+        [
+            ("nowhere/report.json", None, "it cannot be written there (No such file or directory)"),
+            ("a-file/report.json", None, "it cannot be written there (Not a directory)"),
+            ("/proc/report.json", None, "it cannot be written there (No such file or directory)"),
+            (".", None, "it cannot be written there (Is a directory)"),
+            ("notes.txt", "what I want to keep", "it is there, and no such report: name another file"),
+            ("other.json", '{"schema": 1}', "it is there, and no such report: name another file"),
+            ("known.toml", KNOWN, "this is the file of --known: name another one"),
+            ("./run.jsonl", None, "this is the file of --record: name another one"),
+        ],
+    )
+    def test_is_refused_at_once_where_it_would_be_lost_or_something_else_with_it(
+        self, suite, pytester, name, there, words
+    ):
+        """A slip in a command line costs the list of a year; a place that is none costs the run."""
+        (pytester.path / "a-file").write_text("x")
+        if there:
+            (pytester.path / name).write_text(there)
+
+        result = suite(SPECS, f"--conformance={name}", "--record=run.jsonl", known=KNOWN)
 
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines(["ERROR: --conformance *report.json: it cannot be written there: *"])
+        result.stderr.fnmatch_lines([f"ERROR: --conformance *: {words}*"])
+        assert not there or (pytester.path / name).read_text() == there
+
+    def test_replaces_an_older_one(self, conformance, pytester):
+        """The same command is run each night."""
+        conformance(SPECS, "-k", "holds")
+
+        _, report = conformance(SPECS, "-k", "fails")
+
+        assert list(report["behaviours"]) == ["QUEUE-03"]
+
+    def test_that_cannot_be_written_at_the_end_is_said(self, suite):
+        """The disk is full by then, and a traceback hides what the run has shown."""
+        result = suite(SPECS, "-k", "holds", "--conformance=/dev/full")
+
+        assert "THE REPORT COULD NOT BE WRITTEN: /dev/full (No space left on device)" in result.outlines
+        assert "1 holds, 0 differs as known, 0 fails, 0 not run (behaviours)" in result.outlines
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
 
     def test_is_incomplete_after_an_interruption(self, conformance):
         """Half a run looks like a whole one otherwise, and better than it is."""

@@ -11,10 +11,22 @@ from contextlib import contextmanager
 
 import pytest
 
-from rmqspec.client import Consumer, Outcome, Queue, Settings, Topology, connect
-from rmqspec.client.errors import CallFailed, ClientError, ConsumerCancelled, OutcomeUnknown, StillAtWork, WrongProcess
+from rmqspec.client import Consumer, Outcome, Publisher, Queue, Settings, Topology, connect
+from rmqspec.client.errors import (
+    CallFailed,
+    ChannelClosed,
+    ClientError,
+    ConsumerCancelled,
+    OutcomeUnknown,
+    StillAtWork,
+    WrongProcess,
+)
 from rmqspec.client.message import Message, persistent
 from rmqspec.tools.wire import Proxy
+
+from .programs import run_program
+
+__all__ = ["run_program"]
 
 
 @pytest.fixture
@@ -215,6 +227,27 @@ class TestStop:
 
         assert process.communicate(timeout=10)[1].endswith("KeyboardInterrupt\n")
 
+    def test_ends_the_process_though_a_handler_never_returns(self, run_program, url, queue):
+        """A thread that hangs in somebody's library would keep a process that is to be restarted."""
+        queue(b"one")
+
+        code, words = run_program(
+            url,
+            """
+            import os, threading
+            from rmqspec.client import Consumer
+
+            def handler(_):
+                consumer.stop()
+                threading.Event().wait()
+
+            consumer = Consumer(os.environ["URL"], "q", handler, concurrency=2, grace=0.1)
+            consumer.run()
+            """,
+        )
+
+        assert (code, words.splitlines()[-1].startswith("rmqspec.client.errors.StillAtWork: 1 of 2")) == (1, True)
+
     def test_raises_what_a_handler_has_raised_meanwhile(self, url, queue, drain, patience):
         """One of the client's own errors was taken for the end of the connection, and passed over in silence."""
         queue(b"precious")
@@ -313,6 +346,37 @@ class TestQueue:
             eventually(lambda: _consumers(url), 1)
             channel.queue_delete("q")
             eventually(lambda: _consumers(url), 1)
+
+    def test_is_waited_for_while_the_lost_connection_locks_it(self, broker, url, eventually, patience):
+        """A broker that has not noticed the loss refuses an exclusive queue (405), for two heartbeats."""
+        topology, seen = Topology(queues=(Queue("mine", exclusive=True),)), []
+
+        def handled():
+            publisher.publish("", "mine", b"x").exception(patience)
+            return bool(seen)
+
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy, Publisher(url) as publisher:
+            settings = Settings(urls=(proxy.url(url),), max_backoff=0.2)
+            consumer = Consumer(settings, "mine", lambda d: seen.append(d.body) or Outcome.ACK, topology=topology)
+            with running(consumer, patience) as errors:
+                eventually(handled, True)
+                proxy.linger(1.0)
+                loop = consumer._run.subscription.link._loop
+                loop.ioloop.add_callback_threadsafe(loop.cut)
+                eventually(lambda: consumer.lost is not None and consumer.lost.reply_code, 405)
+                seen.clear()
+                eventually(handled, True)
+
+        assert errors == []
+
+    def test_is_somebody_else_s_where_it_is_locked_at_first(self, url, connect):
+        """Nothing says that this one would ever become free."""
+        connect().channel().queue_declare("theirs", exclusive=True)
+
+        with pytest.raises(ChannelClosed) as error:
+            Consumer(url, "theirs", lambda _: Outcome.ACK).run()
+
+        assert error.value.reply_code == 405
 
     def test_ends_run_otherwise(self, url, channel, queue, eventually, patience):
         """A subscription that ended without a word would wait for ever."""

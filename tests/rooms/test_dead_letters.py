@@ -1,6 +1,7 @@
 """Looking after failed orders: seen without being consumed, sent again without being lost, deleted when asked."""
 
 import json
+import time
 
 import pytest
 from pika import BasicProperties
@@ -203,6 +204,22 @@ class TestLostConnection:
         assert listed.lines == [
             "rmqspec: reading 'orders.failed': the connection to the broker was lost; is it still running?"
         ]
+
+    def test_holds_up_no_ctrl_c(self, url, failed):
+        """For half a minute it waited for an answer to its goodbye, and then said that instead."""
+        at = Endpoint.parse(url)
+
+        class Interrupted:
+            def __contains__(self, _):
+                proxy.half_open()
+                raise KeyboardInterrupt
+
+        with Proxy(at.host, at.port) as proxy:
+            begin = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                replay(proxy.url(url), numbers=Interrupted())
+
+        assert time.monotonic() - begin < 10
 
 
 class TestPurge:

@@ -3,6 +3,9 @@
 Code: rmqspec/client/errors.py
 """
 
+import pickle
+from copy import copy
+
 import pytest
 from pika import BasicProperties
 
@@ -53,6 +56,19 @@ class TestPermanent:
     def test_is_false_at_a_limit_of_connections(self, text, permanent):
         """530 is said of a missing vhost and of a limit: of the two only the limit passes."""
         assert errors.VhostRefused("refused", 530, text).permanent is permanent
+
+
+class TestCopy:
+    """An error that goes on: to one more caller, or to another process."""
+
+    @pytest.mark.parametrize("again", [copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"])
+    @pytest.mark.parametrize("name", ["PublishRefused", "Nacked", "OutcomeUnknown", "Unencodable"])
+    def test_is_the_same_error(self, name, again):
+        """A worker of `multiprocessing` whose error cannot be read at the other end takes the whole pool with it."""
+        twin = again(getattr(errors, name)("failed", MESSAGE, 404, "NOT_FOUND"))
+
+        assert (type(twin).__name__, twin.message.body, twin.reply_code) == (name, b"an order", 404)
+        assert str(twin).startswith("failed: a message of 8 bytes")
 
 
 class TestPublishRefused:

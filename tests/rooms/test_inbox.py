@@ -12,6 +12,7 @@ import threading
 import pytest
 from pika import BasicProperties
 
+from rmqspec.client.errors import InvalidSetting, WrongProcess
 from rmqspec.orders import Failures, Inbox, Item, Order, Worker, retry_ladder, sample_orders
 from rmqspec.orders.analytics import Analytics
 from rmqspec.orders.inbox import InboxUnavailable, State
@@ -97,12 +98,46 @@ class TestClaim:
 
     def test_is_over_a_lease_after_a_crash(self, open_inbox, clock):
         """Nobody releases the claim of a process that was killed; its message must not wait for ever."""
-        open_inbox(lease=600, clock=clock).claim("m-1")
-        heir = open_inbox(clock=clock)
+        open_inbox(lease=600, uptime=clock).claim("m-1")
+        heir = open_inbox(uptime=clock)
 
         clock.now += 599
         assert heir.claim("m-1").state is State.CLAIMED
         clock.now += 2
+        assert heir.claim("m-1").state is State.MINE
+
+    @pytest.mark.parametrize("seconds", [-DAY, DAY], ids=["back", "forward"])
+    def test_is_not_touched_by_setting_the_clock(self, open_inbox, clock, seconds):
+        """Set forward, a clock ended each lease, and two workers had one order; set back, a dead one's lasted a day."""
+        uptime = Clock()
+        open_inbox(lease=600, clock=clock, uptime=uptime).claim("m-1")
+        heir = open_inbox(clock=clock, uptime=uptime)
+        clock.now += seconds
+
+        assert heir.claim("m-1").state is State.CLAIMED
+        uptime.now += 601
+        assert heir.claim("m-1").state is State.MINE
+
+    def test_is_over_when_the_machine_starts_again(self, open_inbox, tmp_path, monkeypatch):
+        """After a power cut nobody is at work; a message must not wait until the machine has run as long as before."""
+        boot = tmp_path / "boot_id"
+        monkeypatch.setattr("rmqspec.orders.inbox.BOOT", boot)
+        boot.write_text("first\n")
+        open_inbox(lease=600, uptime=lambda: 1_000_000.0).claim("m-1")
+        assert open_inbox(uptime=lambda: 1_000_000.0).claim("m-1").state is State.CLAIMED
+
+        boot.write_text("second\n")
+
+        assert open_inbox(uptime=lambda: 20.0).claim("m-1").state is State.MINE
+
+    def test_is_a_lease_also_where_the_system_tells_no_start(self, open_inbox, clock, tmp_path, monkeypatch):
+        """Elsewhere than in Linux the clock is all that processes have in common."""
+        monkeypatch.setattr("rmqspec.orders.inbox.BOOT", tmp_path / "none")
+        open_inbox(lease=600, clock=clock).claim("m-1")
+        heir = open_inbox(clock=clock)
+
+        assert heir.claim("m-1").state is State.CLAIMED
+        clock.now += 601
         assert heir.claim("m-1").state is State.MINE
 
     def test_is_renewed_while_the_work_goes_on(self, open_inbox, eventually):
@@ -121,9 +156,9 @@ class TestClaim:
 
     def test_is_not_done_once_somebody_else_has_it(self, open_inbox, clock):
         """A process that was suspended wakes up in the middle of its work: it must not acknowledge the other's."""
-        suspended = open_inbox(lease=600, clock=clock).claim("m-1")
+        suspended = open_inbox(lease=600, uptime=clock).claim("m-1")
         clock.now += 601
-        heir = open_inbox(lease=600, clock=clock).claim("m-1")
+        heir = open_inbox(lease=600, uptime=clock).claim("m-1")
 
         assert (suspended.renew(), suspended.done()) == (False, False)
         assert heir.done()
@@ -184,6 +219,25 @@ class TestInbox:
         for wrong in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing" / "inbox"):
             with pytest.raises(InboxUnavailable, match="cannot be used"):
                 Inbox(str(wrong))
+
+    def test_is_of_one_process(self, path, monkeypatch):
+        """A server that forks its workers would share a connection to SQLite, and no lease is renewed."""
+        inbox = Inbox(path)
+        with inbox.claim("m-1") as claim:
+            with monkeypatch.context() as child:
+                child.setattr("rmqspec.client.process._here", object())
+                for use in (lambda: inbox.claim("m-2"), lambda: inbox.has("m-1"), claim.done):
+                    with pytest.raises(WrongProcess, match="forked: open one here"):
+                        use()
+                with Inbox(path).claim("m-1") as other:
+                    assert other.state is State.CLAIMED
+
+            assert claim.done()
+
+    def test_has_a_name(self):
+        """To SQLite the empty name is a file of this process alone: two workers that share it share nothing."""
+        with pytest.raises(InvalidSetting, match="name a file, or :memory:"):
+            Inbox("")
 
     def test_is_closed_when_nobody_has_it_any_more(self):
         """A worker makes one for itself and tells nobody; Python 3.13 warns of each database that is left open."""

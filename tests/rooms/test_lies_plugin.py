@@ -248,6 +248,25 @@ class TestCommand:
         assert "message-lost" not in keeps
         assert "no lie turns it red" in nothing
 
+    def test_is_not_disturbed_by_what_a_spec_leaves_behind(self, suite, pytester):
+        """Under a lie it may end anywhere; the list is right, and a script looks at the exit code."""
+        pytester.makeini("[pytest]\naddopts = -p no:cacheprovider --import-mode=importlib\nfilterwarnings = error")
+
+        result = suite(
+            """
+            import socket
+
+            def test_leaves_a_socket(channel):
+                channel.queue_declare("q")
+                left = [socket.socket()]
+                left.append(left)
+            """,
+            command=("rmqspec", "lies"),
+        )
+
+        assert result.ret == 0
+        assert "ResourceWarning" not in result.stdout.str() + result.stderr.str()
+
     def test_tells_one_lie_that_is_named(self, suite):
         """Whoever has an idea need not wait for all the others."""
         result = suite(

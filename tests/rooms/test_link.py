@@ -105,6 +105,23 @@ class TestDefect:
 class TestClose:
     """`Link.close`."""
 
+    def test_says_goodbye_after_a_last_look(self, url, patience):
+        """What is handed over while the tenant looks, and before the close, was thrown away: acknowledgements, say."""
+        looks = []
+
+        class Busy(Tenant):
+            def on_work(self):
+                if self.channels:
+                    looks.append(link.state)
+                    if len(looks) == 1:  # a handler hands over its last outcome now, and the consumer closes
+                        link.close(wait=False)
+
+        link = Link(Settings.of(url), "busy", Busy())
+        link.open()
+        link._thread.join(patience)
+
+        assert looks[:2] == [State.UP, State.UP]
+
     def test_in_a_callback_is_an_error(self, url, patience):
         """The link's thread would wait for itself, and with it everybody who waits for the link."""
         errors, called = [], threading.Event()

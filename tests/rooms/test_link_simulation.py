@@ -145,11 +145,13 @@ class TestWorld:
 
 
 # What one line keeps from happening: the module, the line or two as they are, what they become, who notices.
-WAKES = "self._woken = False\n        self._tenant.on_work()"
+CLOSING = "closing = self._closing.is_set()  # before: what was handed over until then leaves before the goodbye\n"
+WORKS = f"{CLOSING}        self._tenant.on_work()"
+WAKES = f"self._woken = False\n        {WORKS}"
 MENDS = {
-    "a wake-up dies with its loop, of a consumer": ("link", WAKES, "self._tenant.on_work()", consume),
-    "a wake-up dies with its loop, of a call": ("link", WAKES, "self._tenant.on_work()", call),
-    "woken is reset too late": ("link", WAKES, "self._tenant.on_work()\n        self._woken = False", consume),
+    "a wake-up dies with its loop, of a consumer": ("link", WAKES, WORKS, consume),
+    "a wake-up dies with its loop, of a call": ("link", WAKES, WORKS, call),
+    "woken is reset too late": ("link", WAKES, f"{WORKS}\n        self._woken = False", consume),
     "nobody looks when a loop has ended": (
         "link",
         "self._loop = loop\n        self._work()",

@@ -4,11 +4,12 @@ Code: rmqspec/client/publisher.py, rmqspec/client/process.py
 """
 
 import threading
+import time
 
 import pytest
 
 from rmqspec.client import Publisher
-from rmqspec.client.errors import ClientError, NotSent
+from rmqspec.client.errors import ClientError, NotSent, OutcomeUnknown
 from rmqspec.tools.wire import Proxy
 from rmqspec.tools.wire.liar import Liar
 from rmqspec.tools.wire.lies import LIES
@@ -65,13 +66,19 @@ class TestProgramWithoutClose:
         code, words = run_program(
             url,
             """
-            import os, threading
+            import atexit, os, sys, threading
             from rmqspec.client import Publisher
+            told = threading.Event()
+            atexit.register(told.wait, 10)  # called after the publisher has ended, as it was registered before
             publisher = Publisher(os.environ["URL"])
 
             def go_on():
-                while True:
-                    publisher.publish("", "q", b"x")
+                try:
+                    while True:
+                        publisher.publish("", "q", b"x")
+                except Exception as error:
+                    print(error, file=sys.stderr, flush=True)
+                    told.set()
 
             threading.Thread(target=go_on, daemon=True).start()
             publisher.publish("", "q", b"x").result(10)
@@ -79,7 +86,7 @@ class TestProgramWithoutClose:
         )
 
         assert code == 0
-        assert "the publisher has been closed" in words  # what the thread is told
+        assert "the publisher has been closed" in words
         assert "the program ends without close()" not in words
 
     def test_is_warned_of_what_the_broker_does_not_confirm(self, run_program, broker, url):
@@ -148,6 +155,20 @@ class TestInterrupt:
         assert publisher.in_flight == 0
         publisher.close()
         assert drain("q") == [b"interrupted"] * (part == "_outbox" and not before) + [b"next"]
+
+    def test_waits_for_no_broker_that_confirms_nothing(self, broker, url, channel):
+        """An alarm may last for hours; who presses Ctrl-C in it was kept for ten seconds."""
+        with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
+            publisher = Publisher(proxy.url(url))
+            proxy.half_open()
+            sent = publisher.publish("", "q", b"x")
+            begin = time.monotonic()
+            with pytest.raises(KeyboardInterrupt), publisher:
+                raise KeyboardInterrupt
+            seconds = time.monotonic() - begin
+
+        assert isinstance(sent.exception(0), OutcomeUnknown)
+        assert seconds < 6
 
 
 class TestClose:

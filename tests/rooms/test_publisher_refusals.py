@@ -25,6 +25,7 @@ REFUSED = {
     "expiration_that_is_no_number": ("", {"expiration": "soon"}, 406, "invalid expiration 'soon'"),
     "negative_expiration": ("", {"expiration": "-1"}, 406, "invalid expiration '-1'"),
     "user_id_of_another_user": ("", {"user_id": "nobody"}, 406, "user_id property set to 'nobody'"),
+    "direct_reply_to_nobody": ("", {"reply_to": "amq.rabbitmq.reply-to"}, 406, "fast reply consumer does not exist"),
     "cc_that_is_no_list": ("", {"headers": {"CC": "q"}}, 406, 'unacceptable_type_in_header,"CC"'),
     "bcc_that_is_no_list": ("", {"headers": {"BCC": {"q": 1}}}, 406, 'unacceptable_type_in_header,"BCC"'),
 }

@@ -120,6 +120,28 @@ class TestReturn:
 
         assert [type(future.exception(0)) for future in (plain, secret)] == [Returned, Returned]
 
+    def test_belongs_to_the_message_without_bcc(self, url):
+        """What differs in BCC alone looks the same when it comes back; but BCC adds queues, and takes none away."""
+        with Publisher(url) as publisher:
+            for bcc in (["q"], ["nobody either"]):
+                with held(publisher):
+                    secret, plain = (
+                        publisher.publish("", "nobody", b"ping", persistent(headers=headers))
+                        for headers in ({"BCC": bcc}, None)
+                    )
+                assert type(plain.exception(10)) is Returned
+                assert type(secret.exception(10)) is (type(None) if bcc == ["q"] else Returned)
+
+    def test_belongs_to_the_message_with_its_bcc_by_an_id(self, url):
+        """Two that differ in BCC alone cannot be told apart by what comes back, so each has a name."""
+        with Publisher(url) as publisher, held(publisher):
+            futures = [
+                publisher.publish("", "nobody", b"ping", persistent(message_id=f"m-{bcc}", headers={"BCC": [bcc]}))
+                for bcc in ("q", "nobody")
+            ]
+
+        assert [type(future.exception(10)) for future in futures] == [type(None), Returned]
+
     def test_passes_over_what_cannot_have_come_back(self):
         """One that was not mandatory, and one with a BCC header more than another."""
         answer = spec.Basic.Return(312, "NO_ROUTE", "", "q")

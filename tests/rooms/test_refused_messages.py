@@ -38,6 +38,7 @@ class TestSuspects:
             ),
             ("PRECONDITION_FAILED - message size 20 is larger than configured max size 10", {"body": bytes(20)}),
             ("PRECONDITION_FAILED - invalid message: {delivery_mode_unknown,7}", {"delivery_mode": 7}),
+            ("PRECONDITION_FAILED - fast reply consumer does not exist", {"reply_to": "amq.rabbitmq.reply-to"}),
             (
                 'PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",longstr}',
                 {"headers": {"CC": "q"}},

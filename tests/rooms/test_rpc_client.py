@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -16,6 +17,8 @@ from rmqspec.client.deadlines import Deadlines
 from rmqspec.client.errors import (
     CallFailed,
     CallTimedOut,
+    ChannelClosed,
+    ConnectionLost,
     InvalidSetting,
     Unencodable,
     WrongProcess,
@@ -25,10 +28,16 @@ from rmqspec.tools.wire import Proxy
 
 
 @pytest.fixture
-def echo(url, channel):
+def served():
+    """How often each request came to the server."""
+    return Counter()
+
+
+@pytest.fixture
+def echo(url, channel, served):
     """A server that answers with the request."""
     channel.queue_declare("echo", durable=True)
-    server = RpcServer(url, "echo", lambda request: request, prefetch=100)
+    server = RpcServer(url, "echo", lambda request: served.update([bytes(request)]) or request, prefetch=100)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield server
@@ -79,6 +88,24 @@ class TestRpcClient:
                 each.join(30)
 
         assert (wrong, echo.answered) == ([], 320)
+
+    @pytest.mark.parametrize(
+        ("reason", "permanent"),
+        [
+            (ConnectionLost("lost", 504, "CHANNEL_ERROR"), False),
+            (ChannelClosed("refused", 403, "ACCESS_REFUSED"), True),
+        ],
+        ids=["connection", "channel"],
+    )
+    def test_says_whether_another_try_is_of_use(self, url, silent, reason, permanent):
+        """A connection that ends with a code for mistakes is another one soon; a right that is missing is not."""
+        with RpcClient(url) as client:
+            call = client.send(silent, b"?", 20)
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: client._link.reopen_channel(reason))
+
+            error = call.exception(10)
+
+        assert (error.reply_code, error.permanent) == (reason.reply_code, permanent)
 
     def test_fails_what_is_open_when_it_is_closed(self, url, channel):
         """Whoever waits is told, and does not wait for the deadline."""
@@ -188,6 +215,57 @@ class TestRoutingHeaders:
             assert answer.headers == {"note": "kept"}
             assert not neighbour.done()
         assert channel.queue_purge("other").method.message_count == 0
+
+
+@pytest.mark.rabbitmq(since="4.0")
+class TestLargeRequest:
+    """A request that is larger than the broker takes: it closes the channel (406), to which all replies come."""
+
+    LARGE = bytes(16 * 1024 * 1024 + 1)
+
+    def test_fails_alone(self, url, echo, served, patience):
+        """Its neighbours were told that they are refused for good, though their servers had never heard of them."""
+        held = threading.Event()
+        with RpcClient(url) as client:
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: held.wait(patience))
+            before = [client.send("echo", b"before %d" % number, patience) for number in range(20)]
+            large = client.send("echo", self.LARGE, patience)
+            behind = [client.send("echo", b"behind %d" % number, patience) for number in range(20)]
+            held.set()
+            error, lost = large.exception(), list(filter(None, [call.exception() for call in before]))
+
+            assert [call.result() for call in behind] == [b"behind %d" % number for number in range(20)]
+
+        words = "the request to 'echo' has 16777217 bytes, and the broker takes 16777216 at most"
+        assert (str(error), error.reply_code, error.permanent) == (words, 406, True)
+        assert {(type(error), error.permanent) for error in lost} <= {(CallFailed, False)}
+        assert max(served.values()) == 1
+
+    def test_costs_one_channel(self, url, echo):
+        """Once the limit is known, nobody's replies have to be lost for it."""
+        with RpcClient(url) as client:
+            assert isinstance(client.send("echo", self.LARGE).exception(), CallFailed)
+            assert client.call("echo", b"heard") == b"heard"
+            session = client._session
+            with pytest.raises(CallFailed, match="takes 16777216 at most"):
+                client.send("echo", self.LARGE)
+
+            assert client.call("echo", b"heard") == b"heard"
+            assert client._session is session
+
+    def test_that_is_given_up_takes_nobody_with_it_for_good(self, url, echo, patience):
+        """What the broker has refused is then not known, so nothing that has left may leave again."""
+        held = threading.Event()
+        with RpcClient(url) as client:
+            client._link._loop.ioloop.add_callback_threadsafe(lambda: held.wait(patience))
+            large = client.send("echo", self.LARGE, patience)
+            behind = client.send("echo", b"behind", patience)
+            client._link._loop.ioloop.add_callback_threadsafe(large.cancel)
+            held.set()
+
+            error = behind.exception()
+            assert (error and error.permanent) in (None, False)
+            assert client.call("echo", b"heard") == b"heard"
 
 
 class TestWindow:
@@ -313,6 +391,22 @@ class TestReplies:
             proxy.heal()
             client._link._loop.ioloop.add_callback_threadsafe(client._link._loop.cut)
             eventually(lambda: client.connected and client.reply_to != first, True)
+
+            assert client.call("echo", b"heard") == b"heard"
+
+    def test_come_though_the_channel_was_lost_before_the_request_left(self, url, echo, eventually, monkeypatch):
+        """Encoded for the last channel it names an address that is gone, and a channel that is closed (504)."""
+        with RpcClient(url, exclusive_queue=True) as client:
+            enter, link, first = client._enter, client._link, client.reply_to
+
+            def lose(call):
+                link._loop.ioloop.add_callback_threadsafe(
+                    lambda: link.reopen_channel(ChannelClosed("refused", 406, ""))
+                )
+                eventually(lambda: client.connected and client.reply_to != first, True)
+                enter(call)
+
+            monkeypatch.setattr(client, "_enter", lose)
 
             assert client.call("echo", b"heard") == b"heard"
 

@@ -147,6 +147,19 @@ class TestRequest:
 
         assert client.call("q", b"sound") == b"sound"
 
+    def test_without_an_address_does_no_harm_to_its_queue(self, url, channel, client, patience):
+        """RabbitMQ 3.10 cannot dead-letter a message with an odd `x-death`: each reject ends the queue."""
+        channel.queue_declare("rpc", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+        server = RpcServer(url, "rpc", bytes.upper)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        for deaths in (["once"], [{"queue": "rpc", "reason": "rejected", "count": 1.5}]):
+            channel.basic_publish("", "rpc", b"odd", BasicProperties(headers={"x-death": deaths}))
+
+        assert client.call("rpc", b"still there", 10) == b"STILL THERE"
+        server.stop()
+        thread.join(patience)
+
     def test_passes_no_routing_headers_on(self, serve, channel, eventually, connect):
         """A reply with the request's CC would go to the queues named there too."""
         channel.queue_declare("other", durable=True)

@@ -19,6 +19,7 @@ from pika.spec import Basic
 
 from rmqspec.client import Outcome, Settings
 from rmqspec.client.errors import InvalidSetting
+from rmqspec.client.tables import Integer
 from rmqspec.orders import (
     REASON_HEADER,
     Analytics,
@@ -34,7 +35,7 @@ from rmqspec.orders import (
     retry_ladder,
     sample_orders,
 )
-from rmqspec.orders.dead_letters import park_without_room
+from rmqspec.orders.dead_letters import look, park_without_room
 from rmqspec.orders.inbox import InboxUnavailable
 from rmqspec.orders.system import OrderSystem
 from rmqspec.orders.waits import ServiceStopped, Waits
@@ -44,7 +45,10 @@ from rmqspec.tools.wire import Direction, Frames, Proxy
 FRAME = 131_072  # bytes, as this client and the broker agree on
 FULL = {"trace": "x" * (FRAME - 40)}  # headers that leave room for nothing
 DEATH = {"queue": "orders", "reason": "rejected", "count": 1, "exchange": "", "routing-keys": ["orders"]}
-UNBEARABLE = (["once"], [[DEATH]], [{**DEATH, "count": "many"}], [{**DEATH, "count": True}])  # to a queue of 3.10
+UNBEARABLE = (  # to 3.10: to the queue that the message is in, or to whoever reads the dead letter
+    ["once"], [[DEATH]],
+    *([{**DEATH, "count": count}] for count in ("many", True, Integer(1, b"t\x02"), 1.5)),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -90,14 +94,15 @@ class TestOddMessage:
         ],
         ids=[
             "full_headers", "foreign_headers", "header_in_latin_1", "x_death_of_texts", "x_death_in_a_list",
-            "x_death_with_a_text_for_a_count", "x_death_with_true_for_a_count", "id_in_latin_1", "long_id",
+            "x_death_with_a_text_for_a_count", "x_death_with_true_for_a_count", "x_death_with_another_true_for_a_count",
+            "x_death_with_a_float_for_a_count", "id_in_latin_1", "long_id",
             "expiration_and_cc",
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("ladder", [None, retry_ladder(0.001)], ids=["reject", "retry"])
     @pytest.mark.parametrize("body", [b"no order", next(sample_orders(1)).to_json()], ids=["unreadable", "failing"])
     def test_is_among_the_dead_letters_and_holds_up_nobody(
-        self, orders, worker_said, behind, eventually, channel, properties, ladder, body
+        self, url, orders, worker_said, behind, eventually, channel, properties, ladder, body
     ):
         """One message ended each worker in turn, and stayed in front of the queue."""
         published(orders, body, **properties)
@@ -109,6 +114,7 @@ class TestOddMessage:
         behind()
 
         assert orders.depth("orders") == 0
+        assert [letter.body for letter in look(url)] == [body]
 
     @pytest.mark.parametrize("headers", [None, FULL], ids=["room_for_a_reason", "full_headers"])
     @pytest.mark.parametrize(

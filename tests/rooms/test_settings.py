@@ -225,6 +225,12 @@ class TestUrl:
             "the vhost in the broker's URL has a / in it: there it is written %2F, so that of the vhost / ends in /%2F"
         )
 
+    @pytest.mark.parametrize("url", ["amqp://h/\udcff", "amqp://u\udcff:p@h/", "amqp://h/?locale=\udcff", "\udcff"])
+    def test_says_that_it_is_not_utf_8(self, url):
+        """Of an environment in another encoding Python makes halves of pairs, which ended in a traceback."""
+        with pytest.raises(InvalidUrl, match="has bytes in it that are not UTF-8"):
+            connect(url, "spec")
+
     @pytest.mark.parametrize(
         ("path", "vhost"),
         [("", "/"), ("/", "/"), ("/%2F", "/"), ("/shop", "shop"), ("/shop/", "shop"), ("/a%2Fb", "a/b")],

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from rmqspec.cli.main import cli
 from rmqspec.tools.upgrade import Kind, NoWay, Release, between, differences, way
-from rmqspec.tools.upgrade.differences import read
+from rmqspec.tools.upgrade.differences import again, read
 from rmqspec.tools.upgrade.recognisers import RECOGNISERS
 from rmqspec.tools.upgrade.releases import KNOWN
 from rmqspec.tools.upgrade.used import PARTS
@@ -40,7 +40,7 @@ class TestDifferences:
 
     def test_have_each_subject_from_the_first_to_the_last(self):
         """A row that was lost with a merge would be an upgrade that surprises."""
-        assert {one.id[:3] for one in differences()} == {f"B{number:02}" for number in range(1, 95)}
+        assert {one.id[:3] for one in differences()} == {f"B{number:02}" for number in range(1, 97)}
 
     def test_have_ids_that_are_unique(self):
         """A finding is looked up by its id."""
@@ -114,7 +114,9 @@ class TestDifferences:
 class TestRelease:
     """`Release`."""
 
-    @pytest.mark.parametrize("text", ["4", "4.3.6.1", "four", "", "4.x", "-4.3", "4.3\n6", "٤.٣"])
+    @pytest.mark.parametrize(
+        "text", ["4", "4.3.6.1", "four", "", "4.x", "-4.3", "4.3\n6", "٤.٣", "4.3.0-rc.1", "4.3.0~beta1"]
+    )
     def test_is_refused_if_it_is_none(self, text):
         """A slip of the keyboard would otherwise be an upgrade without differences."""
         with pytest.raises(ValueError, match=r"write 4\.3 or 4\.3\.6"):
@@ -195,6 +197,12 @@ class TestBetween:
         assert "B33" in changed("4.2", "4.3.0")
         assert "B33" not in changed("4.2", "4.3.1")
 
+    def test_leaves_to_again_what_the_old_release_has_and_the_new_one_has_not(self):
+        """4.3.0 is older than 4.2.7: who goes there has the larger error again, and is told."""
+        assert [one.id for one in again(of("4.2.7"), of("4.3.0"))] == ["B57"]
+        assert [one.id for one in again(of("4.3.0"), of("4.3.1"))] == ["B33"]
+        assert again(of("4.2.7"), of("4.3.1")) == ()
+
     def test_is_empty_for_one_and_the_same_release(self):
         """Who asks about the release that runs already has nothing to prepare."""
         assert changed("4.3.6", "4.3.6") == set()
@@ -231,6 +239,14 @@ class TestReport:
             in of_poison
         )
         assert "proof     ~" in output[output.index("  B73 ") : output.index("  B82 ")]
+
+    def test_says_what_is_again_as_it_was(self):
+        """A row that is in no section would be a change that nobody is told of."""
+        line = "In 4.3.0 again as before: B57: Declare a stream with an x-max-age that is no number with a unit"
+
+        assert line in " ".join(ask("4.2.7", "4.3.0").output.split())
+        assert json.loads(ask("4.2.7", "4.3.0", "--json").output)["again_as_before"] == ["B57"]
+        assert ask("4.2.2", "4.2.3").output.startswith("RabbitMQ 4.2.2 to 4.2.3: 1 difference, ")
 
     def test_ends_with_what_was_not_read(self):
         """Without a source nothing of what somebody uses was looked at."""

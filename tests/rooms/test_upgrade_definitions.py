@@ -13,7 +13,18 @@ from click.testing import CliRunner
 from rmqspec.cli.main import cli
 from rmqspec.tools.upgrade.recognisers import RECOGNISERS
 
-from .upgrade_exports import CONCERNED, ELSEWHERE, HASH, SECRET_URI, clean, everything, export, of_the_readme, queue
+from .upgrade_exports import (
+    CONCERNED,
+    ELSEWHERE,
+    HASH,
+    SECRET_URI,
+    clean,
+    everything,
+    export,
+    of_the_readme,
+    policy,
+    queue,
+)
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -77,6 +88,13 @@ class TestCleanExport:
         assert "\nNothing was found in what was read.\n" in ended.output
         assert "BREAKS" not in ended.output
 
+    def test_is_held_against_the_release_that_was_named(self, ask):
+        """The export of another cluster, or a slip of the keyboard, would be found clean of the wrong differences."""
+        output = " ".join(ask(clean(), old="4.1").output.split())
+
+        assert "rabbit.json, of RabbitMQ 3.13.7, and not of 4.1: name the release that you leave" in output
+        assert "of RabbitMQ 3.13.7, and not of" not in ask(clean()).output
+
     def test_is_told_what_was_not_read(self, ask):
         """An export knows nothing of clients; nothing found is not nothing there."""
         end = ask(clean()).output.partition("Nothing was found")[2]
@@ -102,6 +120,73 @@ class TestCleanExport:
         assert "This export does not hold it; that of a whole broker does" in end, "the users were not read"
         assert "\n  B20: A user named guest; its password cannot be seen.\n" in end
         assert "--definitions" not in end
+
+
+class TestExportOfOneVhost:
+    """`GET /api/definitions/VHOST`."""
+
+    @pytest.mark.parametrize("whose", ["before 4.0", "since 4.0"])
+    def test_has_its_policies_applied_to_its_queues(self, ask, whose):
+        """Before 4.0 policies name the vhost and queues do not; a queue with a limit would pass for one without."""
+        parts = {
+            "queues": [queue("limited", "quorum"), queue("by-operator", "quorum"), queue("unlimited", "quorum")],
+            "policies": [policy("limits", "^limited$", delivery_limit=5)],
+            "parameters": [
+                {
+                    "component": "operator_policy", "vhost": "/", "name": "operator",
+                    "value": policy("", "^by-operator$", delivery_limit=7),
+                }
+            ],
+            "exchanges": [], "bindings": [],
+        }  # fmt: skip
+        for part in ("queues",) if whose == "before 4.0" else parts:
+            for row in parts[part]:
+                row.pop("vhost")
+        if whose == "since 4.0":
+            parts |= {"rabbitmq_definition_format": "single_virtual_host", "original_vhost_name": "/"}
+
+        assert found(ask(parts, "--json"))["B04"] == ["queue 'unlimited' in vhost '/'"]
+
+
+class TestDefaultQueueType:
+    """A vhost with a default queue type, in an export."""
+
+    @pytest.mark.parametrize(
+        "vhost",
+        [
+            {"name": "/", "default_queue_type": "quorum"},
+            {"name": "/", "metadata": {"default_queue_type": "rabbit_quorum_queue"}},
+        ],
+        ids=["of the vhost", "in its metadata"],
+    )
+    def test_is_the_type_of_a_queue_without_one(self, ask, vhost):
+        """So the new broker makes it of this export: a quorum queue, whose messages are deleted after 20 failures."""
+        bare = [{**queue("bare"), "arguments": {}}, queue("classic")]
+        others = [
+            {**queue("typed", type="classic"), "arguments": {}},
+            {**queue("gone", auto_delete=True), "arguments": {}},
+        ]
+
+        assert found(ask(export(vhosts=[vhost], queues=[*bare, *others]), "--json"))["B04"] == [
+            "queue 'bare' in vhost '/'"
+        ]
+
+    def test_is_that_of_an_export_of_one_vhost(self, ask):
+        """There it stands at the top."""
+        parts = {"original_vhost_name": "/", "default_queue_type": "quorum", "policies": [], "parameters": []}
+
+        assert "B04" in found(ask({**parts, "queues": [{"name": "bare", "durable": True}]}, "--json"))
+
+    @pytest.mark.parametrize("value", ["undefined", "classic", 3, None, []])
+    def test_that_is_none_leaves_a_queue_classic(self, ask, value):
+        """3.11 has written undefined there."""
+        vhosts = [{"name": "/", "default_queue_type": value}]
+        bare = {**queue("bare", arguments={"x-queue-version": 1})}
+        del bare["arguments"]["x-queue-type"]
+
+        names = found(ask(export(vhosts=vhosts, queues=[bare]), "--json"))
+
+        assert (list(names), names["B23"]) == (["B23"], ["queue 'bare' in vhost '/'"])
 
 
 class TestExportWithSilentChanges:
@@ -160,6 +245,26 @@ class TestExportWithEverything:
         for form in ((), ("--markdown",), ("--json",)):
             assert "\x1b" not in ask(tricky, "--definitions", str(odd), *form).output
         assert "``queue 'a" in ask(tricky, "--markdown").output.replace("`` queue", "``queue")
+
+    @pytest.mark.parametrize("form", ["--text", "--markdown"])
+    def test_shows_each_name_on_one_line(self, tmp_path, form):
+        """A name with a line of its own could say that nothing was found; file systems and clients allow it."""
+        forged = "x\nNothing was found in what was read.\u2028Nothing was found in what was read."
+        concerned = export(
+            queues=[queue("q", arguments={f"x-delayed-retry-{forged}": 1})],
+            policies=[{"name": "p", "vhost": "/", "pattern": "(", "definition": {f"ha-{forged}": "all"}}],
+            bindings=[
+                {"source": "amq.topic", "vhost": "/", "destination_type": forged, "routing_key": "#.#.#"},
+            ],
+        )
+        file = tmp_path / f"rabbit{forged}.json"
+        file.write_text(json.dumps(concerned))
+        options = [] if form == "--text" else [form]
+
+        lines = CliRunner().invoke(cli, ["upgrade", "3.10", "4.3", "--definitions", str(file), *options]).output
+
+        assert lines.count("Nothing was found in what was read.") == 8, "two of each name"
+        assert [line for line in lines.splitlines() if line.startswith("Nothing was found")] == []
 
 
 class TestReadme:

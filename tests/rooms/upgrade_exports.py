@@ -20,9 +20,9 @@ def exchange(name, kind, **fields):
     return {"name": name, "vhost": "/", "type": kind, "durable": True, "auto_delete": False, "arguments": {}, **fields}
 
 
-def policy(name, pattern="^nothing$", **definition):
+def policy(name, pattern="^nothing$", priority=0, **definition):
     return {
-        "name": name, "vhost": "/", "pattern": pattern, "apply-to": "queues", "priority": 0,
+        "name": name, "vhost": "/", "pattern": pattern, "apply-to": "queues", "priority": priority,
         "definition": {key.replace("_", "-"): value for key, value in definition.items()},
     }  # fmt: skip
 
@@ -44,17 +44,24 @@ CONCERNED = {
         {"queues": [queue("lasting"), queue("mine", durable=False, exclusive=True)]},
     ),
     "B04": (
-        {"queues": [queue("unlimited", "quorum")]},
-        "queue 'unlimited'",
+        {
+            "queues": [queue("unlimited", "quorum"), queue("masked", "quorum")],
+            "policies": [policy("lazy", "^masked$", queue_mode="lazy", delivery_limit=5)],  # not for quorum queues
+        },
+        "queue 'masked'",
         {
             "queues": [
                 queue("limited", "quorum", arguments={"x-delivery-limit": 5}),
                 queue("buried", "quorum", arguments={"x-dead-letter-exchange": "dlx"}),
+                queue("moved", "quorum", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}),
                 queue("by-policy", "quorum"),
                 queue("by-operator", "quorum"),
                 queue("classic"),
             ],
-            "policies": [policy("limits", "^by-policy", delivery_limit=5)],
+            "policies": [
+                policy("limits", "^by-policy", delivery_limit=5),
+                policy("idle", "^by-policy", priority=9, queue_mode="lazy"),  # not for quorum queues
+            ],
             "parameters": [
                 {
                     "component": "operator_policy", "vhost": "/", "name": "operator",
@@ -160,11 +167,30 @@ CONCERNED = {
         },
     ),
     "B74": (
-        {"queues": [queue("in-memory")], "policies": [policy("memory", "^in-", max_in_memory_length=9)]},
+        {
+            "queues": [queue("in-memory")],
+            "policies": [policy("memory", "^in-", max_in_memory_length=9, max_length=2)],
+        },
         "queue 'in-memory' in vhost '/', max-in-memory-length by policy",
         {
-            "queues": [queue("in-quorum", "quorum"), queue("other")],
-            "policies": [policy("memory", "^in-", max_in_memory_length=9)],
+            "queues": [queue("in-quorum", "quorum"), queue("other"), queue("never")],
+            "policies": [
+                policy("memory", "^in-", max_in_memory_length=9, max_length=2),
+                policy("in-vain", "^never$", max_in_memory_length=9, delivery_limit=5),  # not for classic queues
+            ],
+        },
+    ),
+    "B74-2": (
+        {"queues": [queue("placed")], "policies": [policy("places", "^placed$", queue_leader_locator="balanced")]},
+        "queue 'placed' in vhost '/', queue-leader-locator by policy",
+        {
+            "queues": [queue("placed-quorum", "quorum"), queue("never"), queue("limited")],
+            "policies": [
+                policy("places", "^placed", queue_leader_locator="balanced"),
+                policy("in-vain", "^never$", queue_leader_locator="balanced", max_in_memory_length=9),
+                policy("below", "^limited$", queue_leader_locator="balanced"),
+                policy("above", "^limited$", priority=9, max_length=3),
+            ],
         },
     ),
     "B82": (

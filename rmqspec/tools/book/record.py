@@ -27,11 +27,11 @@ of the schema.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from rmqspec.tools.wire.recorder import Event
 
@@ -137,7 +137,7 @@ def read(path: str | PathLike[str]) -> Record:
     """Reads a record; one that was cut off up to the last line that is whole.
 
     Raises:
-        NoRecord: The file cannot be read, is something else, or is of a newer schema.
+        NoRecord: The file cannot be read, is something else, holds several runs, or is of a newer schema.
     """
     try:
         raw = Path(path).read_bytes()
@@ -149,6 +149,8 @@ def read(path: str | PathLike[str]) -> Record:
     if header.schema > SCHEMA:
         words = f"{path} is a record of schema {header.schema}, and {SCHEMA} is the last that is known here"
         raise NoRecord(f"{words}: install a newer rmqspec")
+    if any(isinstance(line, Header) for line in lines[1:]):
+        raise NoRecord(f"{path} holds more than one run: name a file with one, as pytest --record wrote it")
     chapters = [line for line in lines if isinstance(line, Chapter)]
     specs = [line for line in lines if isinstance(line, Spec)]
     footer = lines[-1] if isinstance(lines[-1], Footer) else None
@@ -167,15 +169,30 @@ def from_plain(plain: Mapping[str, Any]) -> Line | None:
     """The line that ``to_plain`` made into this; None if its kind is unknown.
 
     Raises:
-        TypeError: Keys are missing.
+        TypeError: Keys are missing, or a value is of another type than its key has.
     """
     kind = KINDS.get(plain["kind"])
     if kind is None:
         return None
+    for field in fields(kind):
+        if field.name in plain and not IS_ONE.get(str(field.type), _is_any)(plain[field.name]):
+            raise TypeError(f"{field.name} is no {field.type}")
     known = {field.name: _frozen(plain[field.name]) for field in fields(kind) if field.name in plain}
     if kind is Spec:
         known["frames"] = tuple(_event(frame) for frame in plain.get("frames", ()))
     return kind(**known)
+
+
+def _is_any(_: object) -> bool:
+    return True
+
+
+IS_ONE: Mapping[str, Callable[[Any], bool]] = {  # by the types of the fields, as they are written above
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int),
+    "Outcome": lambda value: isinstance(value, str) and value in get_args(Outcome),
+    "Sequence[str]": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+}
 
 
 def _frozen(value: Any) -> Any:

@@ -16,6 +16,7 @@ class Configuration:
 
     Attributes:
         lines: For ``rabbitmq.conf``; ``{files}`` stands for the directory of the files.
+        advanced: Erlang terms for ``advanced.config``: what ``rabbitmq.conf`` has no key for.
         files: What else the broker reads, by name, as certificates.
         plugins: To be enabled beside the management plugin.
         management: Whether the management plugin is enabled. With it an orderly stop takes five seconds longer.
@@ -23,6 +24,7 @@ class Configuration:
     """
 
     lines: tuple[str, ...] = ()
+    advanced: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     plugins: tuple[str, ...] = ()
     management: bool = True

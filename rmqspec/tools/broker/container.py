@@ -117,6 +117,8 @@ def _files(configuration: Configuration) -> dict[str, bytes]:
     files = {f"{place}/{name}": content for name, content in configuration.files.items()}
     if text := configuration.text(place, "5671"):
         files[f"{PLACE}/conf.d/90-rmqspec.conf"] = text.encode()
+    if configuration.advanced:
+        files[f"{PLACE}/advanced.config"] = configuration.advanced.encode()
     if configuration.plugins or not configuration.management:
         files[f"{PLACE}/enabled_plugins"] = configuration.enabled_plugins.encode()
     return files

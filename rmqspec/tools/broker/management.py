@@ -199,6 +199,9 @@ class Management:
                 f"nothing answers at {self.url}: enable the management plugin (rabbitmq-plugins enable "
                 "rabbitmq_management) or name its address with --rabbitmq-management-url"
             ) from error
+        if 300 <= answer.status < 400:  # not followed: nobody has said that the password may go there
+            place = answer.headers.get("location")
+            raise ManagementError(f"{self.url} sends elsewhere, to {place!r}: name that address", answer.status)
         excerpt = answer.data[:300].decode(errors="replace")
         if answer.status == 401 and "anagement user" in excerpt:
             raise ManagementError(
@@ -212,7 +215,7 @@ class Management:
             raise ManagementError(f"{self.url} answered {answer.status} to {verb} {path}: {excerpt}", answer.status)
         try:
             return answer.json() if answer.data else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ManagementError(
                 f"what answers at {self.url} is no management API of RabbitMQ: name its address with "
                 "--rabbitmq-management-url, such as http://127.0.0.1:15672"

@@ -78,6 +78,8 @@ class Node:
         lines = DEFAULTS + (MANAGEMENT if more.management else "")
         (self.directory / "rabbitmq.conf").write_text(lines.format(**fields) + added)
         (self.directory / "enabled_plugins").write_text(more.enabled_plugins)
+        if more.advanced:
+            (self.directory / "advanced.config").write_text(more.advanced)
 
     def launch(self) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
         """Starts the server and its port mapper, in sessions of their own: no Ctrl-C reaches them."""

@@ -7,6 +7,7 @@ wrote it says that it is so here too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ __all__ = ["Change", "Comparison", "Incomparable", "Shown", "compare"]
 PASSED: Outcome = "passed"
 ELSEWHERE: Outcome = "not in this version"
 NOT_RUN: Outcome = "not run"
-FAILED: tuple[Outcome, ...] = ("failed", "broker not reached")
+NOT_REACHED: Outcome = "broker not reached"
+FAILED: tuple[Outcome, ...] = ("failed", NOT_REACHED)
 
 
 class Incomparable(Exception):
@@ -153,10 +155,12 @@ SECTIONS = ("unexplained", "gone", "come", "failed there", "mended", "not run", 
 
 def _section(there: Spec, here: Spec) -> str:
     """Where a pair belongs, by its two outcomes."""
-    if NOT_RUN in (there.outcome, here.outcome) and here.outcome not in FAILED:
+    if there.outcome == here.outcome == NOT_REACHED or (
+        NOT_RUN in (there.outcome, here.outcome) and here.outcome not in FAILED
+    ):
         return "not run"
-    if here.outcome in FAILED:
-        return "failing" if there.outcome in FAILED else "unexplained"
+    if here.outcome in FAILED:  # in one way on both sides; that a broker was not reached says nothing of the spec
+        return "failing" if there.outcome == here.outcome else "unexplained"
     if here.outcome == PASSED:
         return {PASSED: "same", ELSEWHERE: "come"}.get(there.outcome, "mended")
     return {PASSED: "gone", ELSEWHERE: "in neither version"}.get(there.outcome, "failed there")
@@ -221,15 +225,20 @@ def _check(there: Record, here: Record) -> None:
             )
         if not record.specs:
             raise Incomparable(f"the {name} run has no spec: record it again")
+        if twice := [node for node, count in Counter(spec.node for spec in record.specs).items() if count > 1]:
+            raise Incomparable(
+                f"the {name} run has {_count(twice)} more than once, such as {twice[0]}: record it again, each once"
+            )
     older, newer = ({spec.node: spec for spec in record.specs} for record in (there, here))
     if alone := sorted(older.keys() ^ newer.keys()):
         raise Incomparable(
-            f"{_count(alone)} in one of the two runs alone, such as {alone[0]}: "
+            f"{_count(alone)} {_are(alone)} in one of the two runs alone, such as {alone[0]}: "
             "record both with the same suite and the same selection"
         )
     if other := sorted(node for node in older if _text(older[node]) != _text(newer[node])):
         raise Incomparable(
-            f"{_count(other)} not the same in both runs, such as {other[0]}: record both with the same suite"
+            f"{_count(other)} {_are(other)} not the same in both runs, such as {other[0]}: "
+            "record both with the same suite"
         )
 
 
@@ -238,4 +247,8 @@ def _text(spec: Spec) -> Mapping[str, object]:
 
 
 def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} spec{' is' if len(names) == 1 else 's are'}"
+    return f"{len(names)} spec{'' if len(names) == 1 else 's'}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"

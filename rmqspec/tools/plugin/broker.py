@@ -10,6 +10,7 @@ import pytest
 
 from rmqspec.tools.broker import SETTINGS, SOURCES, Broker, BrokerError, Choice, find
 from rmqspec.tools.broker.shared import SharedBroker
+from rmqspec.tools.plugin.words import not_empty
 
 BROKER = pytest.StashKey[Broker]()
 CHOICE = pytest.StashKey[Choice]()
@@ -34,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "run the specs that are meant for this version of RabbitMQ, such as 4.3 (which is 4.3.0), whatever version the "
         "broker announces: for a broker that is compatible with it"
     )
-    group.addoption("--like", metavar="VERSION", help=words)
+    group.addoption("--like", metavar="VERSION", type=not_empty, help=words)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -26,7 +26,7 @@ from rmqspec.tools.broker import Broker
 from rmqspec.tools.plugin.broker import BROKER
 from rmqspec.tools.plugin.known import KNOWN, Entry, Known
 from rmqspec.tools.plugin.one_vhost import ONE_VHOST, OneVhost
-from rmqspec.tools.plugin.words import NO_BROKER, answers, behaviours_of, judge, reason_of
+from rmqspec.tools.plugin.words import NO_BROKER, answers, behaviours_of, judge, not_empty, reason_of
 
 __all__ = ["Verdict"]
 
@@ -67,16 +67,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "write a verdict for each behaviour id as JSON, and a summary to the terminal: holds, differs as known "
         "(--known), fails, not run"
     )
-    parser.getgroup("rabbitmq").addoption("--conformance", metavar="FILE", help=words)
+    parser.getgroup("rabbitmq").addoption("--conformance", metavar="FILE", type=not_empty, help=words)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Says at once if the file cannot be written: nobody wants to hear that at the end."""
     place = _place(config)
-    if place is not None and (place.is_dir() or not place.parent.is_dir()):
+    if place is None or place.is_fifo() or hasattr(config, "workerinput"):
+        return
+    for other in ("known", "record"):
+        name = config.getoption(other)
+        if name and (config.invocation_params.dir / name).resolve() == place.resolve():
+            raise pytest.UsageError(f"--conformance {place}: this is the file of --{other}: name another one")
+    if place.is_file() and place.stat().st_size and not _is_report(place):
+        raise pytest.UsageError(f"--conformance {place}: it is there, and no such report: name another file")
+    is_new = not place.exists()
+    try:
+        place.open("a").close()
+        if is_new:
+            place.unlink()
+    except OSError as error:
         raise pytest.UsageError(
-            f"--conformance {place}: it cannot be written there: name a file in a directory that is"
-        )
+            f"--conformance {place}: it cannot be written there ({error.strerror}): name a file in a directory that is"
+        ) from None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -163,7 +176,7 @@ class _Report:
         self._config = config
         self._broker, self._known = config.stash[BROKER], config.stash.get(KNOWN, None)
         self._verdicts: list[Verdict] = []
-        self._lost = False
+        self._lost, self._unwritten = False, ""
         self._started = time.time()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -182,7 +195,11 @@ class _Report:
         place = _place(self._config)
         if place is not None and self._verdicts:
             report = self._plain(complete=bool(ended and not self._lost))
-            place.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            try:
+                place.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:
+                self._unwritten = f"THE REPORT COULD NOT BE WRITTEN: {place} ({error.strerror})"
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self._verdicts:
@@ -241,6 +258,8 @@ class _Report:
         for entry in self._out_of_date:
             place = f"{self._known.path.name}, line {entry.line}" if self._known else ""
             yield f"KNOWN, BUT HOLDS: {entry.key} ({place}): take it out"
+        if self._unwritten:
+            yield self._unwritten
 
 
 def _grouped(word: Word, behaviours: Mapping[str, list[Verdict]], others: Iterable[Verdict]) -> Iterator[str]:
@@ -290,6 +309,14 @@ def _counts(behaviours: Mapping[str, list[Verdict]]) -> dict[str, int]:
 def _spec(one: Verdict) -> dict[str, str]:
     told = {"reason": one.reason, "seen": one.seen if one.seen != one.reason else ""}
     return {"node": one.node, "verdict": one.verdict} | {name: words for name, words in told.items() if words}
+
+
+def _is_report(place: Path) -> bool:
+    try:
+        report = json.loads(place.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(report, dict) and {"schema", "behaviours"} <= report.keys()
 
 
 def _is_strict(config: pytest.Config) -> bool:

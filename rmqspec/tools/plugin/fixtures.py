@@ -13,7 +13,9 @@ import pytest
 
 from rmqspec import client
 from rmqspec.client import Channel, Connection, Delivery, Settings, open_connections
+from rmqspec.client.bounds import check_number
 from rmqspec.client.connection import hang_up
+from rmqspec.client.errors import InvalidSetting
 from rmqspec.orders.system import OrderSystem
 from rmqspec.tools.broker import Broker, NoManagement
 from rmqspec.tools.broker.vhosts import VhostPool
@@ -36,7 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Listens for Ctrl-C."""
+    """Listens for Ctrl-C, and says at once if nothing can be waited for so long."""
+    try:
+        check_number("--patience", config.getoption("patience"), least=0.01)
+    except InvalidSetting as error:
+        raise pytest.UsageError(f"{error} (seconds)") from None
     config.pluginmanager.register(_Interrupt(config))
 
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rmqspec.tools.plugin.words import behaviours_of
+from rmqspec.tools.plugin.leftovers import overlook
+from rmqspec.tools.plugin.words import behaviours_of, not_empty
 
 __all__ = ["KNOWN", "Entry", "Known", "of_others"]
 
@@ -52,10 +53,15 @@ class Known:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeError:
+            raise ValueError("it is no text in UTF-8") from None
         lines = _lines(text)
         self.entries: dict[str, Entry] = {}
         for key, reason in tomllib.loads(text).items():
+            if isinstance(reason, dict):
+                raise ValueError(f"{key} is a heading, or the begin of a name with a dot: put the whole name in quotes")
             if not isinstance(reason, str) or not reason.strip():
                 raise ValueError(f'line {lines.get(key, 0)}: {key} has no reason: write {key} = "why"')
             self.entries[key] = Entry(key, reason, lines.get(key, 0))
@@ -76,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "listed, by an id or by its node id, may fail; an entry whose specs all hold is reported, and fails the run "
         "where strict_xfail or strict is set"
     )
-    parser.getgroup("rabbitmq").addoption("--known", metavar="FILE", help=words)
+    parser.getgroup("rabbitmq").addoption("--known", metavar="FILE", type=not_empty, help=words)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,8 +96,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--known {name}: it cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise pytest.UsageError(f"--known {name}: {error}") from None
+    overlook(config)
     config.pluginmanager.register(_Marks(config.stash[KNOWN]))
-    if config.pluginmanager.has_plugin("xdist") and not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Messages())
 
 
@@ -106,9 +113,6 @@ class _Marks:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Marks what may fail; before others deselect."""
         for item in items:
-            for kind in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
-                # What a spec that fails leaves behind, such as a socket that nobody closed, is not the next spec's.
-                item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
             for entry in self._known.of(item):
                 self._totals[entry.key] = self._totals.get(entry.key, 0) + 1
                 item.add_marker(pytest.mark.xfail(reason=entry.reason, strict=False))

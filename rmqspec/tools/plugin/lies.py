@@ -21,6 +21,7 @@ import pytest
 
 import rmqspec
 from rmqspec.tools.plugin.fixtures import PATIENCE
+from rmqspec.tools.plugin.leftovers import overlook
 from rmqspec.tools.plugin.promises import Unkept
 from rmqspec.tools.wire.liar import Liar
 from rmqspec.tools.wire.lies import LIES, Lie
@@ -61,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--lies, --lie and --suggest-lies exclude each other")
     if (name := config.getoption("lie")) and name not in LIES:
         raise pytest.UsageError(f"there is no lie {name!r}: `rmqspec lies --list` shows them")
+    overlook(config)
     config.stash[LIAR] = Liar()
     config.stash[PATIENCE] = PATIENCE_UNDER_LIES
     _hasten_hypothesis()
@@ -122,9 +124,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(dropped)]
     for item in items:
         item.add_marker(pytest.mark.timeout(CALL, func_only=True))
-        for kind in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
-            # What a lie leaves behind, such as a socket that nobody closed, is not the next spec's.
-            item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
         if has_own_broker(item) and config.pluginmanager.has_plugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))  # a broker for each worker would take its time
 

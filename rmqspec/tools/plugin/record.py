@@ -20,7 +20,7 @@ from rmqspec.tools.book.writer import Writer, check_place
 from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.errors import ManagementError, NoManagement
 from rmqspec.tools.plugin.broker import BROKER
-from rmqspec.tools.plugin.words import chapter_of, judge, spec_of
+from rmqspec.tools.plugin.words import chapter_of, judge, not_empty, spec_of
 from rmqspec.tools.wire.recorder import Recorder
 
 RECORDER = pytest.StashKey[Recorder]()
@@ -29,7 +29,7 @@ RECORDER = pytest.StashKey[Recorder]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option that turns all of this on."""
     words = "write a record of this run: each spec with its outcome and with the frames that went over the wire"
-    parser.getgroup("rabbitmq").addoption("--record", metavar="FILE", help=words)
+    parser.getgroup("rabbitmq").addoption("--record", metavar="FILE", type=not_empty, help=words)
 
 
 def pytest_configure(config: pytest.Config) -> None:

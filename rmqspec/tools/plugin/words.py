@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ __all__ = [
     "behaviours_of",
     "chapter_of",
     "judge",
+    "not_empty",
     "reason_of",
     "sentence_of",
     "spec_of",
@@ -30,6 +32,13 @@ __all__ = [
 SKIPPED: Mapping[str, Outcome] = {"not in this version: ": "not in this version", "not run: ": "not run"}
 NO_BROKER = "no disposable broker: "
 REASON = 2000  # characters of a reason; a comparison of two long values may be larger than all the rest
+
+
+def not_empty(value: str) -> str:
+    """The value of an option; an empty one, as of a variable that is not set, would be the same as no option at all."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("it is empty; leave the option out, or name something")
+    return value
 
 
 def chapter_of(item: pytest.Item) -> Chapter:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from rmqspec.tools.upgrade.errors import Unreadable
 from rmqspec.tools.upgrade.sources import Shows
-from rmqspec.tools.upgrade.used import Item, Used
+from rmqspec.tools.upgrade.used import Item, Used, arguments, odd_key, short_type
 
 __all__ = ["Definitions"]
 
@@ -30,20 +30,6 @@ KEYS = {  # of a row, that are kept; what else is there may be a secret
     "topic_permissions": ("user", "vhost", "exchange"),
     "users": ("name",),
 }
-TEXTS = {
-    "name",
-    "vhost",
-    "type",
-    "source",
-    "destination",
-    "destination_type",
-    "routing_key",
-    "pattern",
-    "apply-to",
-    "user",
-    "exchange",
-}
-
 LARGEST = 512 * 1024 * 1024  # bytes of an export; one of 100,000 queues has some 30 MB
 
 
@@ -66,7 +52,7 @@ class Definitions:
             Unreadable: It is no file, no JSON, or no export.
         """
         export = self._export()
-        vhost = export.get("original_vhost_name")  # an export of one vhost; its rows do not repeat the name
+        vhost = self._only_vhost(export)
         parts = {
             part: [self._kept(row, keys, vhost) for row in self._rows(export, part)]
             for part, keys in KEYS.items()
@@ -78,7 +64,33 @@ class Definitions:
                 for row in self._rows(export, "parameters")
                 if row.get("component") == "operator_policy" and isinstance(value := row.get("value"), dict)
             ]
-        return Used.of(parts)
+        default_types = self._default_types(export)
+        if "queues" in parts:
+            parts["queues"] = [_typed(queue, default_types) for queue in parts["queues"]]
+        return Used.of(parts, version=export.get("rabbitmq_version") or export.get("rabbit_version"))
+
+    def _only_vhost(self, export: Mapping[str, Any]) -> object:
+        """The name of the vhost in an export of one, whose rows do not repeat it; None if it is not known.
+
+        Before 4.0 it stands at policies and parameters, and not at queues.
+        """
+        if "original_vhost_name" in export or "vhosts" in export:
+            return export.get("original_vhost_name")
+        rows = [*self._rows(export, "policies"), *self._rows(export, "parameters")]
+        named = {row["vhost"] for row in rows if isinstance(row.get("vhost"), str)}
+        return named.pop() if len(named) == 1 else None
+
+    def _default_types(self, export: Mapping[str, Any]) -> Mapping[str, str]:
+        """The default queue type of each vhost that has one."""
+        rows = self._rows(export, "vhosts") if "vhosts" in export else [{**export, "name": self._only_vhost(export)}]
+        types = {}
+        for row in rows:
+            metadata = row.get("metadata")
+            told = metadata if isinstance(metadata, dict) else {}
+            default = short_type(row.get("default_queue_type") or told.get("default_queue_type"))
+            if default in ("quorum", "stream"):
+                types[str(row.get("name"))] = default
+        return types
 
     def _export(self) -> Mapping[str, Any]:
         try:
@@ -110,7 +122,13 @@ class Definitions:
         kept = {key: row[key] for key in keys if row.get(key) is not None}
         if isinstance(vhost, str) and "vhost" in keys:
             kept.setdefault("vhost", vhost)
-        for key in TEXTS & kept.keys():
-            if not isinstance(kept[key], str):
-                raise Unreadable(f"{self.path} is no export that can be read: a {key!r} is no text; {MAKE_ONE}")
+        if key := odd_key(kept):
+            raise Unreadable(f"{self.path} is no export that can be read: a {key!r} is no text; {MAKE_ONE}")
         return kept
+
+
+def _typed(queue: Item, default_types: Mapping[str, str]) -> Item:
+    """With the type that a broker gives a queue without one when it reads the export; transient ones are classic."""
+    if queue.get("type") or "x-queue-type" in arguments(queue) or not queue.get("durable") or queue.get("auto_delete"):
+        return queue
+    return {"type": default_types.get(str(queue.get("vhost"))), **queue}

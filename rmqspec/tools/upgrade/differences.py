@@ -12,7 +12,7 @@ from typing import Any
 
 from rmqspec.tools.upgrade.releases import Release
 
-__all__ = ["Difference", "Kind", "Proofs", "Recognised", "between", "differences", "read"]
+__all__ = ["Difference", "Kind", "Proofs", "Recognised", "again", "between", "differences", "read"]
 
 
 class Kind(StrEnum):
@@ -118,6 +118,11 @@ def between(old: Release, new: Release, rows: Sequence[Difference] | None = None
     """What changes at an upgrade. A series without a patch is read as its first release if old, its newest if new."""
     known = differences() if rows is None else rows
     return tuple(row for row in known if row.is_in(new.newest()) and not row.is_in(old.oldest()))
+
+
+def again(old: Release, new: Release) -> tuple[Difference, ...]:
+    """What is again as it was before: ended meanwhile, or a patch release of the old series is younger than the new."""
+    return tuple(row for row in differences() if row.is_in(old.oldest()) and not row.is_in(new.newest()))
 
 
 @functools.cache

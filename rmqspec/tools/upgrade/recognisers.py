@@ -6,9 +6,12 @@ Each function gets what is used and yields what it finds, each as a person may c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from rmqspec.tools.upgrade.policies import IN_MEMORY, Policies
+from rmqspec.tools.upgrade.releases import Release
 from rmqspec.tools.upgrade.used import Item, Used, arguments, definition, named, queue_type
 
 __all__ = ["RECOGNISERS", "Recogniser"]
@@ -57,18 +60,28 @@ def transient_queues(used: Used) -> Iterator[str]:
 
 
 def quorum_queues_without_limit(used: Used) -> Iterator[str]:
-    """Quorum queues without delivery limit and without dead-letter exchange."""
+    """Quorum queues that may have neither a delivery limit nor a place for their dead letters."""
+    policies = Policies(used)
     for queue in used.queues_of("quorum"):
-        policy, own = used.policy_of(queue), arguments(queue)
-        limited = "x-delivery-limit" in own or "delivery-limit" in policy
-        if not limited and not own.get("x-dead-letter-exchange") and "dead-letter-exchange" not in policy:
+        own = {name.removeprefix("x-"): value for name, value in arguments(queue).items()}
+        if any(_loses_at_the_limit({**settings, **own}) for settings in policies.of(queue)):
             yield named("queue", queue)
 
 
-def delivery_limits_of_minus_1(used: Used) -> Iterator[str]:
-    """Quorum queues whose argument or policy sets a delivery limit of -1."""
+def _loses_at_the_limit(settings: Mapping[str, Any]) -> bool:
+    if "delivery-limit" in settings:
+        return False
+    exchange = settings.get("dead-letter-exchange")
+    # By the default exchange, without a key of its own, a message comes back to its queue: a cycle, which ends it.
+    return not exchange and (exchange is None or not settings.get("dead-letter-routing-key"))
+
+
+def negative_delivery_limits(used: Used) -> Iterator[str]:
+    """Quorum queues whose argument or policy sets a delivery limit below zero."""
+    policies = Policies(used)
     for queue in used.queues_of("quorum"):
-        if -1 in (arguments(queue).get("x-delivery-limit"), used.policy_of(queue).get("delivery-limit")):
+        limits = [arguments(queue).get("x-delivery-limit"), *(one.get("delivery-limit") for one in policies.of(queue))]
+        if any(isinstance(limit, int) and limit < 0 for limit in limits):
             yield named("queue", queue)
 
 
@@ -84,15 +97,6 @@ def queues_of_version_1(used: Used) -> Iterator[str]:
     for queue in used.queues_of("classic"):
         if _is_number(arguments(queue).get("x-queue-version"), 1):
             yield named("queue", queue)
-
-
-def in_memory_policies(used: Used) -> Iterator[str]:
-    """Policies for classic queues with keys that change hands there."""
-    keys = ("max-in-memory-length", "max-in-memory-bytes", "queue-leader-locator")
-    for queue in used.queues_of("classic"):
-        for key in keys:
-            if key in used.policy_of(queue):
-                yield f"{named('queue', queue)}, {key} by policy"
 
 
 def transient_exchanges(used: Used) -> Iterator[str]:
@@ -186,7 +190,8 @@ def amqp_1_0(used: Used) -> Iterator[str]:
 def global_prefetch(used: Used) -> Iterator[str]:
     """Channels with a global prefetch count."""
     for channel in used.channels:
-        if (channel.get("global_prefetch_count") or 0) > 0:
+        count = channel.get("global_prefetch_count")
+        if isinstance(count, int) and count > 0:
             yield f"channel {channel.get('name')!r} of user {channel.get('user')!r}"
 
 
@@ -209,10 +214,12 @@ def _in_use(feature: str) -> Find:
 
 
 def _with_argument(names: tuple[str, ...], *types: str) -> Find:
+    """Queues of these types with one of these arguments; a name that ends in - stands for all that begin so."""
+
     def find(used: Used) -> Iterator[str]:
         for queue in used.queues_of(*types):
             for name in arguments(queue):
-                if name.startswith(names):
+                if _is_one(name, names):
                     yield f"{named('queue', queue)}, {name}"
 
     return find
@@ -223,8 +230,27 @@ def _with_policy_key(*keys: str) -> Find:
         for kind, policies in (("policy", used.policies), ("operator policy", used.operator_policies)):
             for policy in policies:
                 for key in definition(policy):
-                    if key.startswith(keys):
+                    if _is_one(key, keys):
                         yield f"{named(kind, policy)}, {key}"
+
+    return find
+
+
+def _is_one(name: str, names: Iterable[str]) -> bool:
+    return any(name.startswith(one) if one.endswith("-") else name == one for one in names)
+
+
+def _applied_otherwise(keys: tuple[str, ...], before: Release, after: Release, *types: str) -> Find:
+    """Queues of these types that have another policy since a release, because it has one of these keys."""
+
+    def find(used: Used) -> Iterator[str]:
+        policies = Policies(used)
+        for queue in used.queues_of(*types):
+            old, new = policies.of(queue, before), policies.of(queue, after)
+            if old != new:
+                for key in keys:
+                    if any(key in settings for settings in (*old, *new)):
+                        yield f"{named('queue', queue)}, {key} by policy"
 
     return find
 
@@ -279,7 +305,7 @@ def _table() -> Iterator[Recogniser]:
         ("B01", ("deprecated",), _in_use("transient_nonexcl_queues")),
         ("B02", ("channels",), global_prefetch),
         ("B04", ("queues", *policies), quorum_queues_without_limit),
-        ("B06", ("queues", *policies), delivery_limits_of_minus_1),
+        ("B06", ("queues", *policies), negative_delivery_limits),
         ("B12", ("queues",), _with_argument(("x-consumer-timeout",), classic, quorum)),
         ("B18", ("connections",), small_frames),
         ("B20", ("users",), users_called_guest),
@@ -314,7 +340,12 @@ def _table() -> Iterator[Recogniser]:
         ("B68", ("queues",), _with_argument(("x-delayed-retry-", *FOR_QUORUM_ONLY), classic, stream)),
         ("B70", ("queues",), zero_max_priorities),
         ("B73", ("plugins",), _with_plugin("rabbitmq_auth_backend_oauth2")),
-        ("B74", ("queues", *policies), in_memory_policies),
+        ("B74", ("queues", *policies), _applied_otherwise(IN_MEMORY, Release(3, 12, 6), Release(3, 12, 7), classic)),
+        (
+            "B74-2",
+            ("queues", *policies),
+            _applied_otherwise(("queue-leader-locator",), Release(3, 13, 7), Release(4, 0, 0), classic),
+        ),
         ("B82", ("bindings", "exchanges"), heavy_weights),
         ("B83", ("bindings",), event_bindings),
         ("B83", ("plugins",), _with_plugin("rabbitmq_event_exchange")),

@@ -57,9 +57,11 @@ class Release:
         Raises:
             ValueError: It is neither.
         """
-        match = re.fullmatch(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,4}))?(?:[-+~][\w.+~-]*)?", text.strip(), re.ASCII)
+        match = re.fullmatch(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,4}))?([-+~][\w.+~-]*)?", text.strip(), re.ASCII)
         if match is None:
             raise ValueError("no version of RabbitMQ: write 4.3 or 4.3.6")
+        if re.search("alpha|beta|rc|milestone", match[4] or "", re.IGNORECASE):
+            raise ValueError("what comes before a release is not known here: write 4.3 or 4.3.6")
         return cls(int(match[1]), int(match[2]), None if match[3] is None else int(match[3]))
 
     @property

@@ -73,6 +73,7 @@ def as_json(report: Report) -> str:
             "differences": len(report.rows),
             "counts": {kind.value: report.count(kind) for kind in Kind},
             "unproved": report.unproved,
+            "again_as_before": [row.id for row in report.again],
             "read": report.sources,
             "rows": [_as_object(finding) for finding in report.shown],
             "not_seen": [row.id for row in report.unseen],
@@ -90,7 +91,8 @@ def _as_object(finding: Finding) -> dict[str, object]:
 def _head(report: Report) -> Iterator[str]:
     counts = ", ".join(f"{report.count(kind)} {words}" for kind, words in COUNTED.items())
     yield (
-        f"RabbitMQ {report.old} to {report.new}: {len(report.rows)} differences, {counts}; "
+        f"RabbitMQ {report.old} to {report.new}: {len(report.rows)} difference{'' if len(report.rows) == 1 else 's'}, "
+        f"{counts}; "
         f"{report.unproved} of them have no spec on both sides"
     )
     for what, release, read_as in (("old", report.old, ".0"), ("new", report.new, "its newest release")):
@@ -102,8 +104,10 @@ def _head(report: Report) -> Iterator[str]:
     for number, step in enumerate(report.steps, 1):
         yield f"Way, step {number}: {step.old} to {step.new}; before it, {step.before}"
     yield f"Way: {WAY_SOURCE}"
+    for row in report.again:
+        yield f"In {report.new} again as before: {row.id}: {row.does} {row.before}"
     for source in report.sources:
-        yield f"Read: {source}"
+        yield f"Read: {_on_one_line(source)}"
 
 
 def _sections(report: Report) -> Iterator[tuple[Kind, list[Finding]]]:
@@ -149,9 +153,14 @@ def _labelled(label: str, words: str) -> list[str]:
 
 
 def _first(names: Sequence[str]) -> Iterator[str]:
-    yield from names[:AT_MOST]
+    yield from map(_on_one_line, names[:AT_MOST])
     if len(names) > AT_MOST:
         yield f"and {len(names) - AT_MOST} more"
+
+
+def _on_one_line(words: str) -> str:
+    """Words of somebody else: a line that begins within a name would pass for one of the report."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
 
 
 def _wrapped(words: str, first: str = "", rest: str = "    ") -> list[str]:
@@ -174,7 +183,7 @@ def _not_read(report: Report) -> Iterator[str]:
         yield "Nothing was found in what was read."
     elif report.sources and not report.harmful:
         yield "Nothing that breaks or loses messages was found in what was read."
-    yield from (f"Not read: {gap}" for gap in report.gaps)
+    yield from (f"Not read: {_on_one_line(gap)}" for gap in report.gaps)
     rest = [row for row in report.unseen if row.kind in (Kind.BREAKS, Kind.LOSES, Kind.SILENT)]
     for kind in SOURCES:
         read = kind.shows in report.shown_by

@@ -5,12 +5,11 @@ A source (``sources``) reads a part of it. A part that is not among ``read`` is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["PARTS", "Item", "Used", "arguments", "definition", "named", "queue_type"]
+__all__ = ["PARTS", "Item", "Used", "arguments", "definition", "named", "odd_key", "queue_type", "short_type"]
 
 Item = Mapping[str, Any]
 
@@ -25,13 +24,20 @@ PREDECLARED = {
     "amq.rabbitmq.log": "topic",
     "amq.rabbitmq.event": "topic",
 }
-# A policy's ``apply-to``, and the queue types that it means.
-APPLIES = {
-    "queues": {"classic", "quorum", "stream"},
-    "all": {"classic", "quorum", "stream"},
-    "classic_queues": {"classic"},
-    "quorum_queues": {"quorum"},
-    "streams": {"stream"},
+
+# What names something, or says of what kind it is.
+TEXTS = {
+    "name",
+    "vhost",
+    "type",
+    "source",
+    "destination",
+    "destination_type",
+    "routing_key",
+    "pattern",
+    "apply-to",
+    "user",
+    "exchange",
 }
 
 
@@ -42,6 +48,7 @@ class Used:
     Attributes:
         read: The names of the parts below that were read.
         gaps: What a source should have read and could not, each a sentence.
+        version: Of the broker, in its own words; empty if it is not told.
     """
 
     queues: tuple[Item, ...] = ()
@@ -59,23 +66,14 @@ class Used:
     deprecated: tuple[Item, ...] = ()
     read: frozenset[str] = field(default_factory=frozenset)
     gaps: tuple[str, ...] = ()
+    version: str = ""
 
     @classmethod
-    def of(cls, parts: Mapping[str, Iterable[Item]], gaps: Iterable[str] = ()) -> Used:
+    def of(cls, parts: Mapping[str, Iterable[Item]], gaps: Iterable[str] = (), version: object = "") -> Used:
         """Makes one of the parts that were read, by their names."""
-        return cls(**{name: tuple(rows) for name, rows in parts.items()}, read=frozenset(parts), gaps=tuple(gaps))
-
-    def policy_of(self, queue: Item) -> dict[str, Any]:
-        """What policies set for a queue: the one of the highest priority that matches, then the operator's.
-
-        A pattern that Python cannot read is taken not to match.
-        """
-        settings: dict[str, Any] = {}
-        for policies in (self.policies, self.operator_policies):
-            matching = [policy for policy in policies if _matches(policy, queue)]
-            if matching:
-                settings |= definition(max(matching, key=_priority))
-        return settings
+        rows = {name: tuple(rows) for name, rows in parts.items()}
+        told = version if isinstance(version, str) else ""
+        return cls(**rows, read=frozenset(parts), gaps=tuple(gaps), version=told)
 
     def queues_of(self, *types: str) -> Iterator[Item]:
         """The queues of these types."""
@@ -90,12 +88,22 @@ class Used:
                 yield binding
 
 
-PARTS = tuple(one.name for one in fields(Used) if one.name not in ("read", "gaps"))
+PARTS = tuple(one.name for one in fields(Used) if one.name not in ("read", "gaps", "version"))
 
 
 def queue_type(queue: Item) -> str:
     """``classic``, ``quorum`` or ``stream``: by its argument, else by what the broker says."""
-    return str(arguments(queue).get("x-queue-type") or queue.get("type") or "classic").removeprefix("rabbit_")
+    return short_type(arguments(queue).get("x-queue-type") or queue.get("type") or "classic")
+
+
+def short_type(name: object) -> str:
+    """``quorum`` of ``rabbit_quorum_queue``, the name of the broker's module."""
+    return str(name).removeprefix("rabbit_").removesuffix("_queue")
+
+
+def odd_key(row: Item) -> str | None:
+    """A key of a row whose value is no text, and has to be one; None if all are well."""
+    return next((key for key in sorted(TEXTS & row.keys()) if not isinstance(row[key], str | None)), None)
 
 
 def arguments(row: Item) -> Mapping[str, Any]:
@@ -114,19 +122,3 @@ def named(kind: str, row: Item) -> str:
     """How a row is called in the report, such as ``queue 'orders' in vhost '/'``."""
     name = f"{kind} {row.get('name')!r}"
     return f"{name} in vhost {row['vhost']!r}" if "vhost" in row else name
-
-
-def _priority(policy: Item) -> float:
-    priority = policy.get("priority")
-    return priority if isinstance(priority, int | float) else 0
-
-
-def _matches(policy: Item, queue: Item) -> bool:
-    if policy.get("vhost") != queue.get("vhost"):
-        return False
-    if queue_type(queue) not in APPLIES.get(str(policy.get("apply-to", "all")), set()):
-        return False
-    try:
-        return re.search(str(policy.get("pattern", "")), str(queue.get("name"))) is not None
-    except re.error:
-        return False

@@ -1,6 +1,6 @@
-"""Lies about how a broker is configured: what is said over TLS cannot be falsified on the way.
+"""Lies about how a broker is configured: what cannot be falsified on the way, as what is said over TLS.
 
-Source: https://www.rabbitmq.com/docs/ssl
+Source: https://www.rabbitmq.com/docs/ssl, https://www.rabbitmq.com/docs/configure
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ CONFIGURATIONS = (
     Lie.of_configuration("certificate-not-checked", "Clients get in with any certificate, or with none.",
                          lambda its: _option("ssl_options.verify", "verify_none")(
                              _option("ssl_options.fail_if_no_peer_cert", "false")(its))),
+    Lie.of_configuration("handshake-timeout-longer", "A client may take ten minutes to open its connection.",
+                         _option("handshake_timeout", "600000")),
     Lie.of_configuration("authority-unknown", "A broker shows a certificate that a stranger has signed.",
                          _unknown_authority),
 )  # fmt: skip

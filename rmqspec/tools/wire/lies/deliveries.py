@@ -51,6 +51,10 @@ def _property(name: str, change: Callable[[Any], Any]) -> Tell:
     return tell
 
 
+def _reversed(said: Said, _: Talk) -> Told:
+    return said.having(headers=dict(reversed(said.headers.items()))) if len(said.headers) > 1 else said
+
+
 def _last_death_invented(said: Said, _: Talk) -> Told:
     """The first death is also called the last one."""
     names = ("reason", "queue", "exchange")
@@ -159,6 +163,7 @@ DELIVERIES = (
     Lie.of("delivery-tag-changed", "A message comes under the next tag.", DELIVER,
            lambda said, _: said.but(delivery_tag=said.method.delivery_tag + 1)),
     Lie.of("delivered-headers-lost", "A message comes without its headers.", DELIVER, property_lost("headers")),
+    Lie.of("headers-reversed", "A message comes with its headers in the opposite order.", DELIVER, _reversed),
     Lie.of("x-death-count-wrong", "A dead letter has died once more than it has.", DELIVER,
            _deaths(lambda death: {"count": death.get("count", 0) + 1})),
     Lie.of("x-death-reason-wrong", "A dead letter died of something else.", DELIVER,

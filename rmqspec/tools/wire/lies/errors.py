@@ -170,6 +170,8 @@ ERRORS = (
            swallowed),
     Lie.of("block-reason-lost", "A publisher is not told why the broker takes nothing in.", "connection.blocked",
            changed(reason="")),
+    Lie.of("blocked-connection-closed", "A publisher that is blocked loses its connection.", "connection.blocked",
+           lambda said, _: [said, Said(0, spec.Connection.Close(INTERNAL, "INTERNAL_ERROR", 0, 0))]),
     Lie.of("unblock-swallowed", "A publisher is not told that the broker takes in again.", "connection.unblocked",
            swallowed),
     Lie.of("vhost-ignored", "There is one vhost for all.", "connection.open", changed(virtual_host="/")),
