@@ -1,8 +1,8 @@
 """The handshake: login mechanisms, tuning, and methods that come out of their turn.
 
 Spec: https://www.rabbitmq.com/docs/connections, https://www.rabbitmq.com/docs/auth-notification
-Reference: PROTO-06, PROTO-08, PROTO-10…13, PROTO-15, PROTO-21…24, PROTO-26, PROTO-27, PROTO-29, PROTO-30, AUTH-02,
-AUTH-03
+Reference: PROTO-06, PROTO-08, PROTO-10…13, PROTO-15, PROTO-21, PROTO-23, PROTO-24, PROTO-26, PROTO-27, PROTO-29,
+PROTO-30, AUTH-02, AUTH-03
 """
 
 import pika

@@ -4,6 +4,7 @@ Each message says what to do. How names and sentences read is in tests/README.md
 """
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -264,6 +265,31 @@ class TestTerms:
 
         missing = [term for term in TERMS[slug].split() if not any(term in name for name in names)]
         assert missing == [], f"{path.name}: name a class or a spec by these terms"
+
+
+@functools.cache
+def ids_with_a_spec():
+    """The ids that stand in a marker, or in a table of cases, of chapters and shelf."""
+    nodes = [node for path in LESSONS + SHELF for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)]
+    return {node.value for node in nodes if isinstance(node.value, str) and IDS.match(node.value)}
+
+
+def ids_listed(path):
+    """The ids of the line `Reference:`, where `DLX-01…03` is three of them."""
+    listed = re.search(r"^Reference: (.+?)(?:\n\n|\Z)", prose(path)[1], re.M | re.S)
+    for concept, first, last in re.findall(r"([A-Z0-9]+)-(\d\d)(?:…(\d\d))?", listed[1] if listed else ""):
+        yield from (f"{concept}-{number:02}" for number in range(int(first), int(last or first) + 1))
+
+
+class TestReference:
+    """`Reference:` of a chapter, or of a file of the shelf."""
+
+    @spec_file
+    def test_lists_only_ids_that_have_a_spec(self, path):
+        """Whoever looks such an id up would find a promise, and nothing that shows it."""
+        without = [name for name in ids_listed(path) if name not in ids_with_a_spec()]
+
+        assert without == [], "leave them out until there is a spec"
 
 
 def lies_named():
