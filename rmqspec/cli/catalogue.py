@@ -29,7 +29,7 @@ NOTHING = 1
 def catalogue_command(asked: tuple[str, ...], suite: Path | None, for_programs: bool) -> None:
     """Look up what RabbitMQ does: each behaviour with its sentence, reason, versions and specs.
 
-    Without arguments the whole catalogue, by file and class, and behind it what has no spec yet.
+    Without arguments: the whole catalogue by file and class, followed by what has no spec yet.
 
     \b
       rmqspec catalogue DLX-01         everything about one behaviour

@@ -30,7 +30,7 @@ def dead_letters_group() -> None:
     """Look at orders that failed, send them again, or delete them.
 
     They are in the queue orders.failed, each with the reason: what our worker wrote where a message is no order or was
-    tried too often, or what the broker wrote where an order was rejected, expired, or pushed out of a full queue.
+    tried too often, or what the broker wrote where an order was rejected, expired, or dropped from a full queue.
     """
 
 

@@ -46,7 +46,7 @@ seed_option = click.option(
 )  # fmt: skip
 rate_option = click.option(
     "--failure-rate", type=Finite(0, 1), default=0.1, show_default=True,
-    help="The share of orders that fail, for the sake of the lesson.",
+    help="The share of orders that fail, to show what happens then.",
 )  # fmt: skip
 
 
@@ -66,8 +66,8 @@ def work_time_option(default: float) -> Decorated:
 
 inbox_option = click.option(
     "--inbox", "path", default=":memory:", metavar="FILE",
-    help="Remembers for a week what is done, so that a message that comes twice is done once, also after a restart "
-    "and by several processes with the same file. Default: in memory, until this process ends.",
+    help="Remembers for a week what is done, so that a message that is delivered twice is handled once, also after a "
+    "restart and by several processes with the same file. Default: in memory, until this process ends.",
 )  # fmt: skip
 
 
@@ -107,11 +107,11 @@ def worker(
     ID tells several workers apart: W1, W2, or just 2. Ctrl-C or SIGTERM finishes the order at work and acknowledges it
     first; Ctrl-C again gives it back at once, and another worker gets it, redelivered.
 
-    With an --inbox on a local disk, workers of one machine do each order once: one that another is working on is given
-    back until that one is done, or has been dead for ten seconds. An order is worked on again where a worker is killed
-    between its last step and the note of it, or is suspended for longer than that. Its events bear the same message
-    id then, so notification and analytics with an --inbox of theirs are not misled. Orders without a message id are
-    not remembered.
+    With an --inbox on a local disk, workers of one machine do each order once: an order that another worker has begun
+    is requeued until that worker has finished it or has been gone for ten seconds. An order is worked on again if a
+    worker is killed between its last step and the note of it, or is suspended for longer than that. Its events then
+    have the same message id, so notification and analytics with an --inbox of theirs are not misled. Orders without a
+    message id are not remembered.
     """
     name = f"W{name}" if name.isdigit() else name
     failures, inbox, say = Failures(failure_rate, seed), Inbox(path), terminal.voice(name)
@@ -123,10 +123,10 @@ def worker(
 @inbox_option
 @connection_options()
 def notification(path: str, where: Where) -> None:
-    """Tell customers of completed orders (fanout).
+    """Notify customers of completed orders (fanout).
 
-    With an --inbox each completion is told once, but for one whose process is killed between the telling and the note
-    of it. The file may be the one of the workers.
+    With an --inbox each customer is notified once, unless the process is killed between the notification and its note.
+    The file may be the one of the workers.
     """
     inbox, say = Inbox(path), terminal.voice("notification")
     _serve(where, "notification", lambda source: Notification(source, say=say, inbox=inbox))
@@ -138,8 +138,8 @@ def notification(path: str, where: Where) -> None:
 def analytics(path: str, where: Where) -> None:
     """Add up completed orders (fanout); the totals are printed after each.
 
-    The totals are those since this process has started. With an --inbox each completion is done once, so what an
-    earlier process has counted is not counted again.
+    The totals are those since this process has started. With an --inbox each completion is counted once, so
+    what an earlier process has counted is not counted again.
     """
     inbox, say = Inbox(path), terminal.voice("analytics")
     _serve(where, "analytics", lambda source: Analytics(source, say=say, inbox=inbox))

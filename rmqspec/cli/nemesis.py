@@ -67,7 +67,7 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
 
 
 @click.command("nemesis", short_help="Publish, consume, call and work while all goes wrong.")
-@click.option("--seconds", type=seconds(1), default=60.0, show_default=True, help="Of faults.")
+@click.option("--seconds", type=seconds(1), default=60.0, show_default=True, help="How long faults go on, in seconds.")
 @click.option("--queue-type", type=click.Choice(["classic", "quorum"]), default="classic", show_default=True)
 @click.option(
     "--participants",
@@ -77,10 +77,17 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
     metavar="NAMES",
     help="Who takes part.",
 )
-@click.option("--work", type=seconds(), default=20.0, show_default=True, help="Milliseconds at most of a handler.")
+@click.option(
+    "--work", type=seconds(), default=20.0, show_default=True, help="Longest time of a handler, in milliseconds."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which fault comes when.")
 @click.option(
-    "--faults", callback=_faults, default=",".join(FAULTS), show_default=True, metavar="NAMES", help="Which may come."
+    "--faults",
+    callback=_faults,
+    default=",".join(FAULTS),
+    show_default=True,
+    metavar="NAMES",
+    help="Which faults may happen.",
 )
 @click.option(
     "--bound",
@@ -90,10 +97,12 @@ def _participants(_: click.Context, __: click.Parameter, value: str) -> Mapping[
     help="Seconds after a fault within which everybody must move again.",
 )
 @click.option(
-    "--no-confirms", is_flag=True, help="Count as confirmed what is written: shows that the check finds losses."
+    "--no-confirms", is_flag=True, help="Do not ask for confirms, and count what is written; losses must then be found."
 )
-@click.option("--auto-ack", is_flag=True, help="Acknowledge what is sent to a consumer: the same.")
-@click.option("--log", type=FileToWrite(), metavar="FILE", help="What the clients log; else nothing of it.")
+@click.option("--auto-ack", is_flag=True, help="Consume with automatic acknowledgement; losses must then be found.")
+@click.option(
+    "--log", type=FileToWrite(), metavar="FILE", help="Where to write what the clients log; without it that is dropped."
+)
 @broker_option
 @image_option
 def nemesis(log: Path | None, source: str, image: str, no_confirms: bool, auto_ack: bool, **options: object) -> None:

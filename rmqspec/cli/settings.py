@@ -22,8 +22,8 @@ FILE = click.Path(exists=True, dir_okay=False)
 
 url_option = click.option(
     "--rabbitmq-url", "url", cls=SectionedOption, section="Connection", envvar="RABBITMQ_URL", metavar="URL",
-    help="The broker: amqp://user:password@host:port/vhost, or amqps://… for TLS; several of one cluster stand in one "
-    "word, with blanks between. Default: $RABBITMQ_URL, else the one of rabbitup.",
+    help="The broker: amqp://user:password@host:port/vhost, or amqps://… for TLS; several of one cluster in quotation "
+    "marks, separated by spaces. Default: $RABBITMQ_URL, else the one of rabbitup.",
 )  # fmt: skip
 OPTIONS: Mapping[str, Callable[[Command], Command]] = {  # by their names in Settings
     "ca": click.option(
@@ -44,11 +44,12 @@ OPTIONS: Mapping[str, Callable[[Command], Command]] = {  # by their names in Set
     ),
     "heartbeat": click.option(
         "--heartbeat", cls=SectionedOption, section="Time-outs", type=Whole(0, 65_535), metavar="SECONDS",
-        help="A silent broker is given up after so long. Default: $RABBITMQ_HEARTBEAT, else as in the URL, else 60.",
+        help="After how long a silent broker is given up. Default: $RABBITMQ_HEARTBEAT, else as in the URL, else 60.",
     ),
     "timeout": click.option(
         "--timeout", cls=SectionedOption, section="Time-outs", type=Finite(0.001, 1_000_000), metavar="SECONDS",
-        help="To wait for a broker that does not answer. Default: $RABBITMQ_TIMEOUT, else as in the URL, else 10.",
+        help="How long to wait for a broker that does not answer. Default: $RABBITMQ_TIMEOUT, else as in the URL, "
+        "else 10.",
     ),
 }  # fmt: skip
 OF_TLS = {"ca", "certificate", "key", "server_name"}
@@ -88,7 +89,7 @@ class Where:
 
         Raises:
             BrokerError: No address was named and no broker is up.
-            InvalidSetting: A number is none, or is out of range.
+            InvalidSetting: A value is not a number, or is out of range.
             UsageError: An option of TLS was given, and an address is not one of TLS.
         """
         urls = Settings.of(self._address()).urls

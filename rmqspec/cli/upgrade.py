@@ -39,7 +39,7 @@ class _Version(click.ParamType[Release]):
 @click.argument("new", type=_Version())
 @click.option(
     "--definitions", "file", metavar="FILE", type=click.Path(path_type=Path),
-    help="An export of the broker's definitions: what it concerns there is named. No broker is asked.",
+    help="An export of the broker's definitions: what a change concerns there is named. No broker is asked.",
 )  # fmt: skip
 @click.option(
     "--url", "running", metavar="URL",

@@ -11,7 +11,7 @@ __all__ = ["Acks"]
 
 
 class Acks:
-    """Coalesces the acknowledgements of one channel: one for all up to the first that is still in hand."""
+    """Coalesces the acknowledgements of one channel: one for all up to the first that is still unacked."""
 
     def __init__(self) -> None:
         # The settled tags as runs, by first and by last: as many as there are gaps, however long a delivery stays in

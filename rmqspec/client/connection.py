@@ -216,7 +216,7 @@ def open_connections() -> list[Connection | Loop]:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turns pika's exceptions into those of this room.
+    """Turns pika's exceptions into those of the client.
 
     Args:
         what: What was being done, for the message: ``consuming from 'orders'``.

@@ -91,7 +91,7 @@ class Consumer:
 
     Args:
         source: The broker's URL, or settings.
-        queue: Whose messages.
+        queue: The queue to consume.
         handler: Its outcome is told to the broker after it has returned. It runs in a helper thread.
         prefetch: How many unacknowledged messages the broker may have out with this consumer. 1 is fair where work
             takes long; see https://www.rabbitmq.com/docs/consumer-prefetch.
@@ -100,15 +100,15 @@ class Consumer:
         topology: Declared before consuming, at each connection.
         retry: What is done with a delivery whose outcome is ``RETRY``, as ``RetryLadder.climb`` does, before it is
             acknowledged. Without one such an outcome is an error.
-        arguments: Of the subscription, as ``{"x-priority": 10}``; they are the ``x-…`` that the broker knows. See
-            https://www.rabbitmq.com/docs/consumer-priority.
+        arguments: Of the subscription, as ``{"x-priority": 10}`` or ``{"x-stream-offset": "first"}``; see
+            https://www.rabbitmq.com/docs/consumer-priority and https://www.rabbitmq.com/docs/streams.
         name: The connection's and the consumer tag, shown in the management UI.
         on_error: What becomes of a delivery whose handler, or whose retry, raises an ``Exception``: an outcome, or a
             function of the delivery and the error that returns one, or raises what shall end ``run``. What ends ``run``
             leaves the delivery unacknowledged, and the broker gives it to somebody else. See
             ``requeue_if_the_broker_is_away``.
         requeue_pause: Seconds until a delivery whose outcome is ``REQUEUE_LATER`` goes back. It counts as unacked so
-            long, so that a consumer with a small prefetch comes to rest instead of turning in circles.
+            long, so that a consumer with a small prefetch waits instead of repeating at once.
         grace: Seconds that handlers have to finish after ``stop``, or after an error of another one.
         wait_for_queue: Whether to wait for a queue that does not exist, or is deleted, instead of ending.
         on_reconnect: Called with the seconds without a channel when there is one again.
@@ -167,7 +167,7 @@ class Consumer:
         self._run: _Run | None = None
 
     def run(self) -> None:
-        """Consumes until ``stop`` is called, and returns when what is in hand is settled. It may be called again.
+        """Consumes until ``stop`` is called, and returns when running handlers have ended. It may be called again.
 
         Raises:
             ConsumerCancelled: The queue was deleted.
@@ -175,8 +175,8 @@ class Consumer:
                 consumer timeout.
             TypeError: The handler returned something that is no outcome; its delivery goes back.
             StillAtWork: A handler has not finished ``grace`` seconds after ``stop``; its delivery goes back.
-            ClientError: The first connection cannot be had, or connections end as soon as they are opened. Other losses
-                are mended.
+            ClientError: The first connection cannot be had, or connections end as soon as they are opened. A connection
+                that is lost later is opened again.
             Exception: What ``on_error`` or a handler has raised.
         """
         if self._run is not None:
@@ -191,7 +191,7 @@ class Consumer:
             self._run, self._stop_asked = None, False
 
     def stop(self) -> None:
-        """Ends ``run`` after the deliveries in hand. Any thread and any signal handler may call it.
+        """Ends ``run`` after the handlers that are running. Any thread and any signal handler may call it.
 
         If it does not run at this moment, the next call of ``run`` returns at once.
         """
@@ -200,7 +200,7 @@ class Consumer:
             run.stop()
 
     def send(self, message: Message) -> None:
-        """Publishes on the consumer's own channel, without a confirm, before the outcome of the delivery in hand.
+        """Publishes on the consumer's own channel, without a confirm, before the outcome of the delivery being handled.
 
         Raises:
             Unencodable: The protocol cannot carry the message.

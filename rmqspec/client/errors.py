@@ -4,7 +4,7 @@
 
     ClientError
     ├── InvalidUrl           the address cannot be read
-    ├── InvalidSetting       a number is none, a certificate cannot be read
+    ├── InvalidSetting       a value is not a number or is out of range, a certificate cannot be read
     ├── TlsRefused           the certificates do not fit
     ├── Unreachable          nobody answers at the address
     ├── LoginRefused         user or password are wrong
@@ -17,8 +17,8 @@
     ├── WrongProcess         what was opened before a fork is used after it
     ├── WrongThread          a callback would wait for the thread that runs it
     ├── PublishFailed
-    │   ├── Returned         no queue is bound for the message; it came back
-    │   ├── Nacked           a queue refused the message
+    │   ├── Returned         no queue is bound for the message; it was returned
+    │   ├── Nacked           a queue rejected the message
     │   ├── PublishRefused   the broker refused the message and closed the channel for it (also a ChannelClosed)
     │   ├── OutcomeUnknown   the connection or the time was over before the broker had answered
     │   ├── NotSent          the time was over before the message could be sent
@@ -81,7 +81,7 @@ E = TypeVar("E", bound="ClientError")
 
 
 class ClientError(Exception):
-    """Base of every error of this room; its text says what happened, to what, and what to do.
+    """Base of every error of the client; its text says what happened, to what, and what to do.
 
     Attributes:
         reply_code: The broker's code, or 0 where the broker said nothing.
@@ -185,7 +185,7 @@ class WrongProcess(ClientError):
 class WrongThread(ClientError):
     """A callback waits for what the thread that runs it would have to do: it would wait for ever.
 
-    What has to wait belongs into another thread.
+    What has to wait belongs in another thread.
     """
 
     _permanent = True
@@ -208,7 +208,7 @@ class Returned(PublishFailed):
 
 
 class Nacked(PublishFailed):
-    """A queue refused the message, as a full one with ``x-overflow: reject-publish`` does."""
+    """A queue rejected the message, as a full one with ``x-overflow: reject-publish`` does."""
 
 
 class PublishRefused(PublishFailed, ChannelClosed):

@@ -116,7 +116,7 @@ class Publisher:
 
     Raises:
         InvalidSetting: A number is out of range.
-        ClientError: The first connection cannot be had. Later losses are mended.
+        ClientError: The first connection cannot be opened. A connection that is lost later is opened again.
 
     Attributes:
         confirmed: How many messages each exchange has taken from here.
@@ -409,7 +409,7 @@ class Publisher:
         if answer.multiple:
             self._first_tag = tag + 1
         self._link.note_progress()
-        settle = self._answer if isinstance(answer, spec.Basic.Ack) else self._refuse
+        settle = self._answer if isinstance(answer, spec.Basic.Ack) else self._nack
         count, size = len(settled), sum([len(sent.message.body) for sent in settled])
         self._window.returning(count, size)  # first: a callback may take the place of its own message
         for sent in settled:
@@ -425,8 +425,8 @@ class Publisher:
         else:
             sent.set_exception(_returned(sent, sent.returned))
 
-    def _refuse(self, sent: Sent) -> None:
-        sent.set_exception(Nacked("a queue refused it, as a full one does", sent.message))
+    def _nack(self, sent: Sent) -> None:
+        sent.set_exception(Nacked("a queue rejected it, as a full one does", sent.message))
 
     def _finish(self, sent: Sent, error: PublishFailed | None) -> None:
         """Ends one that has an error, or none if a deadline has ended it, and gives its place back."""

@@ -175,7 +175,8 @@ class RpcClient:
 
     Raises:
         InvalidSetting: A number is out of range.
-        ClientError: The first connection cannot be had. Later losses are mended; open calls fail with them.
+        ClientError: The first connection cannot be opened. A connection that is lost later is opened again; its open
+            calls fail.
     """
 
     def __init__(

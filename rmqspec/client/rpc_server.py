@@ -42,7 +42,7 @@ class RpcServer:
 
     Args:
         source: The broker's URL, or settings.
-        queue: Whose requests.
+        queue: The queue of the requests.
         answer: Makes the reply's body of the request's; the request is a ``Content``, which knows its ``headers`` and
             its ``reply_to``; the answer may be one too.
         name: The connection's and the consumer tag.
@@ -51,7 +51,7 @@ class RpcServer:
         topology: Declared before consuming, at each connection.
         without_address: What becomes of a request that says not where its reply should go, or says it in a way that the
             broker cannot read, or fails at; by default it is rejected, unless a broker could fail at that too.
-        grace: Seconds that answers in hand have to finish after ``stop``.
+        grace: Seconds that requests being answered have to finish after ``stop``.
 
     Attributes:
         answered: How many replies were sent, errors among them.
@@ -99,7 +99,7 @@ class RpcServer:
                 self._limit = int(limit[2])  # the request comes again, and is told so
 
     def stop(self) -> None:
-        """Ends ``run`` after the requests in hand."""
+        """Ends ``run`` after the requests that are being answered."""
         self._stops += 1
         self._consumer.stop()
 

@@ -28,7 +28,7 @@ class Settings:
     settings; the rest of pika's parameters, such as ``frame_max``, can be given in the URL alone.
 
     Raises:
-        InvalidSetting: A number is none or is out of range, there is no URL, or a key has no certificate.
+        InvalidSetting: A value is not a number or is out of range, there is no URL, or a key has no certificate.
 
     Attributes:
         urls: Addresses of one cluster, tried in turn; ``amqps`` for TLS.
@@ -80,7 +80,7 @@ class Settings:
 
     @classmethod
     def of(cls, source: str | Settings) -> Settings:
-        """Settings of a URL, or of several with blanks between them; what is settings stays as it is."""
+        """Settings of a URL, or of several separated by spaces; settings stay as they are."""
         return source if isinstance(source, Settings) else cls(urls=_urls(source))
 
     @classmethod
@@ -88,7 +88,7 @@ class Settings:
         """Reads ``RABBITMQ_URL`` and, for each other setting, the variable of its name: ``RABBITMQ_HEARTBEAT``.
 
         Raises:
-            InvalidSetting: A number is none, or is out of range.
+            InvalidSetting: A value is not a number, or is out of range.
         """
         given: dict[str, Any] = {}
         for variable, (name, convert) in VARIABLES.items():

@@ -44,7 +44,7 @@ class Queue:
 
     Attributes:
         name: Its name.
-        arguments: The ``x-…`` that the broker knows.
+        arguments: As ``{"x-max-priority": 10}``; see https://www.rabbitmq.com/docs/queues#optional-arguments.
         durable: Whether it outlives a restart of the broker.
         exclusive: Whether it belongs to the connection that declares it, and goes with it.
         auto_delete: Whether it goes with its last consumer.

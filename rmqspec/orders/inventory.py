@@ -48,7 +48,7 @@ class InventoryServer:
             self._publisher.close(0.0, goodbye=goodbye_after(self._server))
 
     def stop(self) -> None:
-        """Ends ``run`` after the request in hand."""
+        """Ends ``run`` after the request that it works on."""
         self._server.stop()
         self._waits.stop()
 

@@ -34,14 +34,14 @@ __all__ = [
 Say = Callable[[str], None]  # where a service tells a person what it does
 Settled = Callable[[Delivery, Outcome], None]
 
-PAUSE, GRACE = 1.0, 30.0  # seconds: before a message is given back; for the message in hand after ``stop``
+PAUSE, GRACE = 1.0, 30.0  # seconds: before a message is requeued; for the message at work after ``stop``
 PASSING = (InboxUnavailable, PublishFailed, ServiceStopped)  # what may be over when the message comes again
 
 
 def raise_if_permanent(error: ClientError) -> None:
     """Ends the service where trying again is of no use, as with an exchange that is missing.
 
-    Whoever starts it again declares the topology again; the message in hand goes back to its queue.
+    Whoever starts it again declares the topology again; the unacked message is requeued.
     """
     if error.permanent:
         raise error
@@ -90,13 +90,13 @@ class Service(Protocol):
         """What it works on now; empty where it waits."""
 
     def run(self) -> None:
-        """Serves until ``stop``; returns after the message in hand is settled."""
+        """Serves until ``stop``; returns when the message that it works on is settled."""
 
     def stop(self) -> None:
         """Ends ``run`` soon; any thread and any signal handler may call it."""
 
     def give_up(self) -> None:
-        """Lets others have what is in hand, before the process ends in the middle of it."""
+        """Leaves the message that it works on to others, before the process ends in the middle of it."""
 
 
 class Subscriber(ABC):
@@ -160,12 +160,12 @@ class Subscriber(ABC):
             self.publisher.close(0.0, goodbye=goodbye_after(self.consumer))
 
     def stop(self) -> None:
-        """Ends ``run`` after the message in hand; a wait on the broker for that message ends soon."""
+        """Ends ``run`` after the message that it works on; a wait on the broker for that message ends soon."""
         self.consumer.stop()
         self.waits.stop()
 
     def give_up(self) -> None:
-        """Frees the message in hand for others: the process is about to end in the middle of it."""
+        """Leaves the message that it works on to others: the process is about to end in the middle of it."""
         self.inbox.release_all()
 
     @abstractmethod

@@ -21,7 +21,7 @@ __all__ = ["OrderSystem"]
 
 S = TypeVar("S", bound=Service)
 
-STOP_TIMEOUT = 10.0  # seconds for a service to finish the message in hand
+STOP_TIMEOUT = 10.0  # seconds for a service to finish the message that it works on
 
 
 class OrderSystem:
@@ -71,7 +71,7 @@ class OrderSystem:
             return int(self.channel.queue_declare(queue, passive=True).method.consumer_count)
 
     def halt(self, service: Service) -> None:
-        """Stops one service, and returns when it has settled what it had in hand and hung up."""
+        """Stops one service, and returns when it has settled its unacked messages and closed its connection."""
         for entry in [entry for entry in self._running if entry[0] is service]:
             service.stop()
             entry[1].join(STOP_TIMEOUT)

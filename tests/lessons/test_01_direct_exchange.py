@@ -1,9 +1,9 @@
 """Direct exchange: messages are routed by an exact routing key.
 
-A producer does not publish to a queue. It publishes to an exchange, with a routing key, and the exchange decides which
+A publisher does not publish to a queue. It publishes to an exchange, with a routing key, and the exchange decides which
 queues get a copy. A queue is connected to an exchange by a binding, and the binding has a key too. A direct exchange
 delivers a message to every queue whose binding key equals the routing key. A message that matches no binding is
-dropped, unless the producer published it as mandatory: then it is returned.
+dropped, unless it was published with the flag `mandatory`: then it is returned to its publisher.
 
 In the order system the exchange `orders.direct` routes messages with the key `order` to the queue `orders`.
 
@@ -34,7 +34,7 @@ class TestDirectExchange:
     @behaviour("DIRECT-01")
     @lie("binding-key-lost")
     def test_delivers_by_exact_routing_key(self, channel):
-        """The producer knows exchange and routing key, never the queue: consumers may change without it."""
+        """The publisher knows exchange and routing key, never the queue: consumers may change without it."""
         channel.exchange_declare("shop", exchange_type="direct", durable=True)
         channel.queue_declare("orders", durable=True)
         channel.queue_bind("orders", "shop", routing_key="order")
@@ -97,7 +97,7 @@ class TestDefaultExchange:
     @behaviour("XDEFAULT-01")
     @lie("key-lost")
     def test_delivers_to_the_queue_that_the_routing_key_names(self, channel, drain):
-        """It looks as if one could publish to a queue directly. It is this exchange that makes it look so."""
+        """It looks as if one could publish to a queue directly. In fact the message goes through this exchange."""
         channel.queue_declare("letters", durable=True)
 
         channel.basic_publish(exchange="", routing_key="letters", body=b"dear queue")
@@ -110,7 +110,7 @@ class TestProducer:
 
     @lie("message-lost")
     def test_publishes_an_order_to_orders_and_to_no_other_queue(self, orders, drain):
-        """The key `order` is bound once. What is logged goes to another exchange: that the order was created."""
+        """The key `order` is bound once. That the order was created is published to another exchange, `logs.topic`."""
         (order,) = sample_orders(1)
 
         orders.producer.publish(order)
@@ -122,8 +122,8 @@ class TestProducer:
         assert orders.depth("orders.failed") == 0
 
     @lie("message-lost")
-    def test_publish_returns_once_the_order_is_confirmed_and_in_the_queue(self, orders):
-        """After the confirm nothing has to be waited for or hoped for."""
+    def test_publish_returns_after_the_order_is_confirmed_and_in_the_queue(self, orders):
+        """After the confirm the order is in its queue; there is nothing left to wait for."""
         orders.producer.publish(*sample_orders(1))
 
         assert orders.producer.published == 1

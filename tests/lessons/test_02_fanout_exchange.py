@@ -102,7 +102,7 @@ class TestWorker:
 
     @lie("binding-takes-over")
     def test_publishes_one_event_per_completed_order_to_notifications_and_to_analytics(self, orders, receive, drain):
-        """A customer who gets two notifications of one order asks whether it will be billed twice."""
+        """A customer who gets two notifications for one order asks whether it will be billed twice."""
         worker = orders.start(faultless)
         for order in sample_orders(3):
             orders.producer.publish(order)

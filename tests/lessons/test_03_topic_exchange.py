@@ -97,7 +97,7 @@ class TestProducer:
 
     @lie("delivered-key-lost")
     def test_publishes_order_created_itself_even_if_no_worker_is_running(self, orders, receive):
-        """Whoever creates an order says so. Said by the worker, an order that waits would not be known of."""
+        """Whoever creates an order reports it. If the worker did, an order that still waits would be in no log."""
         orders.producer.publish(*sample_orders(1))
 
         (created,) = receive("logs")

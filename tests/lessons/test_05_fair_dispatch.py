@@ -5,7 +5,7 @@ whole queue in its memory while another one is idle. `basic.qos` sets a prefetch
 delivered to a consumer and not yet acknowledged. With a prefetch of one, the next message goes to whoever is free.
 
 Which number? One is fair and pays a round trip for every message; with 100 the same consumer was about three times as
-fast here. In the order system each worker has a prefetch of one, because an order may take long.
+fast in our measurement. In the order system each worker has a prefetch of one, because an order may take a long time.
 
 Spec: https://www.rabbitmq.com/docs/consumer-prefetch
 Code: rmqspec/client/consumer.py, rmqspec/orders/worker.py
@@ -37,12 +37,12 @@ class TestNoPrefetch:
 
     @behaviour("PREFETCH-05")
     @lie("default-prefetch-one")
-    def test_delivers_the_whole_queue_to_the_first_consumer(self, channel, queue, drain, eventually):
+    def test_delivers_the_whole_queue_to_the_first_consumer(self, connection, channel, queue, drain, served):
         """A second consumer that starts now gets nothing, although the first has not finished a single message."""
         received = []
         channel.basic_consume(queue, lambda _channel, _method, _properties, body: received.append(body))
 
-        eventually(lambda: channel.connection.process_data_events() or received, [b"1", b"2", b"3", b"4", b"5"])
+        served(connection, lambda: received, [b"1", b"2", b"3", b"4", b"5"])
         assert drain(queue) == []
 
 
@@ -76,8 +76,10 @@ class TestBasicQosPrefetch:
 
     @behaviour("PREFETCH-02")
     @lie("prefetch-scope-changed")
-    def test_limits_each_consumer_separately(self, channel, queue, drain, subscribe_without_ack):
-        """`basic.qos` is sent on a channel, yet two consumers on that channel may hold twice the limit together."""
+    def test_limits_unacked_messages_per_consumer_and_not_per_channel(
+        self, channel, queue, drain, subscribe_without_ack
+    ):
+        """`basic.qos` is sent on a channel, yet two consumers on that channel may together have twice the limit."""
         channel.basic_qos(prefetch_count=2)
 
         first = subscribe_without_ack(channel, queue)
@@ -130,7 +132,7 @@ class TestGlobalPrefetch:
     @rabbitmq(before="4.3")
     @lie("prefetch-scope-changed")
     def test_is_shared_by_all_consumers_of_the_channel_before_4_3(self, channel, queue, drain, subscribe_without_ack):
-        """Together they hold no more than this: a busy consumer can starve its neighbour."""
+        """Together they have no more unacked messages than this: a busy consumer can starve its neighbour."""
         channel.basic_qos(prefetch_count=3, global_qos=True)
 
         first = subscribe_without_ack(channel, queue)
@@ -160,7 +162,7 @@ class TestWorker:
 
     @lie("prefetch-ignored")
     def test_has_one_unacked_order_at_a_time_and_leaves_the_others_in_the_queue(self, orders, gate, wait_limit):
-        """An order in the queue is visible there and may go to any worker; in one worker's memory it is neither."""
+        """An order in a worker's memory is not visible and cannot go to another worker."""
         for order in sample_orders(3):
             orders.producer.publish(order)
 
@@ -171,7 +173,7 @@ class TestWorker:
 
     @lie("prefetch-one-more")
     def test_leaves_waiting_orders_to_a_faster_worker(self, orders, gate, receive, wait_limit):
-        """An order that takes an hour delays itself and no other."""
+        """An order that takes an hour delays no other order."""
         for order in sample_orders(4):
             orders.producer.publish(order)
         orders.start(lambda source: Worker(source, "slow", Failures(rate=0), say=gate))
@@ -191,7 +193,8 @@ class Gate:
     """Stops a worker while it holds an order, until the gate is opened."""
 
     def __init__(self):
-        self.reached, self.opened = threading.Event(), threading.Event()
+        self.reached = threading.Event()
+        self.opened = threading.Event()
 
     def __call__(self, words):
         if words.startswith("took order"):

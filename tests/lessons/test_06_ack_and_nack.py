@@ -47,13 +47,12 @@ class TestUnackedMessages:
 
     @behaviour("CHAN-10")
     @lie("acks-not-awaited")
-    def test_are_requeued_when_the_connection_closes(self, connect, queue, drain_when_ready):
+    def test_are_requeued_when_the_connection_ends(self, connect, queue, cut, drain_when_ready):
         """A consumer that crashes cannot say so. RabbitMQ sees only that its connection is gone, and that is enough."""
         crashing = connect()
-        channel = crashing.channel()
-        channel.basic_get(queue)
+        crashing.channel().basic_get(queue)
 
-        crashing.close()
+        cut(crashing)
 
         assert sorted(drain_when_ready("work", 3)) == [b"first", b"second", b"third"]
 
@@ -115,22 +114,28 @@ class TestBasicAck:
         assert drain_when_ready("work", 1) == [b"third"]
 
 
-class TestBasicNack:
-    """RabbitMQ: `basic.nack`."""
+class TestBasicNackAndBasicReject:
+    """RabbitMQ: `basic.nack`, and `basic.reject`, which does the same for one message at a time."""
 
     @behaviour("NACK-01", "ORDER-01")
     @lie("requeue-discards")
-    def test_with_requeue_returns_the_message_to_the_front_of_the_queue(self, consumer, drain_when_ready):
+    @pytest.mark.parametrize("method", ["basic_nack", "basic_reject"])
+    def test_with_requeue_return_the_message_to_the_front_of_the_queue(self, consumer, drain_when_ready, method):
         """For work that cannot be done now. The message may be delivered again at once, even to the same consumer."""
-        consumer.basic_nack(delivery_tag=1, requeue=True)
+        settle = getattr(consumer, method)
+
+        settle(delivery_tag=1, requeue=True)
 
         assert drain_when_ready("work", 2) == [b"first", b"third"]
 
     @behaviour("NACK-01")
     @lie("discard-requeues")
-    def test_without_requeue_deletes_the_message(self, consumer, drain_when_ready):
+    @pytest.mark.parametrize("method", ["basic_nack", "basic_reject"])
+    def test_without_requeue_delete_the_message(self, consumer, drain_when_ready, method):
         """Only a dead-letter exchange would keep it; this queue names none."""
-        consumer.basic_nack(delivery_tag=1, requeue=False)
+        settle = getattr(consumer, method)
+
+        settle(delivery_tag=1, requeue=False)
 
         consumer.close()
 
@@ -142,7 +147,9 @@ class TestAutoAck:
 
     @behaviour("GET-02")
     @lie("acks-awaited")
-    def test_does_not_requeue_messages_when_the_channel_closes(self, connection, queue, drain_when_ready):
+    def test_of_basic_get_does_not_requeue_the_message_when_the_channel_closes(
+        self, connection, queue, drain_when_ready
+    ):
         """A message is acked when it is sent, so a crash before the work loses it, and nobody is notified."""
         auto_ack = connection.channel()
         auto_ack.basic_get(queue, auto_ack=True)

@@ -11,7 +11,7 @@ A message that is not an order at all is published there by the worker itself, b
 
 Spec: https://www.rabbitmq.com/docs/dlx
 Code: rmqspec/orders/topology.py, rmqspec/orders/worker.py, rmqspec/orders/dead_letters.py
-Reference: DLX-01, DLX-02, XDEATH-01, XDEATH-04…06, XDEATH-09, XDEATH-15, XDEATH-16
+Reference: DLX-01, DLX-02, POISON-01, XDEATH-01, XDEATH-04…06, XDEATH-09, XDEATH-15, XDEATH-16
 """
 
 import pytest
@@ -41,9 +41,12 @@ class TestDeadLetterExchange:
 
     @behaviour("DLX-01")
     @lie("dead-letter-exchange-lost")
-    def test_receives_messages_rejected_without_requeue(self, channel, declare, receive):
+    def test_receives_messages_rejected_without_requeue(self, channel, receive):
         """The consumer has decided that another try would not help. Somebody can still look at the message."""
-        declare()
+        channel.exchange_declare("orders.dlx", exchange_type="fanout", durable=True)
+        channel.queue_declare("orders.failed", durable=True)
+        channel.queue_bind("orders.failed", "orders.dlx")
+        channel.queue_declare("orders", durable=True, arguments={"x-dead-letter-exchange": "orders.dlx"})
         channel.basic_publish("", "orders", b"no such customer")
 
         method, _, _ = channel.basic_get("orders")
@@ -55,8 +58,8 @@ class TestDeadLetterExchange:
 
     @behaviour("DLX-02", "TTL-02")
     @lie("dead-letter-exchange-lost")
-    def test_receives_messages_whose_ttl_expires(self, channel, declare, receive):
-        """No consumer was there in time. The dead letters show this while all consumers are down."""
+    def test_receives_messages_that_have_expired(self, channel, declare, receive):
+        """No consumer was there in time. While all consumers are down, only the dead letters show it."""
         declare()
         one_millisecond = BasicProperties(expiration="1")
 
@@ -69,7 +72,7 @@ class TestDeadLetterExchange:
     @behaviour("DLX-02", "MAXLEN-10")
     @lie("dead-letter-exchange-lost")
     def test_receives_the_oldest_message_when_a_full_queue_overflows(self, channel, declare, receive, drain):
-        """A full queue accepts the new message and drops its oldest one. Nobody but the dead letters would show it."""
+        """A full queue accepts the new message and drops its oldest one. Only the dead letters show it."""
         declare(**{"x-max-length": 2})
 
         channel.basic_publish("", "orders", b"first")
@@ -80,6 +83,22 @@ class TestDeadLetterExchange:
         assert dead.body == b"first"
         assert dead.died_of == "maxlen"
         assert drain("orders") == [b"second", b"third"]
+
+    @behaviour("DLX-02", "POISON-01")
+    @lie("delivery-limit-lost")
+    def test_receives_messages_that_exceed_the_delivery_limit_of_a_quorum_queue(
+        self, channel, declare, get_without_ack, receive
+    ):
+        """The consumer asks for one more try, and the broker ends it: here the first failure is one too many."""
+        declare(**{"x-queue-type": "quorum", "x-delivery-limit": 0})
+        channel.basic_publish("", "orders", b"poison")
+        tag, _ = get_without_ack(channel, "orders")
+
+        channel.basic_reject(tag, requeue=True)
+
+        (dead,) = receive("orders.failed")
+        assert dead.body == b"poison"
+        assert dead.died_of == "delivery_limit"
 
 
 class TestQueueWithoutDeadLetterExchange:

@@ -1,16 +1,18 @@
 """Persistence: which messages survive a restart or a crash of the broker.
 
-Two things are needed. A durable queue exists again when the broker has restarted, and a persistent message in it was
-written to disk; a transient message in the same queue is lost. Messages that were acked do not return, and unacked
-messages are delivered again. A publisher knows that a persistent message is safe when it is confirmed. A transient
-message is confirmed too, as soon as it is in its queue, and that says nothing about a restart.
+A message survives a restart if its queue is durable and the message is persistent: the queue exists again, and the
+message was written to disk. A transient message in the same queue is lost. Messages that were acked do not return, and
+unacked messages are delivered again. A publisher knows that a persistent message is safe when it is confirmed. A
+transient message is confirmed too, as soon as it is in its queue, and that says nothing about a restart.
 
-How safe? These specs end the broker process by `kill -9`. What it has written to its files survives that, because the
-operating system goes on. A loss of power is another matter: a classic queue of 3.10 forces its files to the disk before
-it confirms (fsync), one of 4.3 does not, and it is on one node only. Against a loss of power, use a quorum queue.
+How safe is it? These specs end the broker process by `kill -9`. What it has written to its files survives that, because
+the operating system goes on. A loss of power may destroy more: a classic queue of 3.10 forces its files to the disk
+before it confirms (fsync), one of 4.0 and later does not, and it is on one node only. Against a loss of power, use a
+quorum queue.
 
-Memory is another matter. Before 3.12 a classic queue kept its waiting messages in memory as well, unless it was lazy;
-since then every classic queue keeps them on disk. In the order system all queues are durable, all messages persistent.
+Memory use also depends on the version. Before 3.12 a classic queue kept its waiting messages in memory as well, unless
+it was lazy; since then every classic queue keeps them on disk. In the order system all queues are durable, all messages
+persistent.
 
 Spec: https://www.rabbitmq.com/docs/persistence-conf
 Code: rmqspec/client/publisher.py, rmqspec/client/topology.py, rmqspec/orders/producer.py
@@ -109,7 +111,7 @@ class TestRestartedBroker:
     @behaviour("QDUR-06")
     @lie("ack-swallowed")
     def test_does_not_deliver_acked_messages_again(self, drain):
-        """The ack was written to disk too: no order is processed twice because the broker was updated."""
+        """The ack was written to disk too: an update of the broker makes nobody process an order twice."""
         assert drain("acked") == [b"to do"]
 
     @behaviour("QDUR-07")
@@ -180,7 +182,7 @@ class TestClassicQueueStorage:
     @rabbitmq(before="3.12")
     @lie("always-lazy")
     def test_keeps_all_waiting_messages_in_memory_before_3_12(self, stored):
-        """Persistent messages are on disk as well, which frees no memory: it fills while consumers are away."""
+        """Persistent messages are on disk as well, which frees no memory: the memory fills while consumers are away."""
         assert stored["plain"]["messages"] == 10
         assert stored["plain"]["messages_ram"] == 10
 

@@ -3,7 +3,8 @@
 A message goes one way. A caller that needs a reply says in its request where to send it (`reply_to`) and how to
 recognise it (`correlation_id`). The server publishes its reply to that queue and copies the correlation id. By this id
 the caller finds the request that was answered, in whatever order the replies come. For replies RabbitMQ offers
-`amq.rabbitmq.reply-to`: the caller consumes it like a queue, and no queue is made. An exclusive queue serves as well.
+`amq.rabbitmq.reply-to`: the caller consumes it like a queue, and no queue is declared. An exclusive queue can be used
+instead.
 
 A queue does not show whether a server is running, so every call needs a timeout. In the order system the inventory
 server replies how many pieces of an item are in stock.
@@ -54,7 +55,7 @@ class TestReplyTo:
     @behaviour("REPLYTO-01")
     @lie("delivery-lost")
     def test_of_amq_rabbitmq_reply_to_is_rewritten_and_brings_the_reply_to_the_channel(
-        self, connection, caller, channel, eventually
+        self, connection, caller, channel, served
     ):
         """The server sees an address that belongs to this caller only, and no queue has to be declared."""
         replies = []
@@ -71,12 +72,12 @@ class TestReplyTo:
         channel.basic_publish("", request.reply_to, b"42", answer)
 
         assert request.reply_to.startswith("amq.rabbitmq.reply-to.")
-        eventually(lambda: connection.process_data_events(0) or replies, [("7", b"42")])
+        served(connection, lambda: replies, [("7", b"42")])
 
     @behaviour("REPLYTO-10")
     @lie("delivery-lost")
     def test_of_an_exclusive_queue_brings_the_reply_to_the_consumer_of_that_queue(
-        self, connection, caller, channel, eventually
+        self, connection, caller, channel, served
     ):
         """This needs no feature of RabbitMQ, and the queue also keeps replies while its caller does not read."""
         declared = caller.queue_declare("", exclusive=True)
@@ -95,7 +96,7 @@ class TestReplyTo:
         channel.basic_publish("", request.reply_to, b"42", answer)
 
         assert request.reply_to == reply_queue
-        eventually(lambda: connection.process_data_events(0) or replies, [("7", b"42")])
+        served(connection, lambda: replies, [("7", b"42")])
 
     @behaviour("REPLYTO-03", "CHAN-03")
     @lie("reply-to-lost")
@@ -116,7 +117,7 @@ class TestReplyTo:
 
 
 class TestRpcClient:
-    """Our RPC client. These specs play its server."""
+    """Our RPC client. These specs act as its server."""
 
     @pytest.fixture(params=[False, True], ids=["direct_reply_to", "exclusive_queue"])
     def client(self, request, url, wait_limit):

@@ -4,9 +4,9 @@ A declaration creates what is missing and leaves what exists with the same prope
 properties, the declaration is an error. So every program can declare all that it uses at each start, and no program has
 to start first. A passive declare only looks: it creates nothing, and is an error if the queue or exchange is missing.
 
-Most of these errors close only the channel on which they were made. Two close the whole connection: an unknown exchange
-type before RabbitMQ 4.0 (503), and a queue that is neither durable nor exclusive where the broker denies such queues
-(541), as upstream's 4.3 is documented to do by default.
+Most of these errors close only the channel on which they were made. Some close the whole connection, for instance an
+unknown exchange type before RabbitMQ 4.0 (503), or a declaration that uses a denied feature (541), such as a queue that
+is neither durable nor exclusive. The official 4.3 denies such queues by default, according to its documentation.
 
 The order system declares its topology from data, and each of its programs declares all of it.
 
@@ -54,6 +54,22 @@ class TestQueueDeclare:
         assert first.startswith("amq.gen-")
         assert second.startswith("amq.gen-")
         assert first != second
+
+
+class TestExclusiveQueue:
+    """RabbitMQ: a queue that was declared with `exclusive`, which belongs to one connection."""
+
+    @behaviour("EXCL-03")
+    @lie("message-lost")
+    def test_accepts_messages_published_by_other_connections(self, connect, channel):
+        """Only its owner reads from it, and everybody may write into it: this is what a reply queue needs."""
+        owner = connect().channel()
+        owner.queue_declare("mine", exclusive=True)
+
+        channel.basic_publish("", "mine", b"a reply", mandatory=True)
+
+        _, _, body = owner.basic_get("mine", auto_ack=True)
+        assert body == b"a reply"
 
 
 class TestExchangeDeclare:
@@ -127,22 +143,6 @@ class TestPassiveDeclare:
         assert first.closed == "channel"
         assert first.text.startswith("NOT_FOUND - no exchange 'post'")
         assert again.code == 404
-
-
-class TestExclusiveQueue:
-    """RabbitMQ: a queue that was declared with `exclusive`, which belongs to one connection."""
-
-    @behaviour("EXCL-03")
-    @lie("message-lost")
-    def test_accepts_messages_published_by_other_connections(self, connect, channel):
-        """Only its owner reads from it, and everybody may write into it: this is what a reply queue needs."""
-        owner = connect().channel()
-        owner.queue_declare("mine", exclusive=True)
-
-        channel.basic_publish("", "mine", b"a reply", mandatory=True)
-
-        _, _, body = owner.basic_get("mine", auto_ack=True)
-        assert body == b"a reply"
 
 
 class TestTopology:

@@ -5,7 +5,7 @@ delete something that does not exist is no error. A client may set a condition: 
 queues and exchanges delete themselves, a queue when its last consumer is gone and an exchange when its last binding is
 gone. To purge a queue is less: the queue stays, and so do the messages that are unacked.
 
-Nothing in the order system is temporary. What an operator removes with `rmqspec dead-letters purge` is counted.
+Nothing in the order system is temporary. `rmqspec dead-letters purge` says how many messages it deleted.
 
 Spec: https://www.rabbitmq.com/docs/queues#temporary-queues
 Code: rmqspec/orders/dead_letters.py, rmqspec/orders/topology.py

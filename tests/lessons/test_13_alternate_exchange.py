@@ -64,7 +64,7 @@ class TestAlternateExchange:
     def test_makes_mandatory_return_only_messages_that_it_cannot_route_either(
         self, shop, channel, bound_queue, is_routed, drain
     ):
-        """A publisher no longer hears of a misspelt key if a queue behind the alternate exchange has the message."""
+        """A publisher gets no return for a misspelt key if a queue behind the alternate exchange has the message."""
         channel.exchange_declare("unknown", "direct", durable=True)
         misspelt = bound_queue("unknown", "payed")
 

@@ -5,11 +5,11 @@ again. So a company can build a tree of exchanges in which each team binds what 
 first exchange.
 
 A publisher that knows the receivers can name more routing keys in the headers `CC` and `BCC`, as in a letter. However
-many ways lead to a queue, it gets one copy of the message. Our worker publishes to two exchanges; if one was bound to
-the other, one publish would do.
+many ways lead to a queue, it gets one copy of the message. The order system needs neither of them. Where our clients
+publish a message again, they leave `CC` and `BCC` out, so that no copy is sent twice.
 
 Spec: https://www.rabbitmq.com/docs/e2e
-Code: rmqspec/orders/topology.py, rmqspec/client/topology.py
+Code: rmqspec/client/topology.py, rmqspec/client/republish.py
 Reference: E2E-01…07, CCBCC-01…09, BIND-01, BIND-02
 """
 

@@ -5,9 +5,9 @@ the publishes of that channel, 1, 2, 3, and the broker sends `basic.ack` for a n
 it was routed to, or `basic.nack` when a queue rejected it. A confirm may come late, and one confirm may cover many
 messages, so a publisher need not wait for one before it sends the next message.
 
-Our publisher keeps the numbers. It returns a future for each message, and a window limits how many messages may be
-unconfirmed. If the connection is lost, the outcome of the unconfirmed ones is unknown: the caller hears that, or has
-them sent again.
+Our publisher remembers which number belongs to which message. It returns a future for each message, and a window limits
+how many messages may be unconfirmed. If the connection is lost, the outcome of the unconfirmed ones is unknown: the
+caller is notified, or has them sent again.
 
 Spec: https://www.rabbitmq.com/docs/confirms
 Code: rmqspec/client/publisher.py, rmqspec/client/window.py, rmqspec/client/link.py
@@ -129,7 +129,7 @@ class TestPublisher:
         assert errors[2].message.body == b"full"
 
     @lie("confirm-swallowed")
-    def test_flush_returns_true_once_every_message_is_confirmed(self, source, wait_limit):
+    def test_flush_returns_true_after_every_message_is_confirmed(self, source, wait_limit):
         """A program that exits after its last publish, without a flush, may have lost what was not yet confirmed."""
         with Publisher(source) as publisher:
             with stalled():

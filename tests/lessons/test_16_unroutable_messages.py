@@ -34,7 +34,7 @@ class TestMandatoryPublish:
 
     @behaviour("PUB-01")
     @lie("returned-body-lost")
-    def test_is_returned_complete_with_312_no_route(self, channel):
+    def test_is_returned_complete_by_basic_return_312_no_route(self, channel):
         """The return has all that it takes to publish the message elsewhere, so the publisher need not keep a copy."""
         properties = BasicProperties(message_id="7", headers={"shop": "Ada"})
 
@@ -64,7 +64,7 @@ class TestMandatoryPublish:
     @behaviour("CONFIRM-06")
     @lie("return-late")
     def test_is_returned_before_it_is_acked(self, connection, confirm_log):
-        """With the ack here and no return before it, the publisher knows for certain that the message was routed."""
+        """If the ack comes without a return before it, the publisher knows for certain that the message was routed."""
         log = confirm_log(connection)
 
         log.channel.basic_publish("amq.direct", "oder", b"", mandatory=True)
@@ -141,7 +141,7 @@ class TestPublisher:
 
     @lie("confirm-nacked")
     def test_confirms_unroutable_messages_without_mandatory(self, source, drain, settled):
-        """For news that matters only to present listeners: if no queue is bound, that is no error."""
+        """For news that matters only to those who listen now: if no queue is bound, that is no error."""
         with Publisher(source) as publisher:
             dropped = publisher.publish("amq.direct", "oder", b"news", mandatory=False)
             routed = publisher.publish("amq.direct", "order", b"two mice", mandatory=False)

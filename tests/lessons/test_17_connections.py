@@ -88,15 +88,19 @@ class TestLostConnection:
         assert second.redelivered is False
 
 
-class TestHeartbeats:
-    """RabbitMQ: the heartbeats that client and broker agree on when a connection is opened."""
+class TestMissedHeartbeats:
+    """RabbitMQ: a client that has agreed on heartbeats and sends none."""
 
     @behaviour("TUNE-02", "CHAN-10")
     @lie("heartbeat-refused")
-    def test_missing_from_a_client_close_its_connection_and_requeue_its_messages(self, silence):
+    def test_close_the_clients_connection_and_requeue_its_messages(self, silence):
         """After two or three missed heartbeats another worker receives the message of the one that hangs."""
         assert silence.received == [(b"busy", True)]
         assert isinstance(silence.busy_error, exceptions.AMQPConnectionError)
+
+
+class TestHeartbeats:
+    """RabbitMQ: the heartbeats that client and broker agree on when a connection is opened."""
 
     @behaviour("TUNE-01", "TUNE-04")
     @lie("heartbeat-longer")
@@ -137,7 +141,7 @@ class TestPikaHeartbeats:
     @behaviour("TUNE-04")
     @lie(None, because="pika gives up: nothing that a broker says before it falls silent changes that.")
     def test_close_the_connection_with_amqp_heartbeat_timeout_if_the_broker_is_silent(self, pika_and_a_silent_broker):
-        """TCP alone would wait for a quarter of an hour; pika waits for at most twice the interval plus 10 s."""
+        """By TCP alone a client that only reads waits for ever; pika waits for twice the interval plus 10 s at most."""
         assert isinstance(pika_and_a_silent_broker.result(), exceptions.AMQPHeartbeatTimeout)
 
 
@@ -150,7 +154,7 @@ class TestPublisher:
     ):
         """The message is in its queue: a caller that publishes it again, as after a failure, has it there twice."""
         publisher = open_publisher(proxied_url)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.drop_after(1)  # byte from the broker: its confirm is cut off
         future = publisher.publish("", "work", b"order")
         eventually(lambda: proxy.connections, 0)
@@ -168,7 +172,7 @@ class TestPublisher:
     ):
         """The price of `resend`: no message is missing, and the consumer must recognise duplicates."""
         publisher = open_publisher(proxied_url, resend=True)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.drop_after(1)  # byte from the broker: its confirm is cut off
         publisher.publish("", "work", b"order")
         eventually(lambda: proxy.connections, 0)
@@ -184,7 +188,7 @@ class TestPublisher:
     ):
         """A shop goes on selling while its broker is away."""
         publisher = open_publisher(proxied_url, resend=True)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.cut()
         futures = [publisher.publish("", "work", b"%d" % number) for number in range(4)]
         done_without_a_connection = [future.done() for future in futures]
@@ -198,7 +202,7 @@ class TestPublisher:
     def test_reconnects_to_the_next_of_its_urls(self, open_publisher, proxied_url, proxy, url, drain, wait_limit):
         """With the URLs of all nodes of a cluster, one lost node does not stop the publisher."""
         publisher = open_publisher(Settings(urls=(proxied_url, url)), resend=True)
-        proxy.refuse()
+        proxy.accept_no_connections()
         proxy.cut()
 
         publisher.publish("", "work", b"order")
@@ -247,7 +251,7 @@ class TestConsumer:
             running = pool.submit(consumer.run)
             try:
                 eventually(lambda: channel.queue_declare("work", passive=True).method.consumer_count, 1)
-                proxy.refuse()
+                proxy.accept_no_connections()
                 proxy.cut()
                 channel.queue_delete("work")
                 proxy.heal()
@@ -268,7 +272,7 @@ class TestConsumer:
 
     @lie("redelivered-lost")
     def test_receives_an_unacked_message_again_with_redelivered_true_after_a_broker_restart(self, killed):
-        """Its ack had no connection to travel on; by `redelivered` a handler knows that this may be a duplicate."""
+        """Its ack could not be sent; by `redelivered` a handler knows that this may be a duplicate."""
         unacked, _ = killed.received[99]
 
         assert [redelivered for body, redelivered in killed.received if body == unacked] == [False, True]

@@ -2,8 +2,8 @@
 
 A connection carries many channels. Delivery tags and confirms are counted on each channel separately, and a mistake
 usually closes only its channel. A message is sent as several frames, and the frames of two messages must not mix on one
-channel: if two threads publish on the same channel without a lock, the broker closes the whole connection. Frames of
-different channels may mix, so for the broker each thread needs a channel of its own, and no more.
+channel: if two threads publish on the same channel without a lock and their frames mix, the broker closes the whole
+connection. Frames of different channels may mix, so for the broker a channel for each thread is enough.
 
 Client libraries may ask for more. pika's connections are not thread-safe: one thread uses a connection, and other
 threads hand their work over with `add_callback_threadsafe`. Our publisher, consumer and RPC client each have a thread
@@ -178,7 +178,7 @@ class TestPublisher:
 
     @lie(None, because="Our own window refuses, in our own thread: no answer of a broker changes that.")
     def test_raises_window_full_at_once_in_a_callback(self, source):
-        """Room for its own message is free again; beyond that only the thread of the callback could make room."""
+        """One message fits in the place of its own; waiting for more would block the thread that makes room."""
         refused = []
 
         def publish_two(_):

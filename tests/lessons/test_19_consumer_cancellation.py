@@ -6,23 +6,33 @@ quorum queue. It sends `basic.cancel`, once, to clients that have announced that
 program that ignores it keeps an open connection, looks healthy, and waits for ever.
 
 Before 4.3 a consumer that exceeds the timeout (delivery acknowledgement timeout, 30 minutes by default) is not
-cancelled: its channel is closed with 406.
+cancelled: its channel is closed with 406. Since 4.3 classic queues have no consumer timeout.
 
-Our consumer ends with an error when it is cancelled, so that somebody hears of it.
+Our consumer ends with an error when it is cancelled, so that somebody notices.
 
 Spec: https://www.rabbitmq.com/docs/consumer-cancel
 Code: rmqspec/client/consumer.py, rmqspec/client/errors.py
-Reference: CANCELNOTIFY-01…04, CONSUME-04, CONSUME-07…09, CONSUME-11, ACKTIMEOUT-02…06, ACKTIMEOUT-08
+Reference: CANCELNOTIFY-01…04, CONSUME-04, CONSUME-07…09, CONSUME-11, ACKTIMEOUT-01…06, ACKTIMEOUT-08
 """
 
 import pytest
 
 from rmqspec.client import Consumer, Outcome, Queue, Topology
 from rmqspec.client.errors import ConsumerCancelled
+from rmqspec.tools.broker import Configuration
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
 rabbitmq = pytest.mark.rabbitmq
+pytestmark = pytest.mark.timeout(180)  # a broker of its own is started
+
+
+@pytest.fixture(scope="module")
+def disposable_broker(another_broker):
+    """A broker with a consumer timeout of 250 ms that checks it every 100 ms, and not every minute."""
+    broker = another_broker(Configuration(lines=("consumer_timeout = 250",)))
+    broker.control("eval", "application:set_env(rabbit, channel_tick_interval, 100).")
+    return broker
 
 
 @pytest.fixture
@@ -40,7 +50,7 @@ class TestCancelNotification:
     @lie("cancel-swallowed")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum", "stream"])
     def test_is_sent_when_the_queue_is_deleted_and_the_channel_stays_open(
-        self, connection, channel, eventually, queue_type
+        self, connection, channel, served, queue_type
     ):
         """There is no error and no closed channel; a program that does not listen for it waits for ever."""
         for name in ("deleted", "kept"):
@@ -54,7 +64,7 @@ class TestCancelNotification:
 
         channel.queue_delete("deleted")
 
-        eventually(lambda: connection.process_data_events() or cancelled, ["consumer of deleted"])
+        served(connection, lambda: cancelled, ["consumer of deleted"])
         assert consumer.is_open
 
     @behaviour("CANCELNOTIFY-04", "ACKTIMEOUT-06")
@@ -76,6 +86,38 @@ class TestCancelNotification:
         assert delivery.body == b"first"
         assert delivery.redelivered is True
         assert hanging.is_open
+
+
+class TestDeliveryAcknowledgementTimeout:
+    """RabbitMQ before 4.3: a message that is unacked for longer than the consumer timeout."""
+
+    @pytest.fixture
+    def url(self, disposable_url):
+        return disposable_url
+
+    @behaviour("ACKTIMEOUT-01", "ACKTIMEOUT-02", "ACKTIMEOUT-03", "ACKTIMEOUT-04", "ACKTIMEOUT-05")
+    @rabbitmq(before="4.3")
+    @lie("code-406-changed")
+    @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+    def test_closes_the_channel_with_406_and_requeues_the_message_before_4_3(
+        self, connection, channel, subscribe_without_ack, closed_channel, receive, queue_type
+    ):
+        """Everything else on that channel ends with it: other consumers and unconfirmed publishes."""
+        channel.queue_declare(queue_type, durable=True, arguments={"x-queue-type": queue_type})
+        channel.basic_publish("", queue_type, b"first")
+        hanging = connection.channel()
+        sibling = connection.channel()
+        subscribe_without_ack(hanging, queue_type).wait_for(1)
+
+        error = closed_channel(hanging)
+
+        assert error.reply_code == 406
+        assert "delivery acknowledgement on channel" in error.reply_text
+        assert "timed out" in error.reply_text
+        assert sibling.is_open
+        (delivery,) = receive(queue_type)
+        assert delivery.body == b"first"
+        assert delivery.redelivered is True
 
 
 class TestBasicCancel:
@@ -100,7 +142,7 @@ class TestBasicCancel:
     def test_leaves_unacked_messages_unacked_until_the_channel_closes(
         self, connection, queue, subscribe_without_ack, receive, drain
     ):
-        """To cancel does not requeue: another consumer gets the unfinished message only when the channel is closed."""
+        """Cancelling does not requeue: another consumer gets the unfinished message only when the channel is closed."""
         consumer_channel = connection.channel()
         consumer = subscribe_without_ack(consumer_channel, queue)
         consumer.wait_for(1)
@@ -136,7 +178,7 @@ class TestConsumer:
 
     @lie("cancel-swallowed")
     def test_raises_consumer_cancelled_when_its_queue_is_deleted(self, source, channel, queue, run_until_it_ends):
-        """A process that ends is restarted or missed; the message that it was handling is finished first."""
+        """A process that ends is restarted, or somebody notices; the message that it was handling is finished first."""
 
         def delete(_):
             channel.queue_delete(queue)

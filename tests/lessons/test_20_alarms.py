@@ -3,8 +3,8 @@
 A broker above its memory watermark, or below its limit of free disk space, raises an alarm. It then stops reading from
 connections that publish. It goes on delivering to all others, since consumers that take messages away make room.
 Blocked publishers are sent `connection.blocked`, and `connection.unblocked` when all alarms have cleared; their
-messages arrive late, but none is lost. The broker reads nothing else from such a connection, acks neither, so
-publishers and consumers should have connections of their own.
+messages arrive late, but none is lost. The broker reads nothing from such a connection, not even acks, so publishers
+and consumers need separate connections.
 
 Flow control is another mechanism: it slows down publishers that are faster than their queues, for moments and without a
 notification. It is not treated here.
@@ -47,7 +47,7 @@ class TestAlarm:
     @lie("unblock-swallowed")
     @pytest.mark.parametrize("resource", ["memory", "disk"])
     def test_blocks_connections_that_publish_and_no_others_until_it_clears(
-        self, alarm, connection, connect, channel, eventually, drain, receive, resource
+        self, alarm, connect, channel, served, drain, receive, resource
     ):
         """Consumers go on and end the alarm by making room; a blocked message is late and not lost."""
         channel.basic_publish("", "work", b"before")
@@ -59,16 +59,16 @@ class TestAlarm:
 
         with alarm(resource):
             publisher_channel.basic_publish("", "work", b"late")
-            eventually(lambda: publisher.process_data_events() or notifications, [f"low on {resource}"])
+            served(publisher, lambda: notifications, [f"low on {resource}"])
             arrived_during_the_alarm = drain("work")
 
         assert arrived_during_the_alarm == [b"before"]
-        eventually(lambda: publisher.process_data_events() or notifications, [f"low on {resource}", "unblocked"])
+        served(publisher, lambda: notifications, [f"low on {resource}", "unblocked"])
         assert [delivery.body for delivery in receive("work")] == [b"late"]
 
     @behaviour("ALARM-03")
     @lie("block-swallowed")
-    def test_sends_connection_blocked_at_the_first_publish_during_the_alarm(self, alarm, connect, alarm_listener):
+    def test_sends_connection_blocked_at_the_first_publish_during_a_memory_alarm(self, alarm, connect, alarm_listener):
         """A connection that publishes nothing is not notified; a publisher learns it after it has sent a message."""
         opened_before = alarm_listener(connect())
         idle = alarm_listener(connect())
@@ -154,7 +154,7 @@ class TestPublisher:
 
     @behaviour("ALARM-01")
     @lie("second-message-lost")
-    def test_waits_during_an_alarm_and_loses_and_repeats_no_message(
+    def test_waits_during_a_memory_alarm_and_loses_and_repeats_no_message(
         self, alarm, open_publisher, source, receive, wait_limit
     ):
         """A caller that waits need not know of the alarm: all messages arrive, once and in order, only later."""

@@ -5,12 +5,12 @@ property `expiration`); the lower limit applies. Both are in milliseconds. Each 
 the queue, and the deadline does not move. A message that is unacked at that moment stays with its consumer; if it is
 requeued later, it expires then.
 
-Messages expire only at the head of a queue. An expired message behind one that is still valid is never
-delivered, but it is counted, and its dead letter comes late. A queue may expire too (`x-expires`): it is deleted when
-it was not used for so long, with all its messages.
+Messages expire only at the head of a queue. An expired message behind one that is still valid is never delivered, but
+it is counted, and its dead letter comes late. A queue may expire too (`x-expires`): it is deleted with all its messages
+when it was not used for that long.
 
 Spec: https://www.rabbitmq.com/docs/ttl
-Code: rmqspec/orders/topology.py, rmqspec/client/topology.py
+Code: rmqspec/client/retry.py, rmqspec/client/rpc.py
 Reference: TTL-01…10, QAUTO-04, QAUTO-05, QAUTO-08…10, PUB-09
 """
 
@@ -127,7 +127,7 @@ class TestMessageTtl:
     def test_removes_expired_messages_at_the_head_of_the_queue_only(
         self, channel, queue, publish, receive, message_count, drain
     ):
-        """Different delays in one queue all wait for the longest one: the classic trap of retry queues."""
+        """A message with a short delay waits behind an earlier one with a longer delay: the trap of retry queues."""
         work = queue("work")
         other = queue("other")
         publish(work, b"head", expiration=LONG)
@@ -150,7 +150,7 @@ class TestQueueTtl:
 
     @behaviour("QAUTO-05", "QAUTO-04")
     @lie("consumer-not-made")
-    def test_deletes_an_unused_queue_and_a_used_one_only_after_its_last_consumer_is_gone(
+    def test_by_x_expires_or_policy_deletes_an_unused_queue_and_a_used_one_only_after_its_last_consumer_is_gone(
         self, broker, vhost, channel, new_consumer, exists, eventually
     ):
         """For clients that come back soon: the time starts anew when the last consumer leaves."""
@@ -162,7 +162,7 @@ class TestQueueTtl:
         eventually(lambda: exists("unused"), False)
         channel.queue_declare("later", durable=True, arguments={"x-expires": 100})  # well after those of the policy
         eventually(lambda: exists("later"), False)
-        assert exists("used")
+        assert exists("used") is True
 
         consumer.channel.close()
         eventually(lambda: exists("used"), False)

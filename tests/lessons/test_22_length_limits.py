@@ -56,7 +56,7 @@ class TestMaxLength:
     @behaviour("MAXLEN-01")
     @lie("length-limit-lost")
     def test_drops_the_oldest_message_of_a_full_queue_by_the_default_overflow_drop_head(self, channel, drain):
-        """Right where only the newest counts, as with prices. The publisher gets a confirm, and no sign of the loss."""
+        """This is right where only the newest message counts, as with prices. Publishers get a confirm as usual."""
         channel.queue_declare("work", durable=True, arguments={"x-max-length": 2})
 
         channel.basic_publish("", "work", b"first")

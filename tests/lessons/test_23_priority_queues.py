@@ -9,7 +9,7 @@ priorities useless. And a full queue drops from its head, where the highest prio
 orders and uses no priorities.
 
 Spec: https://www.rabbitmq.com/docs/priority
-Code: rmqspec/orders/topology.py, rmqspec/client/topology.py
+Code: rmqspec/client/topology.py
 Reference: PRIO-01…10, QQPRIO-01…05
 """
 

@@ -56,20 +56,20 @@ class TestSingleActiveConsumer:
     @behaviour("SAC-01")
     @lie("single-active-consumer-lost")
     @on_both_queue_types
-    def test_receives_all_messages_while_standby_consumers_get_none(
-        self, connection, channel, subscribe_without_ack, queue_type
-    ):
+    def test_receives_all_messages_while_standby_consumers_get_none(self, connection, channel, served, queue_type):
         """Two consumers that update the same account at once could overwrite each other's result."""
         arguments = {"x-single-active-consumer": True, "x-queue-type": queue_type}
         channel.queue_declare("work", durable=True, arguments=arguments)
-        active = subscribe_without_ack(connection.channel(), "work")
-        standby = subscribe_without_ack(connection.channel(), "work")
+        active = []
+        connection.channel().basic_consume("work", lambda _channel, _method, _properties, body: active.append(body))
+        standby = []
+        connection.channel().basic_consume("work", lambda _channel, _method, _properties, body: standby.append(body))
 
         for body in (b"1", b"2", b"3"):
             channel.basic_publish("", "work", body)
 
-        assert active.wait_for(3) == [b"1", b"2", b"3"]
-        assert standby.bodies == []
+        served(connection, lambda: active, [b"1", b"2", b"3"])
+        assert standby == []
 
     @behaviour("SAC-02", "ORDER-04")
     @lie("standby-never-served")

@@ -4,7 +4,8 @@ Some failures pass: a database restarts, a rate limit ends. A message that is re
 all others, and a consumer that cannot process it now does nothing else. A retry ladder delays it with old and simple
 means: a queue without consumers, whose messages expire, and whose dead-letter exchange brings them back to the queue
 that they came from. There is one such queue for each delay. A message that still fails after the last one is a poison
-message: it goes to a queue where a person looks at it.
+message: it goes to a queue where a person looks at it. A loop in which a consumer never rejects the message is a cycle,
+which the broker ends by dropping the message.
 
 Since 4.3 a quorum queue can delay retries by itself.
 
@@ -120,7 +121,7 @@ class TestXDeath:
     @behaviour("XDEATH-02", "XDEATH-12", "XDEATH-13")
     @lie("x-death-count-wrong")
     def test_counts_rejects_and_expiries_per_queue(self, channel, waiting_queue, subscribe_without_ack):
-        """The count is right as long as no client republishes the message on its way; nothing else ends the loop."""
+        """It is right as long as no client republishes the message. The consumer has to stop the loop by this count."""
         waiting_queue("loop", to="pause")
         waiting_queue("pause", to="loop", ttl=1)
         channel.basic_publish("", "loop", b"poison")
@@ -138,6 +139,29 @@ class TestXDeath:
         assert first_death["queue"] == "loop"
         assert first_death["reason"] == "rejected"
         assert first_death["count"] == 3
+
+
+class TestDeadLetterCycle:
+    """RabbitMQ: a message that is dead-lettered again and again to a queue in which it was before."""
+
+    @behaviour("XDEATH-11")
+    @lie("message-ttl-longer")
+    def test_drops_a_message_that_was_never_rejected_when_it_returns_to_a_queue(
+        self, channel, work, waiting_queue, receive, drain
+    ):
+        """The broker takes it for a mistake: the message is gone, and only a line in the broker's log says so, once."""
+        waiting_queue("first", to="second")
+        channel.queue_declare(
+            "second", durable=True, arguments={"x-message-ttl": 1, "x-dead-letter-exchange": "amq.fanout"}
+        )
+        channel.queue_bind("first", "amq.fanout")
+        channel.queue_bind(work, "amq.fanout")
+
+        channel.basic_publish("", "first", b"in a cycle", BasicProperties(expiration="1"))
+
+        (seen,) = receive(work)
+        assert seen.body == b"in a cycle"
+        assert drain("first") == []
 
 
 class TestWorker:

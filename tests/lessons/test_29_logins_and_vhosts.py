@@ -1,10 +1,10 @@
 """Logins and vhosts: what a connection needs before its first queue.
 
 The broker checks three things when a connection is opened. The login: does it know this user with this password? The
-vhost: does it exist, and has the user any permission there? The limits: are there too many connections of this vhost
-or user? If not, it closes the connection with a code, 403 or 530, and pika raises an error whose name begins with
-*Probable*. Other limits apply later: too many channels of a user close the connection, too many queues in a vhost
-close the channel.
+vhost: does it exist, and has the user any permission there? The limits: has this vhost or user fewer connections than
+it may have? If one of these checks fails, it closes the connection with a code, 403 or 530, and pika raises an error
+whose name begins with *Probable*. Other limits apply later: too many channels of a user close the connection, too many
+queues in a vhost close the channel.
 
 A vhost is a namespace: queues, exchanges, bindings and permissions of one are not seen in another. Our client turns
 each refusal into one sentence that says what to do.
@@ -16,6 +16,7 @@ Reference: AUTH-01, AUTH-06…08, VHOST-01…06, LIMITS-01…03, LIMITS-06, PROT
 
 from dataclasses import replace
 
+import pika
 import pytest
 from pika import exceptions
 
@@ -33,20 +34,23 @@ class TestLogin:
 
     @behaviour("AUTH-01", "AUTH-06")
     @lie("login-named")
-    def test_of_an_unknown_user_gets_the_same_403_as_a_wrong_password(self, user, connect_as):
+    def test_of_an_unknown_user_gets_the_same_403_as_a_wrong_password(self, user, url):
         """Guessing does not even show which users exist. The reason is in the broker's log."""
         known = user(**ALL)
-        wrong_password = replace(known, password="sesame")
-        unknown_user = replace(known, user="nobody")
+        parameters = pika.URLParameters(url)
 
+        parameters.credentials = pika.PlainCredentials(known.user, "sesame")
         with pytest.raises(exceptions.ProbableAuthenticationError) as of_wrong_password:
-            connect_as(wrong_password)
+            pika.BlockingConnection(parameters)
+        parameters.credentials = pika.PlainCredentials("nobody", "sesame")
         with pytest.raises(exceptions.ProbableAuthenticationError) as of_unknown_user:
-            connect_as(unknown_user)
+            pika.BlockingConnection(parameters)
 
         assert "(403) 'ACCESS_REFUSED" in str(of_wrong_password.value)
         assert str(of_unknown_user.value) == str(of_wrong_password.value)
-        assert connect_as(known).is_open
+        parameters.credentials = pika.PlainCredentials(known.user, known.password)
+        with pika.BlockingConnection(parameters) as connection:
+            assert connection.is_open
 
 
 class TestVhost:

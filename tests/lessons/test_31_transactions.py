@@ -1,9 +1,10 @@
 """Transactions: publishes and acks that take effect together, and why confirms are preferred.
 
 After `tx.select` the broker keeps the publishes and acks of a channel until `tx.commit`. `tx.rollback`, or the end of
-the channel, discards them. This is less than a database offers: a commit to several queues can succeed in some of
-them only, and declarations and bindings are never undone. At each commit the publisher waits until the broker has
-answered. Publisher confirms give the same answer for each message, and the publisher need not wait.
+the channel, discards them. This is less than a database offers: others can see a part of a commit, a commit to several
+queues can succeed in some of them only, and declarations and bindings are never undone. At each commit the publisher
+waits until the broker has answered. Publisher confirms give the same answer for each message, and the publisher need
+not wait.
 
 In the order system the worker publishes its event first, waits for the confirm, and then acks the order. A crash
 between the two repeats an order, and loses none.
@@ -32,8 +33,8 @@ class TestTransaction:
 
     @behaviour("TX-01")
     @lie("transaction-ignored")
-    def test_shows_its_publishes_to_others_only_after_tx_commit(self, connection, drain):
-        """No consumer sees half of a change, or acts on it."""
+    def test_begun_by_tx_select_shows_its_publishes_to_others_only_after_tx_commit(self, connection, drain):
+        """Nobody acts on a change that may be rolled back. But a commit is not atomic: others may see a part of it."""
         channel = connection.channel()
         channel.tx_select()
         channel.basic_publish("", "work", b"an order")
@@ -64,7 +65,7 @@ class TestTransaction:
     def test_moves_a_message_to_another_queue_by_committing_ack_and_publish(
         self, connection, channel, get_without_ack, drain
     ):
-        """This is what a transaction is good for: the message is in one queue or in the other, not in both."""
+        """A commit publishes first and acks afterwards: a crash loses no message, but may leave it in both queues."""
         channel.queue_declare("done", durable=True)
         channel.basic_publish("", "work", b"an order")
         transaction = connection.channel()
@@ -115,7 +116,7 @@ class TestWorker:
     def test_acks_an_order_only_after_its_event_is_in_notifications(
         self, source, orders, receive, drain, run_until_it_ends
     ):
-        """Others see the event at once. After a crash between the two it is published twice, but never not at all."""
+        """Others see the event at once. A crash between the two may publish it twice, but never loses it."""
         orders.producer.publish(*sample_orders(1))
         outcomes_so_far = []
         events = []

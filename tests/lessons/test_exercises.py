@@ -65,7 +65,7 @@ class TestInterruptedWorker:
 
     @lie("redelivered-lost")
     def test_gives_its_order_back_to_be_redelivered_to_another_worker(self, run, orders):
-        """The first Ctrl-C finishes the order. The second ends the worker, and RabbitMQ requeues the unacked order."""
+        """After one Ctrl-C the worker finishes its order. A second one ends it, and RabbitMQ requeues the order."""
         orders.producer.publish(next(sample_orders(1)))
         first = run("demo", "worker", "--work-time", "600")
         first.waits_for("W1  took order 00-0001")

@@ -59,6 +59,27 @@ class TestDeliveryTag:
         assert consumer.is_open
 
 
+def ack_tag_0(channel):
+    channel.basic_ack(0)
+
+
+def ack_an_auto_acked_message(channel):
+    channel.basic_get("work", auto_ack=True)
+    channel.basic_ack(1)
+
+
+def nack_after_ack(channel):
+    channel.basic_get("work")
+    channel.basic_ack(1)
+    channel.basic_nack(1)
+
+
+def reject_after_reject(channel):
+    channel.basic_get("work")
+    channel.basic_reject(1)
+    channel.basic_reject(1)
+
+
 class TestAck:
     """RabbitMQ: `basic.ack` at the edge."""
 
@@ -83,10 +104,10 @@ class TestAck:
     @pytest.mark.parametrize(
         ("mistake", "tag"),
         [
-            (lambda channel: channel.basic_ack(0), 0),
-            (lambda channel: [channel.basic_get("work", auto_ack=True), channel.basic_ack(1)], 1),
-            (lambda channel: [channel.basic_get("work"), channel.basic_ack(1), channel.basic_nack(1)], 1),
-            (lambda channel: [channel.basic_get("work"), channel.basic_reject(1), channel.basic_reject(1)], 1),
+            (ack_tag_0, 0),
+            (ack_an_auto_acked_message, 1),
+            (nack_after_ack, 1),
+            (reject_after_reject, 1),
         ],
         ids=["tag_0_without_multiple", "ack_of_an_auto_acked", "nack_after_ack", "reject_after_reject"],
     )

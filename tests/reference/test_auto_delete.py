@@ -52,7 +52,7 @@ class TestAutoDeleteExchangeBehindAnother:
     @behaviour("XAUTO-04")
     @lie("exchange-auto-delete-lost")
     @pytest.mark.parametrize("loop", [False, True], ids=["chain", "loop"])
-    def test_is_deleted_with_all_that_fed_it_alone(self, channel, bound_queue, lookup, loop):
+    def test_is_deleted_with_the_exchanges_that_route_only_to_it(self, channel, bound_queue, lookup, loop):
         """One queue goes, and with it a whole tree of exchanges that led to nothing else."""
         for name in ("outer", "middle", "inner"):
             channel.exchange_declare(name, "fanout", durable=True, auto_delete=True)

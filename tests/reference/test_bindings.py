@@ -128,7 +128,7 @@ class TestQueueBinding:
 
     @behaviour("BIND-05")
     @lie("queue-delete-ignored")
-    def test_goes_with_its_queue(self, channel, exchanges, is_routed):
+    def test_is_deleted_with_its_queue(self, channel, exchanges, is_routed):
         """A queue that is declared anew under the same name gets nothing until it is bound again."""
         channel.queue_declare("work", durable=True)
         channel.queue_bind("work", "team", "")

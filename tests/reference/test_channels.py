@@ -88,7 +88,7 @@ class TestChannelOrder:
 
     @behaviour("CHAN-12")
     @lie("answers-swapped")
-    def test_answers_come_in_the_order_of_the_requests(self, connection, send_frames, methods_from_broker, eventually):
+    def test_answers_come_in_the_order_of_the_requests(self, connection, send_frames, methods_from_broker, served):
         """A client may send its next request before the first is answered."""
         asking = connection.channel()
         answers = methods_from_broker(asking, spec.Queue.DeclareOk)
@@ -97,7 +97,7 @@ class TestChannelOrder:
         declares = [spec.Queue.Declare(queue=name, durable=True) for name in names]
         send_frames(asking, *[frame.Method(asking.channel_number, declare) for declare in declares])
 
-        eventually(lambda: connection.process_data_events(0) or len(answers), 10)
+        served(connection, lambda: len(answers), 10)
         assert [answer.queue for answer in answers] == names
 
     @behaviour("ACK-06")
@@ -129,7 +129,7 @@ class TestChannelClose:
     def test_requeues_unacked_messages_of_consumers_and_of_basic_get(
         self, connection, channel, subscribe_without_ack, get_without_ack, receive
     ):
-        """close-ok may come a moment before they are ready again, so a `basic.get` right after it may find nothing."""
+        """close-ok may come before either is ready again: wait for both before you rely on their order."""
         for body in (b"fetched", b"consumed"):
             channel.basic_publish("", "work", body)
         closing = connection.channel()

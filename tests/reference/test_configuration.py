@@ -486,7 +486,7 @@ class TestMessageInterceptor:
         assert set(delivery.headers) - {"x-delivery-count", "x-acquired-count"} == added | {"own"}
 
 
-class TestConsistentHashExchange:
+class TestConsistentHashBindingWeight:
     """RabbitMQ: the weight of a binding of an `x-consistent-hash` exchange."""
 
     @behaviour("XTYPES-01")
@@ -723,14 +723,14 @@ def event_channel(disposable_broker, route):
         yield connection.channel()
 
 
-class TestLineThatStopsTheNode:
+class TestConfigurationLine:
     """RabbitMQ: a line of `rabbitmq.conf` with which a node of a later release does not start."""
 
     @behaviour("CONF-01", "CONF-02")
     @rabbitmq(since="4.0")
     @lie(None, because="a broker that does not start says nothing that could be falsified")
     @pytest.mark.parametrize("line", KEYS_REMOVED_IN_4_0, ids=["classic_queue_version_1", "startup_delay"])
-    def test_names_a_key_that_4_0_removed(self, boot, line):
+    def test_with_a_key_that_4_0_removed_stops_the_node_since_4_0(self, boot, line):
         """The upgrade ends with a node that is down: start the new release with that file, without data, to try it."""
         with pytest.raises(BrokerDied, match="prelaunch"):
             boot(line)
@@ -739,7 +739,7 @@ class TestLineThatStopsTheNode:
     @rabbitmq(since="4.2")
     @lie(None, because="a broker that does not start says nothing that could be falsified")
     @pytest.mark.parametrize("line", REFUSED_SINCE_4_2, ids=["cacerts", "backend_without_plugin"])
-    def test_names_since_4_2_a_removed_key_or_a_backend_whose_plugin_is_not_enabled(self, boot, line):
+    def test_with_a_removed_key_or_a_backend_whose_plugin_is_not_enabled_stops_the_node_since_4_2(self, boot, line):
         """Before, the node started and refused all logins; now it says at its start what is missing."""
         with pytest.raises(BrokerDied, match="application_start_failure"):
             boot(line)
@@ -747,7 +747,7 @@ class TestLineThatStopsTheNode:
     @behaviour("CONF-01", "CONF-02", "CONF-03", "CONF-08")
     @rabbitmq(before="4.0")
     @lie(None, because="that a broker starts cannot be falsified on the way")
-    def test_does_not_stop_it_before_4_0(self, boot):
+    def test_with_any_of_these_does_not_stop_the_node_before_4_0(self, boot):
         """Such lines stand in files that were written years ago, and nobody has looked at them since."""
         boot(*KEYS_REMOVED_IN_4_0, *REFUSED_SINCE_4_2)
 

@@ -127,7 +127,7 @@ class TestConfirm:
         ],
         ids=["expires_at_once", "dropped_at_once", "dead_lettered_at_once"],
     )
-    def test_is_one_ack(self, connection, channel, confirm_log, arguments):
+    def test_is_an_ack_if_the_message_expires_or_is_dropped_at_once(self, connection, channel, confirm_log, arguments):
         """A confirm says that the queue did what it was declared for, not that somebody will see the message."""
         channel.queue_declare("work", durable=True, arguments=arguments)
         log = confirm_log(connection)

@@ -70,7 +70,9 @@ class TestDeadLetteredMessage:
     @behaviour("XDEATH-16")
     @rabbitmq(since="4.3")
     @lie("redelivered-always")
-    def test_has_redelivered_false_since_4_3_if_a_consumer_was_waiting_for_it(self, channel, reject, eventually):
+    def test_has_redelivered_false_since_4_3_if_a_consumer_was_waiting_for_it(
+        self, connection, channel, reject, served
+    ):
         """So the flag depends on who came first, and says nothing about earlier deliveries."""
         redelivered = []
         channel.queue_declare("failed", durable=True)
@@ -78,7 +80,7 @@ class TestDeadLetteredMessage:
 
         reject()
 
-        eventually(lambda: channel.connection.process_data_events(0) or redelivered, [False])
+        served(connection, lambda: redelivered, [False])
 
 
 class TestDeadLettering:
@@ -117,7 +119,8 @@ class TestDeadLettering:
         self, channel, bound_queue, get_without_ack, receive, header
     ):
         """The dead-letter exchange sees the message as its publisher had addressed it, hidden copies included."""
-        main, copy = bound_queue("amq.direct", "order"), bound_queue("amq.direct", "copy")
+        main = bound_queue("amq.direct", "order")
+        copy = bound_queue("amq.direct", "copy")
         channel.queue_declare("work", durable=True, arguments={"x-dead-letter-exchange": "amq.direct"})
         channel.queue_bind("work", "amq.topic", "order")
         properties = BasicProperties(headers={header: ["copy"]})

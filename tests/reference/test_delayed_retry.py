@@ -1,13 +1,12 @@
-"""Delayed retry: edges of waiting queues, dead-letter cycles, and the delayed retry of quorum queues since 4.3.
+"""Delayed retry: edges of waiting queues, and the delayed retry of quorum queues since 4.3.
 
 Spec: https://www.rabbitmq.com/docs/dlx, https://www.rabbitmq.com/docs/quorum-queues
-Reference: DLX-06, DLX-09, XDEATH-11, XDEATH-16, DELAYRETRY-01…04
+Reference: DLX-06, DLX-09, XDEATH-16, DELAYRETRY-01…04
 """
 
 import time
 
 import pytest
-from pika import BasicProperties
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -63,30 +62,6 @@ class TestWaitingQueue:
         (returned,) = receive("missing")
         assert returned.body == b"in time"
         assert drain("missing") == []
-
-
-class TestDeadLetterCycle:
-    """RabbitMQ: a message that is dead-lettered again and again to a queue in which it was before."""
-
-    @behaviour("XDEATH-11")
-    @lie("message-ttl-longer")
-    def test_drops_a_message_that_was_never_rejected_when_it_returns_to_a_queue(
-        self, channel, waiting_queue, receive, drain
-    ):
-        """The broker takes it for a mistake: the message is gone, and only a line in the broker's log says so, once."""
-        channel.queue_declare("work", durable=True)
-        waiting_queue("first", to="second")
-        channel.queue_declare(
-            "second", durable=True, arguments={"x-message-ttl": 1, "x-dead-letter-exchange": "amq.fanout"}
-        )
-        channel.queue_bind("first", "amq.fanout")
-        channel.queue_bind("work", "amq.fanout")
-
-        channel.basic_publish("", "first", b"in a cycle", BasicProperties(expiration="1"))
-
-        (seen,) = receive("work")
-        assert seen.body == b"in a cycle"
-        assert drain("first") == []
 
 
 class TestDeadLetterRoutingKey:

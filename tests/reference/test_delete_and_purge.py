@@ -28,18 +28,6 @@ class TestQueueDelete:
         assert said.reply_text.startswith("NOT_IMPLEMENTED")
         assert lookup("queue", "agreed") == "exists"
 
-
-class TestExchangeDelete:
-    """RabbitMQ: `exchange.delete`."""
-
-    @behaviour("XDECL-11")
-    @lie("deleting-the-missing-refused")
-    def test_of_a_missing_exchange_is_no_error(self, refusal):
-        """Two programs may clean up at the same time; the AMQP specification asks for a 404 here."""
-        said = refusal(lambda channel: channel.exchange_delete("nowhere"))
-
-        assert said.closed == "nothing"
-
     @behaviour("QDEL-05")
     @lie("queue-delete-ignored")
     def test_of_a_stream_ignores_if_unused_and_if_empty(self, connection, channel, lookup):
@@ -68,3 +56,15 @@ class TestExchangeDelete:
         channel.queue_delete("work")
 
         eventually(cancelled, ["worker"])
+
+
+class TestExchangeDelete:
+    """RabbitMQ: `exchange.delete`."""
+
+    @behaviour("XDECL-11")
+    @lie("deleting-the-missing-refused")
+    def test_of_a_missing_exchange_is_no_error(self, refusal):
+        """Two programs may clean up at the same time; the AMQP specification asks for a 404 here."""
+        said = refusal(lambda channel: channel.exchange_delete("nowhere"))
+
+        assert said.closed == "nothing"

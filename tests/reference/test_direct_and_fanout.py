@@ -52,7 +52,7 @@ class TestMessage:
     def test_arrives_with_the_body_and_all_properties_that_were_published(
         self, channel, direct, bound_queue, receive, body
     ):
-        """Only BCC, a direct reply-to and the expiration of a dead letter are changed on the way."""
+        """BCC is removed and a direct reply-to rewritten; a dead letter loses its expiration and gets x-death."""
         queue = bound_queue(direct, "order")
 
         channel.basic_publish(direct, "order", body, PROPERTIES)
@@ -190,7 +190,8 @@ class TestEmptyQueueName:
         for name in ("first", "second", "third"):
             channel.queue_declare(name, durable=True)
             channel.basic_publish("", name, name.encode())
-        own, other = connection.channel(), connection.channel()
+        own = connection.channel()
+        other = connection.channel()
         own.queue_declare("first", durable=True)
         own.queue_declare("second", passive=True)
         other.queue_declare("third", durable=True)

@@ -167,20 +167,21 @@ class TestReplyAddressBinding:
         assert "cannot bind or unbind to a volatile (direct reply-to) queue" in said.text
 
 
+@pytest.fixture
+def ask(channel, receive):
+    """Publishes a request, and returns the address for its reply, as its server sees it: `ask(caller)`."""
+    channel.queue_declare("requests", durable=True)
+
+    def publish_and_receive(caller):
+        caller.basic_publish("", "requests", b"how many?", BasicProperties(reply_to=REPLY_TO))
+        (request,) = receive("requests")
+        return request.properties.reply_to
+
+    return publish_and_receive
+
+
 class TestReplies:
     """RabbitMQ: replies through `amq.rabbitmq.reply-to`."""
-
-    @pytest.fixture
-    def ask(self, channel, receive):
-        """Publishes a request, and returns the address for its reply, as its server sees it: `ask(caller)`."""
-        channel.queue_declare("requests", durable=True)
-
-        def publish_and_receive(caller):
-            caller.basic_publish("", "requests", b"how many?", BasicProperties(reply_to=REPLY_TO))
-            (request,) = receive("requests")
-            return request.properties.reply_to
-
-        return publish_and_receive
 
     @behaviour("REPLYTO-04")
     @lie("consumer-not-made")
@@ -226,9 +227,13 @@ class TestReplies:
 
         assert server.acked == [1]
 
+
+class TestDirectReplyTo:
+    """RabbitMQ: `amq.rabbitmq.reply-to`, by which replies reach their caller without a queue."""
+
     @behaviour("REPLYTO-09")
     @lie(None, because="queues are listed over HTTP, and lies are told on AMQP connections")
-    def test_need_no_queue_that_could_be_listed(self, broker, vhost, connection, ask, subscribe_without_ack):
+    def test_creates_no_queue(self, broker, vhost, connection, ask, subscribe_without_ack):
         """A thousand callers make no queue; whoever counts queues does not see them."""
         caller = connection.channel()
         subscribe_without_ack(caller, REPLY_TO, auto_ack=True)

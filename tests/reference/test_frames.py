@@ -111,7 +111,7 @@ class TestMalformedFrame:
     @pytest.mark.parametrize(
         "method", [b"\x00\x63\x00\x0a", b"\x00\x32\x00\x63"], ids=["class_99", "method_99_of_queue"]
     )
-    def test_of_an_unknown_method_ends_the_connection_without_a_word(self, raw_client, method):
+    def test_of_an_unknown_method_ends_the_connection_without_connection_close(self, raw_client, method):
         """A client that uses an extension of another broker sees its socket close, and no reason."""
         client = raw_client().open(1)
 

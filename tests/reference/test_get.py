@@ -40,7 +40,7 @@ class TestRedelivered:
     @behaviour("GET-07")
     @lie("redelivered-lost")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-    def test_is_set_once_the_message_was_requeued(self, channel, get_without_ack, queue_type):
+    def test_is_set_after_the_message_was_requeued(self, channel, get_without_ack, queue_type):
         """A program that polls can be careful with what somebody else may have begun."""
         channel.queue_declare("work", durable=True, arguments={"x-queue-type": queue_type})
         channel.basic_publish("", "work", b"order")

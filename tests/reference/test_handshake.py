@@ -1,8 +1,8 @@
 """The handshake: login mechanisms, tuning, and methods that come out of their turn.
 
 Spec: https://www.rabbitmq.com/docs/connections, https://www.rabbitmq.com/docs/auth-notification
-Reference: PROTO-06, PROTO-08, PROTO-10…13, PROTO-15, PROTO-21…24, PROTO-26, PROTO-27, PROTO-29, PROTO-30, AUTH-02,
-AUTH-03
+Reference: PROTO-06, PROTO-08, PROTO-10…13, PROTO-15, PROTO-21, PROTO-23, PROTO-24, PROTO-26, PROTO-27, PROTO-29,
+PROTO-30, AUTH-02, AUTH-03
 """
 
 import pika
@@ -32,7 +32,8 @@ def login_of(url, size):
     who = pika.URLParameters(url).credentials
 
     def padded(length):
-        properties, login = {"padding": "x" * length}, f"\0{who.username}\0{who.password}"
+        properties = {"padding": "x" * length}
+        login = f"\0{who.username}\0{who.password}"
         return on_channel_0(spec.Connection.StartOk(properties, "PLAIN", login, "en_US")).marshal()
 
     return padded(AROUND_PAYLOAD + size - len(padded(0)))
@@ -91,7 +92,7 @@ class TestHandshake:
 
     @behaviour("PROTO-06", "PROTO-10", "PROTO-11", "PROTO-21", "AUTH-03")
     @lie("handshake-mended")
-    def test_that_fails_ends_without_a_word_after_some_seconds(self, raw_client):
+    def test_that_fails_ends_without_connection_close_after_some_seconds(self, raw_client):
         """A program sees a socket that closes late: the reason stands in the broker's log alone."""
         wrong_password = raw_client()
         wrong_password.begin()
@@ -126,11 +127,12 @@ class TestHandshake:
             pytest.param(8192, id="8192_since_4_1", marks=rabbitmq(since="4.1")),
         ],
     )
-    def test_ends_without_a_word_on_a_login_in_a_frame_with_more_than_4096_or_8192_bytes(
+    def test_ends_without_connection_close_on_a_login_in_a_frame_with_more_than_4096_or_8192_bytes(
         self, url, raw_client, largest
     ):
         """A long token, or many client properties, look like a broken network; the broker's log has the reason."""
-        fits, exceeds = raw_client(), raw_client()
+        fits = raw_client()
+        exceeds = raw_client()
         for client, size in ((fits, largest), (exceeds, largest + 1)):
             client.begin()
             client.send(login_of(url, size))

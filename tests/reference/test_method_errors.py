@@ -134,13 +134,13 @@ IDLE = {
 }
 
 
-class TestIdleMethod:
+class TestMethodWithoutEffect:
     """RabbitMQ: a method without effect."""
 
     @behaviour("CHAN-08", "CHAN-07", "CONSUME-10")
     @lie("idle-methods-refused")
     @pytest.mark.parametrize(("method", "answer"), IDLE.values(), ids=IDLE)
-    def test_is_answered_as_if_it_had_one(self, raw_client, method, answer):
+    def test_is_answered_as_usual(self, raw_client, method, answer):
         """Old clients send them, and a cancel may cross with the end of its queue: neither is an error."""
         client = raw_client().open(1)
 
@@ -148,9 +148,13 @@ class TestIdleMethod:
 
         client.hears(answer)
 
+
+class TestBasicRecoverAsync:
+    """RabbitMQ: `basic.recover-async`, the deprecated form of `basic.recover`."""
+
     @behaviour("ORDER-08")
     @lie("recover-async-answered")
-    def test_basic_recover_async_requeues_and_is_not_answered(self, raw_client, channel):
+    def test_requeues_and_is_not_answered(self, raw_client, channel):
         """A client that waited for its answer would wait for ever: `basic.recover` is the one that is answered."""
         channel.queue_declare("work", durable=True)
         channel.basic_publish("", "work", b"order")

@@ -245,7 +245,8 @@ class TestPolicy:
         """Programs keep what they have declared; the policy is for queues that declare nothing."""
         for exchange in ("by-policy", "by-argument"):
             channel.exchange_declare(exchange, "fanout", durable=True)
-        of_policy, of_argument = bound_queue("by-policy"), bound_queue("by-argument")
+        of_policy = bound_queue("by-policy")
+        of_argument = bound_queue("by-argument")
         set_policy("dead letters", "^(silent|own)$", {"dead-letter-exchange": "by-policy"})
         channel.queue_declare("silent", durable=True)
         channel.queue_declare("own", durable=True, arguments={"x-dead-letter-exchange": "by-argument"})
@@ -260,7 +261,7 @@ class TestPolicy:
 
     @behaviour("MAXLEN-12")
     @lie("nack-confirmed")
-    def test_with_reject_publish_leaves_drop_head_behind_when_it_goes(
+    def test_with_reject_publish_is_replaced_by_the_next_policy_when_it_is_deleted(
         self, broker, vhost, channel, set_policy, publish, eventually, drain
     ):
         """The queue obeys the next policy at once, without being declared anew."""

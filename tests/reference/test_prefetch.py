@@ -195,7 +195,7 @@ class TestGlobalPrefetchWithAutoAck:
     @behaviour("GLOBALQOS-03")
     @rabbitmq(before="4.3")
     @lie("prefetch-scope-changed")
-    def test_is_held_back_while_the_others_use_the_limit_up_and_then_uses_none_of_it_before_4_3(
+    def test_delivers_nothing_while_other_consumers_have_reached_the_limit_and_all_messages_afterwards_before_4_3(
         self, connection, channel, subscribe_without_ack, message_count
     ):
         """A slow worker stops the consumer of logs that happens to share its channel."""

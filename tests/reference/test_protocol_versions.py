@@ -46,7 +46,8 @@ class Greeting:
         with socket.create_connection((parameters.host, parameters.port), patience) as link:
             link.sendall(header)
             received = b""
-            self.closed, self.method = False, None
+            self.closed = False
+            self.method = None
             while self.method is None and not self.closed:
                 chunk = read_or_end(link)
                 received += chunk
@@ -77,7 +78,7 @@ class TestUnknownProtocolHeader:
         said = greet(header)
 
         assert said.first == AMQP_0_9_1
-        assert said.closed
+        assert said.closed is True
 
     @behaviour("PROTO-02", "PROTO-17")
     @rabbitmq(since="4.0")
@@ -90,7 +91,7 @@ class TestUnknownProtocolHeader:
         said = greet(header)
 
         assert said.first == AMQP_1_0_SASL
-        assert said.closed
+        assert said.closed is True
 
 
 class TestOldProtocolHeader:
@@ -124,7 +125,7 @@ class TestAmqp10Header:
         said = greet(AMQP_1_0_SASL)
 
         assert said.first == AMQP_0_9_1
-        assert said.closed
+        assert said.closed is True
 
     @behaviour("PROTO-32")
     @rabbitmq(since="4.0")
@@ -134,7 +135,7 @@ class TestAmqp10Header:
         said = greet(AMQP_1_0_SASL)
 
         assert said.first == AMQP_1_0_SASL
-        assert not said.closed
+        assert said.closed is False
 
 
 class TestFrameMax:
@@ -157,7 +158,7 @@ class TestFrameMax:
     @rabbitmq(since="4.1")
     @lie("frame-max-raised")
     def test_of_4096_bytes_is_refused_since_4_1(self, url, connection):
-        """The socket closes without a word, so that the client seems to have lost its network."""
+        """The socket closes without `connection.close`, so that the client seems to have lost its network."""
         with pytest.raises(exceptions.ProbableAccessDeniedError):
             pika.BlockingConnection(small_frames(url)).close()
 

@@ -110,7 +110,7 @@ class TestPublish:
 
     @behaviour("PUB-05")
     @lie("delivered-headers-lost")
-    def test_keeps_no_headers_and_an_empty_table_of_headers_apart(self, channel, receive):
+    def test_distinguishes_missing_headers_from_an_empty_table(self, channel, receive):
         """A program that reads a header must expect that there is no table at all."""
         channel.queue_declare("work", durable=True)
         channel.basic_publish("", "work", b"none", BasicProperties())

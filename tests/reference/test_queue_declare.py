@@ -157,7 +157,7 @@ class TestIntegerArgument:
 
     @behaviour("QDECL-09")
     @lie("precondition-hidden")
-    def test_is_the_same_in_any_width_and_another_as_a_double(self, channel, raw_client):
+    def test_equals_the_same_integer_of_another_width_and_not_a_double(self, channel, raw_client):
         """Clients choose the width by the size of the number, or by the language: that does not make two queues."""
         channel.queue_declare("work", durable=True, arguments={"x-max-length": 100})
         client = raw_client().open(1, 2, 3, 4)

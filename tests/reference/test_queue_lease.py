@@ -19,24 +19,30 @@ USES = {
 
 
 @pytest.fixture
-def outlives(channel, exists):
-    """Whether a queue that is used outlives one that is not: `outlives(use, lease=200)`; the lease in milliseconds.
+def states_after(channel, exists):
+    """What becomes of a queue that is used, and of one that is not, after a lease in milliseconds.
 
-    None if this process was interrupted for so long that the lease may have ended meanwhile.
+    `states_after(use, lease=200)` is a pair, such as `("exists", "missing")`; None if this process was interrupted for
+    so long that the lease may have ended meanwhile.
     """
 
+    def state(name):
+        return "exists" if exists(name) else "missing"
+
     def compare(use, lease):
-        used, unused = f"used {lease}", f"unused {lease}"
+        used = f"used {lease}"
+        unused = f"unused {lease}"
         for name in (used, unused):
             channel.queue_declare(name, durable=True, arguments={"x-expires": lease})
-        last, end = time.monotonic(), time.monotonic() + 3 * lease / 1000
-        while (goes_on := exists(unused)) and last < end:
+        last = time.monotonic()
+        end = last + 3 * lease / 1000
+        while exists(unused) and last < end:
             if time.monotonic() - last > lease / 2000:
                 return None
             last = time.monotonic()
             use(channel, used, lease)
-        outlived = exists(used) and not goes_on
-        return outlived if time.monotonic() - last < lease / 2000 else None
+        states = (state(used), state(unused))
+        return states if time.monotonic() - last < lease / 2000 else None
 
     return compare
 
@@ -47,8 +53,8 @@ class TestQueueLease:
     @behaviour("QAUTO-06", "QAUTO-07")
     @lie("queue-expiry-lost")
     @pytest.mark.parametrize("use", USES.values(), ids=USES)
-    def test_is_renewed_by_a_declare_and_by_basic_get_and_not_by_a_publish(self, outlives, use):
+    def test_is_renewed_by_a_declare_and_by_basic_get_and_not_by_a_publish(self, states_after, use):
         """A program that looks at its queue from time to time keeps it; one that only publishes there does not."""
-        attempts = (outlives(use, lease) for lease in (200, 800, 3200))
+        attempts = (states_after(use, lease) for lease in (200, 800, 3200))
 
-        assert next(attempt for attempt in attempts if attempt is not None) is True
+        assert next(attempt for attempt in attempts if attempt is not None) == ("exists", "missing")

@@ -45,7 +45,7 @@ class TestQuorumQueue:
     @behaviour("QQDECL-05")
     @lie("ack-swallowed")
     @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-    def test_serves_publish_get_consume_ack_purge_and_delete_alike(
+    def test_supports_publish_get_consume_ack_purge_and_delete_like_a_classic_queue(
         self, connection, channel, get_without_ack, new_consumer, drain_when_ready, lookup, queue_type
     ):
         """A program whose queues change their type needs no other line, as long as it uses no more than this."""

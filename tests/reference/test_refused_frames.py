@@ -160,10 +160,11 @@ class TestHugeBody:
     @behaviour("FRAMES-12")
     @rabbitmq(before="4.2")
     @lie("look-at-empty")
-    def test_is_waited_for_before_4_2(self, connect, work, send_frames, cut):
+    def test_is_not_refused_at_its_header_before_4_2(self, connect, work, send_frames, cut):
         """The refusal comes only after all of it was sent, although no release accepts it."""
         connection = connect()
-        large, sibling = connection.channel(), connection.channel()
+        large = connection.channel()
+        sibling = connection.channel()
 
         send_frames(large, *announced(large, HALF_A_GIBIBYTE + 1))
 

@@ -246,6 +246,19 @@ class TestStream:
 
         assert read(offset="first").wait_for(1) == [b"failed"]
 
+    @behaviour("STREAM-26")
+    @lie("confirm-nacked")
+    def test_confirms_messages_without_any_reader(self, connection, channel, publish, confirm_log):
+        """A message is confirmed when it is written, whoever may read it."""
+        publish()
+        log = confirm_log(connection)
+
+        for _ in range(3):
+            log.channel.basic_publish("", "log", b"order")
+        log.wait_for(3)
+
+        assert log.acked == [1, 2, 3]
+
 
 class TestStreamFilter:
     """RabbitMQ: the consumer argument `x-stream-filter` and the header `x-stream-filter-value`."""
@@ -382,7 +395,7 @@ class TestStreamReaders:
 
     @behaviour("STREAM-25")
     @lie("stream-as-queue")
-    def test_have_a_place_of_their_own_that_the_broker_forgets(self, publish, read):
+    def test_read_independently_and_the_broker_stores_no_offset_for_them(self, publish, read):
         """A reader that starts again must say where: nothing is kept for it, and acks move no one else."""
         publish(b"0", b"1", b"2")
         first = read(offset="first")
@@ -391,7 +404,8 @@ class TestStreamReaders:
             first.channel.basic_ack(tag)
         first.channel.close()
 
-        second, third = read(offset="first"), read(offset=1)
+        second = read(offset="first")
+        third = read(offset=1)
 
         assert second.wait_for(3) == [b"0", b"1", b"2"]
         assert third.wait_for(2) == [b"1", b"2"]
@@ -421,19 +435,6 @@ class TestStreamReaders:
 
         assert several.wait_for(2) == [b"red", b"green"]
         assert unfiltered.wait_for(2) == [b"blue", b"none"]
-
-    @behaviour("STREAM-26")
-    @lie("confirm-nacked")
-    def test_are_no_condition_for_confirms(self, connection, channel, publish, confirm_log):
-        """A message is confirmed when it is written, whoever may read it."""
-        publish()
-        log = confirm_log(connection)
-
-        for _ in range(3):
-            log.channel.basic_publish("", "log", b"order")
-        log.wait_for(3)
-
-        assert log.acked == [1, 2, 3]
 
 
 class TestStreamSegment:

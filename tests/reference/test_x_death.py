@@ -104,7 +104,7 @@ class TestLastDeathHeaders:
         assert dead.died_of == "rejected"
 
 
-class TestCarbonCopyHeader:
+class TestCcHeaderOfADeadLetter:
     """RabbitMQ: the header `CC` of a message that is dead-lettered with `x-dead-letter-routing-key`."""
 
     @behaviour("XDEATH-07")

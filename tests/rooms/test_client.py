@@ -148,7 +148,7 @@ class TestPublisher:
             taken, refused = (publisher.publish("", "q", body) for body in (b"one", b"two"))
 
         assert taken.result().message.body == b"one"
-        with pytest.raises(Nacked, match="a queue refused it") as error:
+        with pytest.raises(Nacked, match="a queue rejected it") as error:
             refused.result()
         assert error.value.message.body == b"two"
 

@@ -200,7 +200,7 @@ class TestStop:
             consumer = Consumer(proxy.url(url), "q", lambda _: Outcome.ACK, concurrency=4)
             with running(consumer, patience) as errors:
                 eventually(lambda: consumer.connected, True)
-                proxy.refuse()
+                proxy.accept_no_connections()
                 proxy.cut()
                 eventually(lambda: consumer.connected, False)
                 begin = time.monotonic()

@@ -4,6 +4,7 @@ Each message says what to do. How names and sentences read is in tests/README.md
 """
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -120,7 +121,7 @@ class TestChapter:
     """A file of tests/lessons."""
 
     @chapter
-    def test_opens_with_title_prose_spec_and_code(self, path):
+    def test_opens_with_title_prose_spec_code_and_reference(self, path):
         """The prose is printed under -v: without it the lesson is a list of names."""
         title, text = prose(path)
         assert text, f"{path.name} has no docstring: begin it with a title, some lines of prose, Spec: and Code:"
@@ -130,6 +131,8 @@ class TestChapter:
         assert len([line for line in body if line]) >= 3, "tell in some lines of prose what the chapter is about"
         assert SPEC.search(text), "add a line `Spec: https://www.rabbitmq.com/docs/…`"
         assert CODE.search(text), "add a line `Code:` with the files of rmqspec/ that the chapter proves"
+        referring = REFERENCE.search(text) or path.stem == "test_exercises"  # exercises have no ids
+        assert referring, "add a line `Reference:` with the ids of the catalogue"
 
     @chapter
     def test_names_code_that_exists(self, path):
@@ -164,9 +167,7 @@ class TestShelf:
     @pytest.mark.parametrize("path", SHELF, ids=lambda path: path.stem)
     def test_speaks_of_the_broker_alone(self, path):
         """A spec that goes through our own client could be red for a fault of the client."""
-        modules = [node.module or "" for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
-
-        ours = [name for name in modules if name.startswith(("rmqspec.client", "rmqspec.orders"))]
+        ours = [name for name in imported(path) if name.startswith(("rmqspec.client", "rmqspec.orders"))]
         assert ours == [], "use pika, or move the spec to the chapter of that client"
 
 
@@ -300,9 +301,9 @@ TERMS = {
     "fanout_exchange": "fanout",
     "topic_exchange": "star hash",
     "work_queues": "round_robin redelivered",
-    "fair_dispatch": "qos prefetch unacked",
-    "ack_and_nack": "unacked requeue delivery_tag multiple basic_recover nack",
-    "dead_letter_exchange": "dead_letter x_death reject",
+    "fair_dispatch": "qos prefetch unacked per_consumer",
+    "ack_and_nack": "unacked requeue delivery_tag multiple basic_recover basic_nack basic_reject basic_get",
+    "dead_letter_exchange": "dead_letter x_death rejected expired overflow delivery_limit",
     "persistence": "durable persistent transient restart",
     "rpc": "reply_to correlation_id timeout",
     "declaring": "passive exclusive durable 406",
@@ -311,22 +312,22 @@ TERMS = {
     "alternate_exchange": "alternate",
     "exchange_to_exchange": "exchange",
     "publisher_confirms": "confirm nack",
-    "unroutable_messages": "mandatory return unroutable",
+    "unroutable_messages": "mandatory basic_return unroutable",
     "connections": "heartbeat reconnect",
     "threads_and_channels": "channel delivery_tag thread",
-    "consumer_cancellation": "cancel",
-    "alarms": "blocked memory alarm",
-    "message_ttl": "ttl expire expiration",
+    "consumer_cancellation": "cancel_notification basic_cancel consumer_timeout acknowledgement_timeout",
+    "alarms": "connection_blocked memory_alarm watermark",
+    "message_ttl": "ttl expire expiration x_expires",
     "length_limits": "max_length drop_head reject_publish overflow",
-    "priority_queues": "priority",
-    "quorum_queues": "quorum delivery_limit",
+    "priority_queues": "priority x_max_priority",
+    "quorum_queues": "quorum delivery_limit delivery_count poison",
     "streams": "stream offset",
     "single_active_consumer": "single_active consumer_priority",
-    "delayed_retry": "retry poison",
-    "permissions": "configure write read user_id",
+    "delayed_retry": "retry poison cycle",
+    "permissions": "configure write read user_id topic_permission",
     "logins_and_vhosts": "vhost login",
     "tls": "certificate",
-    "transactions": "commit rollback",
+    "transactions": "tx_select commit rollback",
 }
 
 
@@ -341,6 +342,31 @@ class TestTerms:
 
         missing = [term for term in TERMS[slug].split() if not any(term in name for name in names)]
         assert missing == [], f"{path.name}: name a class or a spec by these terms"
+
+
+@functools.cache
+def ids_with_a_spec():
+    """The ids that stand in a marker, or in a table of cases, of chapters and shelf."""
+    nodes = [node for path in LESSONS + SHELF for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)]
+    return {node.value for node in nodes if isinstance(node.value, str) and IDS.match(node.value)}
+
+
+def ids_listed(path):
+    """The ids of the line `Reference:`, where `DLX-01…03` is three of them."""
+    listed = re.search(r"^Reference: (.+?)(?:\n\n|\Z)", prose(path)[1], re.M | re.S)
+    for concept, first, last in re.findall(r"([A-Z0-9]+)-(\d\d)(?:…(\d\d))?", listed[1] if listed else ""):
+        yield from (f"{concept}-{number:02}" for number in range(int(first), int(last or first) + 1))
+
+
+class TestReference:
+    """`Reference:` of a chapter, or of a file of the shelf."""
+
+    @spec_file
+    def test_lists_only_ids_that_have_a_spec(self, path):
+        """Whoever looks such an id up would find a promise, and nothing that shows it."""
+        without = [name for name in ids_listed(path) if name not in ids_with_a_spec()]
+
+        assert without == [], "leave them out until there is a spec"
 
 
 def lies_named():

@@ -48,7 +48,7 @@ class TestTimeout:
     def test_ends_a_message_that_could_not_be_sent(self, url, proxy, drain, eventually, resend):
         """A caller who has given up must not find the message in the queue an hour later."""
         with Publisher(proxy.url(url), resend=resend) as publisher:
-            proxy.refuse()
+            proxy.accept_no_connections()
             proxy.cut()
             eventually(lambda: publisher.connected, False)
             begin = time.monotonic()
@@ -125,7 +125,7 @@ class TestTimeout:
     def test_refuses_to_wait_in_a_callback_of_its_own(self, url, proxy, eventually):
         """They run in the one thread that keeps all deadlines."""
         with Publisher(proxy.url(url)) as publisher:
-            proxy.refuse()
+            proxy.accept_no_connections()
             proxy.cut()
             eventually(lambda: publisher.connected, False)
             outcome = Future()

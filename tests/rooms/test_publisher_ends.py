@@ -213,7 +213,7 @@ class TestClose:
         """It may be sent again without a doubt, and that is worth to know."""
         with Proxy(broker.endpoint.host, broker.endpoint.port) as proxy:
             publisher = Publisher(proxy.url(url), resend=True)
-            proxy.refuse()
+            proxy.accept_no_connections()
             proxy.cut()
             eventually(lambda: publisher.connected, False)
             future = publisher.publish("", "q", b"x")

@@ -108,7 +108,7 @@ class TestState:
 
         with Publisher(proxy.url(url), resend=True, on_reconnect=away.append) as publisher:
             assert (publisher.in_flight, publisher.blocked, publisher.connected) == (0, "", True)
-            proxy.refuse()
+            proxy.accept_no_connections()
             proxy.cut()
             eventually(lambda: publisher.connected, False)
             publisher.publish("", "q", b"1")
@@ -142,7 +142,7 @@ class TestHeaders:
 
         with Publisher(proxy.url(url), resend=True) as publisher:
             if resend:
-                proxy.refuse()
+                proxy.accept_no_connections()
                 proxy.cut()
             publisher.publish("", "q", b"", properties)
             proxy.heal()

@@ -80,9 +80,9 @@ class TestSent:
 
     def test_raises_what_became_of_it(self, sent):
         """Whoever asks late is told the same."""
-        sent.set_exception(Nacked("a queue refused it", MESSAGE))
+        sent.set_exception(Nacked("a queue rejected it", MESSAGE))
 
-        with pytest.raises(Nacked, match="a queue refused it"):
+        with pytest.raises(Nacked, match="a queue rejected it"):
             sent.result()
         assert isinstance(sent.exception(), Nacked)
 

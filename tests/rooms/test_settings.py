@@ -326,7 +326,7 @@ class TestAddresses:
     def both(self, ways, url):
         return " ".join(way.url(url) for way in ways)
 
-    @pytest.mark.parametrize("down", [Proxy.refuse, Proxy.close], ids=["hangs_up", "dead"])
+    @pytest.mark.parametrize("down", [Proxy.accept_no_connections, Proxy.close], ids=["hangs_up", "dead"])
     def test_are_tried_until_one_answers(self, ways, both, down):
         """A client that knows one node of three is down with that one."""
         first, second = ways
@@ -344,7 +344,7 @@ class TestAddresses:
         with closing(connect(Settings(urls=Settings.of(both).urls, timeout=0.5), "spec")):
             assert second.connections == 1
 
-    @pytest.mark.parametrize("down", [Proxy.refuse, Proxy.close], ids=["hangs_up", "dead"])
+    @pytest.mark.parametrize("down", [Proxy.accept_no_connections, Proxy.close], ids=["hangs_up", "dead"])
     def test_are_tried_at_once_for_a_publisher(self, ways, both, channel, down):
         """A program is started anew on the day when the first node is down: then of all days it has to start."""
         channel.queue_declare("q", durable=True)
@@ -364,7 +364,7 @@ class TestAddresses:
     def test_do_not_hide_a_wrong_password(self, ways, both, broker, url):
         """Nodes of a cluster know the same users: the next one would say the same, and one day lock the user out."""
         first, second = ways
-        first.refuse()
+        first.accept_no_connections()
         wrong = both.replace(broker.endpoint.password, "sesame")
 
         with pytest.raises(LoginRefused, match=f"at 127.0.0.1:{second.port} refused the login"):
@@ -382,7 +382,7 @@ class TestAddresses:
 
         with Publisher(both) as publisher:
             publisher.publish("", "q", b"by the first").result(10)
-            first.refuse()
+            first.accept_no_connections()
             first.cut()
             eventually(lambda: second.connections, 1)
             publisher.publish("", "q", b"by the second").result(10)
@@ -399,7 +399,7 @@ class TestAddresses:
         thread.start()
         eventually(lambda: channel.queue_declare("q", passive=True).method.consumer_count, 1)
 
-        first.refuse()
+        first.accept_no_connections()
         first.cut()
         eventually(lambda: second.connections, 1)
         channel.basic_publish("", "q", b"by the second")

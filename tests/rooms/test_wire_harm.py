@@ -120,7 +120,7 @@ class TestHarm:
         """So a broker looks that has run out of file descriptors."""
         with calling(proxy) as link:
             asked(link, b"before")
-            proxy.refuse()
+            proxy.accept_no_connections()
 
             with pytest.raises(ConnectionResetError), calling(proxy) as newcomer:
                 newcomer.recv(1)
@@ -147,7 +147,7 @@ class TestHarm:
             asked(link, b"before")
             for harm, size in ((proxy.delay, 1000), (proxy.throttle, 1), (proxy.drop_after, 3)):
                 harm(size)
-            proxy.refuse()
+            proxy.accept_no_connections()
             link.sendall(b"waiting")
             proxy.heal()
 
@@ -156,7 +156,7 @@ class TestHarm:
 
     def test_is_done_from_any_thread(self, proxy):
         """A fault comes when it comes; the test that sends it does not stand in the proxy's thread."""
-        harms = [proxy.cut, proxy.half_open, proxy.heal, proxy.refuse, lambda: proxy.delay(0.001)] * 20
+        harms = [proxy.cut, proxy.half_open, proxy.heal, proxy.accept_no_connections, lambda: proxy.delay(0.001)] * 20
         with calling(proxy), ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda harm: harm(), harms))
         proxy.heal()

@@ -33,7 +33,7 @@ __all__ = [
 
 
 class BrokerError(Exception):
-    """Base of every error of this room; its text is a sentence for a person."""
+    """Base of every error of finding and running a broker; its text is a sentence for a person."""
 
 
 class Unavailable(BrokerError):

@@ -55,7 +55,7 @@ class Fault:
 
 
 def _cut_and_refuse(arena: Arena) -> None:
-    arena.proxy.refuse()
+    arena.proxy.accept_no_connections()
     arena.proxy.cut()
 
 

@@ -50,7 +50,7 @@ class Kind:
     Attributes:
         make: Makes the service of one.
         count: How many there are by default.
-        enough: How many steps after a fault prove life. It is more than what a consumer may have in hand, as it handles
+        enough: How many steps after a fault prove life. It is more than what a consumer may have unacked, as it handles
             that even if it never acknowledges again.
         fed_by: Kinds without which it has nothing to do.
         feeds: Whether it makes work for others: such are stopped first.

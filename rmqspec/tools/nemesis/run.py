@@ -265,7 +265,7 @@ def _prepare(broker: Broker, plan: Plan) -> str:
 
 
 def _take_the_rest(broker: Broker, ledger: Ledger) -> None:
-    """What is still in a queue is not lost: what consumers had in hand when they ended goes back, at once or later.
+    """What is still in a queue is not lost: what was unacked when consumers ended goes back, at once or later.
 
     A quorum queue may stumble over that: its leader ends, and with it whoever asks it at that moment (541), and comes
     back. Source: https://github.com/rabbitmq/rabbitmq-server/issues/12635

@@ -13,7 +13,7 @@ __all__ = ["NoWay", "Unreadable", "UpgradeError"]
 
 
 class UpgradeError(Exception):
-    """Base of every error of this room; its text is a sentence for a person."""
+    """Base of every error of the upgrade report; its text is a sentence for a person."""
 
 
 class NoWay(UpgradeError):

@@ -143,7 +143,7 @@ class Proxy:
             raise ValueError(f"an end {seconds:g} s from now is in the past: give 0 or more")
         self._change(linger=seconds)
 
-    def refuse(self) -> None:
+    def accept_no_connections(self) -> None:
         """Closes new connections at once; open ones stay."""
         self._change(refusing=True)
 
@@ -174,7 +174,10 @@ class Proxy:
         self._loop.call_later(seconds, work)
 
     def heal(self) -> None:
-        """Undoes ``delay``, ``throttle``, ``half_open``, ``linger``, ``refuse``, ``drop_after``; what waited passes."""
+        """Undoes ``delay``, ``throttle``, ``half_open``, ``linger``, ``accept_no_connections`` and ``drop_after``.
+
+        What waited passes.
+        """
         self._change(delay=0.0, rate=0.0, silent=False, linger=0.0, refusing=False, budget=None)
 
     def close(self) -> None:
