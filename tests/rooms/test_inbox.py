@@ -354,7 +354,7 @@ class TestInboxOption:
 
         assert shown.ends() == 0
         words = " ".join(shown.output.split())
-        assert "done once" in words
+        assert "handled once" in words
         assert "for a week" in words
 
     def test_is_one_sentence_where_it_cannot_be_used(self, run, tmp_path):

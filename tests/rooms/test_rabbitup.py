@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from dataclasses import asdict
+from pathlib import Path
 
 import psutil
 import pytest
@@ -140,18 +141,18 @@ class TestUp:
         assert oct(file.stat().st_mode & 0o777) == "0o600"
         assert '"yug"' in file.read_text()
 
-    def test_leaves_nothing_when_it_is_interrupted(self, choice, ports, run, tmp_path, eventually):
+    def test_leaves_nothing_when_it_is_interrupted(self, choice, ports, run, environment, eventually):
         """A broker that somebody gave up waiting for would take the port from the next one."""
         port, management_port = map(str, ports[2:])
         where = [f"--rabbitmq-broker={choice.broker}", f"--rabbitmq-image={choice.image}"]
         process = run("rabbitup", "--port", port, "--management-port", management_port, *where)
-        file = tmp_path / "rmqspec" / "rabbitup.json"
+        file = Path(environment["XDG_STATE_HOME"], "rmqspec", "rabbitup.json")
         eventually(file.exists, True, within=30)
 
         process.ends(signal.SIGINT, within=60)
 
         assert [path.name for path in file.parent.iterdir()] == ["rabbitup.lock"]
-        assert processes(f"{tmp_path}/rmqspec/") == []
+        assert processes(f"{file.parent}/") == []
         assert choice.broker == "node" or containers(port) == []
 
 
