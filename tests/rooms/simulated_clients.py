@@ -49,14 +49,21 @@ def thread(world, target, *arguments):
     return started
 
 
-def consume(simulate, world, faults, concurrency, work):
-    """Bursts of two messages: each ends with one after which nobody else wakes the link."""
+def working(world, work):
+    """What has been handled, and a handler that takes these milliseconds, one after the other, and then none."""
     handled, milliseconds = set(), iter(work)
 
     def handler(delivery):
         world.pause(next(milliseconds, 0) / 1000)
         handled.add(delivery.body)
         return Outcome.ACK
+
+    return handled, handler
+
+
+def consume(simulate, world, faults, concurrency, work):
+    """Bursts of two messages: each ends with one after which nobody else wakes the link."""
+    handled, handler = working(world, work)
 
     def main(broker):
         queue = broker.new_queue("q")
@@ -79,12 +86,7 @@ def consume(simulate, world, faults, concurrency, work):
 
 def stop(simulate, world, concurrency, work, moment):
     """Stops a consumer in the middle of its work, of a broker that is well: what was handled does not come again."""
-    handled, milliseconds = set(), iter(work)
-
-    def handler(delivery):
-        world.pause(next(milliseconds, 0) / 1000)
-        handled.add(delivery.body)
-        return Outcome.ACK
+    handled, handler = working(world, work)
 
     def main(broker):
         queue = broker.new_queue("q")
