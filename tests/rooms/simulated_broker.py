@@ -26,13 +26,14 @@ class Broker:
         queues: The ready messages of each queue.
         accepts: Whether it lets anybody in.
         silent: Whether it reads nothing.
-        published: How often each body arrived in a queue.
+        published: How often each body arrived in a queue, or at the server of "echo".
+        largest: How many bytes a body may have.
         on_wake: Called when the next client hands something to its loop, once.
     """
 
     def __init__(self, world):
         self.world, self.queues, self.loops, self.accepts, self.silent = world, {}, [], True, False
-        self.published, self.blocked, self.on_wake = Counter(), "", None
+        self.published, self.blocked, self.on_wake, self.largest = Counter(), "", None, 20
         self._addresses = count(1)
         world.threading.Thread(target=self._read, name="broker", daemon=True).start()
 
@@ -92,6 +93,7 @@ class Broker:
                     loop.connection.reply(properties, body)
             return True
         if key == "echo":
+            self.published[body] += 1
             return self.publish(connection, "", properties.reply_to, properties, body)
         if exchange or key not in self.queues:
             return None
@@ -204,6 +206,10 @@ class Connection:
     def _publish(self, method, properties, body):
         if properties.reply_to == REPLY_TO:
             properties.reply_to = self.address
+        if len(body) > self.broker.largest:
+            words = f"message size {len(body)} is larger than configured max size {self.broker.largest}"
+            self.close_channel(406, f"PRECONDITION_FAILED - {words}")
+            return
         if int(properties.expiration or 0) < 0:
             value = properties.expiration
             self.close_channel(406, f"PRECONDITION_FAILED - invalid expiration '{value}': {{value_negative,{value}}}")

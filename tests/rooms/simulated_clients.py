@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from rmqspec.client import Consumer, Outcome, Publisher, RpcClient, Settings
-from rmqspec.client.errors import CallTimedOut, PublishFailed
+from rmqspec.client.errors import CallFailed, CallTimedOut, PublishFailed
 
 from .simulated_threads import World
 
@@ -107,35 +107,63 @@ def stop(simulate, world, concurrency, work, moment):
     simulate(world, main)
 
 
-def call(simulate, world, faults, pauses):
-    """Three callers, of a server that answers at once and of one that never does; one does not wait for its calls."""
+def call(simulate, world, faults, pauses, large):
+    """Three callers, of a server that answers at once and of one that never does; one does not wait for its calls.
+
+    Those of the numbers in `large` are larger than the broker takes.
+    """
     timeout, ends = 0.5, []
 
     def main(broker):
         broker.new_queue("nobody answers")
         client = RpcClient(Settings(), "calls", timeout, window=9)
 
-        def send(queue):
-            begin, question = world.now, b"%f" % world.now
+        def send(queue, question):
+            begin = world.now
             future = client.send(queue, question)
             future.add_done_callback(lambda _: ends.append(world.now - begin))
-            return future, question
+            return future
 
-        def caller(pause, waits):
-            for queue in ("echo", "nobody answers", "echo"):
-                future, question = send(queue)
-                if waits:
-                    error = future.exception()
-                    assert error or future.result() == question
-                    # The server answers at once, or its reply is lost with the connection, and that is known at once.
-                    assert queue != "echo" or not isinstance(error, CallTimedOut)
+        def caller(name, pause, waits):
+            calls = []
+            for number, queue in enumerate(("echo", "nobody answers", "echo"), 3 * name):
+                question = b"%d" % number + bytes(broker.largest if number in large else 0)
+                try:
+                    calls.append((queue, question, send(queue, question)))
+                except CallFailed as error:  # it is known by now what the broker takes
+                    known = number in large and error.permanent
+                    ends.append(0.0)
+                    assert known
+                else:
+                    if waits:
+                        calls[-1][-1].exception()
                 world.pause(pause / 1000)
+            for one in calls:
+                judge(*one)
+
+        def judge(queue, question, future):
+            error, arrived = future.exception(), broker.published[question]
+            refused = isinstance(error, CallFailed) and error.permanent
+            assert arrived <= 1  # a server does no work twice
+            if len(question) > broker.largest:
+                assert (arrived, isinstance(error, CallFailed)) == (0, True)
+                assert faults or refused
+                return
+            assert faults or not refused
+            if queue == "echo":
+                # The server answers at once, or its reply is lost with the connection, and that is known at once; but
+                # what leaves again behind too large a request may wait for a channel through all faults.
+                assert not isinstance(error, CallTimedOut) or (large and faults)
+                assert (faults and error) or future.result() == question
+            elif not isinstance(error, CallTimedOut):
+                assert faults or (large and arrived)  # its reply is lost; what has not arrived leaves again
 
         fate = thread(world, suffer, world, broker, faults)
-        callers = [thread(world, caller, pause, number) for number, pause in enumerate(pauses)]
+        callers = [thread(world, caller, name, pause, name) for name, pause in enumerate(pauses)]
         for each in callers:
             each.join(LIMIT)
-        world.pause(timeout)
+            assert not each.is_alive()
+        world.pause(timeout)  # callbacks run after whoever waits was told
         assert len(ends) == 9
         assert max(ends) <= timeout + 0.001
         fate.join()
@@ -205,7 +233,11 @@ CHECKS = {
         "work": st.lists(st.integers(0, 2), max_size=3),
         "moment": st.integers(0, 2),
     },
-    call: {"faults": faults, "pauses": st.lists(pauses, min_size=3, max_size=3)},
+    call: {
+        "faults": st.one_of(st.just([]), faults),
+        "pauses": st.lists(pauses, min_size=3, max_size=3),
+        "large": st.sets(st.integers(0, 8), max_size=3),
+    },
     publish: {"faults": faults, "resend": st.booleans(), "window": st.integers(1, 5)},
     close: {"faults": faults, "moment": pauses, "away": st.sampled_from([0, 0, 60])},
 }

@@ -178,6 +178,15 @@ MENDS = {
     "a pause is not interrupted": ("link", "self._bell.set()", "pass", close),
     "a deadline is not kept": ("rpc", "self._deadlines.add(call.deadline, call)", "pass", call),
     "room is not given back": ("rpc", "self._window.leave(1, len(call.request.body))\n        return", "return", call),
+    "what waits behind too large a request fails": (
+        "rpc",
+        "self._limit, self._waits = limit, True",
+        "self._limit = limit",
+        call,
+    ),
+    "what was behind too large a request never leaves again": ("rpc", "self._outbox.put_back(behind)", "pass", call),
+    "what was behind too large a request fails with it": ("rpc", "0 < call.place < place", "0 < call.place", call),
+    "too large a request does not end": ("rpc", "if len(call.request.body) > limit", "if False", call),
     "a lost delivery is acknowledged": ("subscription", "word.session is not session", "False", consume),
 }
 
