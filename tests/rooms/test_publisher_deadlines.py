@@ -55,7 +55,7 @@ class TestTimeout:
             late = publisher.publish("", "q", b"late", timeout=0.3)
             with pytest.raises(NotSent, match="not sent before its deadline, as there is no connection"):
                 late.result(10)
-            assert 0.3 <= time.monotonic() - begin < 2
+            assert 0.3 <= time.monotonic() - begin < 5
             assert publisher.in_flight == 0
             proxy.heal()
             assert publisher.publish("", "q", b"next").exception(20) is None
@@ -71,7 +71,7 @@ class TestTimeout:
             with pytest.raises(OutcomeUnknown, match="not confirmed before its deadline"):
                 publisher.publish("", "q", b"on its way", timeout=0.3).result(10)
 
-            assert 0.3 <= time.monotonic() - begin < 2
+            assert 0.3 <= time.monotonic() - begin < 5
             assert publisher.in_flight == 1  # the broker may still answer, and until then it counts
             proxy.cut()
         assert publisher.in_flight == 0
@@ -114,7 +114,7 @@ class TestTimeout:
             with pytest.raises(WindowFull, match=r"within 0\.2 s"):
                 publisher.publish("", "q", b"", timeout=0.2)
 
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 5
 
     @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
     def test_is_a_number_of_seconds_above_zero(self, url, timeout):

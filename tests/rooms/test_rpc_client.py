@@ -171,7 +171,7 @@ class TestDeadline:
             seconds = time.monotonic() - begin
             free.set()
 
-        assert 0.3 <= seconds < 1
+        assert 0.3 <= seconds < 4
 
     def test_is_kept_while_the_connection_is_lost_again_and_again(self, broker, url, silent, patience):
         """Calls that were handed to a loop which ended before it looked were open for ever, and all that followed."""
@@ -197,7 +197,7 @@ class TestDeadline:
                 client.call(silent, b"last", 0.5)
             assert client.in_flight == 0
 
-        assert max(ends) < 1
+        assert max(ends) < 3
 
 
 class TestRoutingHeaders:
