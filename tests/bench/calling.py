@@ -16,31 +16,32 @@ from rmqspec.client import RpcClient, RpcServer, connect
 from rmqspec.client.topology import Queue, Topology
 
 CALLERS = 50
+RPC_QUEUE = "bench.rpc"
 
 
 def serve_rmqspec(url):
-    queue = Topology(queues=(Queue("bench.rpc"),))
-    RpcServer(url, "bench.rpc", lambda request: request, prefetch=100, topology=queue).run()
+    queue = Topology(queues=(Queue(RPC_QUEUE),))
+    RpcServer(url, RPC_QUEUE, lambda request: request, prefetch=100, topology=queue).run()
 
 
 def call_rmqspec(url, count):
     with RpcClient(url) as client:
-        client.call("bench.rpc", b"x")
+        client.call(RPC_QUEUE, b"x")
         begin = time.perf_counter()
         for _ in range(count):
-            client.call("bench.rpc", b"x")
+            client.call(RPC_QUEUE, b"x")
         return time.perf_counter() - begin
 
 
 def call_rmqspec_by_50(url, count):
     with RpcClient(url) as client:
-        client.call("bench.rpc", b"x")
+        client.call(RPC_QUEUE, b"x")
         start = threading.Barrier(CALLERS + 1)
 
         def calls():
             start.wait()
             for _ in range(count // CALLERS):
-                client.call("bench.rpc", b"x")
+                client.call(RPC_QUEUE, b"x")
 
         callers = [threading.Thread(target=calls) for _ in range(CALLERS)]
         for caller in callers:
@@ -140,7 +141,7 @@ PEERS = {
     "rmqspec, 50 callers": (call_rmqspec_by_50, 4),
     "aio-pika, 50 callers": (call_aio_pika_by_50, 2),
 }
-SERVERS = {"bench.rpc": serve_rmqspec, "bench.tutorial": serve_tutorial, "bench.aio-pika": serve_aio_pika}
+SERVERS = {RPC_QUEUE: serve_rmqspec, "bench.tutorial": serve_tutorial, "bench.aio-pika": serve_aio_pika}
 
 
 @contextlib.contextmanager
