@@ -25,7 +25,7 @@ from rmqspec.client.errors import CallTimedOut, ClientError
 
 from . import simulated_clients
 from .simulated_broker import Broker
-from .simulated_clients import CHECKS, call, close, consume, publish, stop, worlds
+from .simulated_clients import CHECKS, call, call_too_large, close, consume, publish, stop, worlds
 from .simulated_threads import World
 
 
@@ -89,6 +89,10 @@ class TestRpcClient:
     def test_ends_each_call_at_its_deadline(self, simulate):
         """A caller that gave half a second and waits for ever holds whatever it holds for ever."""
         look(call, simulate, 150)
+
+    def test_sends_again_what_was_behind_too_large_a_request(self, simulate):
+        """The broker throws it away with the channel; a caller that waits for it would wait until its deadline."""
+        look(call_too_large, simulate, 150)
 
 
 class TestPublisher:
@@ -182,11 +186,21 @@ MENDS = {
         "rpc",
         "self._limit, self._waits = limit, True",
         "self._limit = limit",
-        call,
+        call_too_large,
     ),
-    "what was behind too large a request never leaves again": ("rpc", "self._outbox.put_back(behind)", "pass", call),
-    "what was behind too large a request fails with it": ("rpc", "0 < call.place < place", "0 < call.place", call),
-    "too large a request does not end": ("rpc", "if len(call.request.body) > limit", "if False", call),
+    "what was behind too large a request never leaves again": (
+        "rpc",
+        "self._outbox.put_back(behind)",
+        "pass",
+        call_too_large,
+    ),
+    "what was behind too large a request fails with it": (
+        "rpc",
+        "0 < call.place < place",
+        "0 < call.place",
+        call_too_large,
+    ),
+    "too large a request does not end": ("rpc", "if len(call.request.body) > limit", "if False", call_too_large),
     "a lost delivery is acknowledged": ("subscription", "word.session is not session", "False", consume),
 }
 
