@@ -285,6 +285,7 @@ class _Run:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer, self._stopping = consumer, False
+        self._begins = True  # whether helpers begin with another delivery
         self._error: BaseException | None = None
         self._deliveries: SimpleQueue[Taken | None] = SimpleQueue()
         self._events: SimpleQueue[_Event | _Ended | BaseException] = SimpleQueue()
@@ -303,6 +304,7 @@ class _Run:
         self._at_work = len(self._helpers)
 
     def stop(self) -> None:
+        self._begins = False  # here, and not where ``run`` hears of it, which may be some messages later
         self._events.put(_Event.STOP)
 
     def consume(self) -> None:
@@ -321,7 +323,7 @@ class _Run:
             raise self._error
 
     def _finish(self, patient: bool) -> None:
-        self._stopping = True
+        self._stopping, self._begins = True, False
         waits = False
         try:
             self.subscription.quieten()
@@ -380,7 +382,7 @@ class _Run:
     def _handle(self, taken: Taken) -> None:
         # A delivery of a lost channel is on its way to somebody already; one of a stopping consumer goes back with the
         # channel: a requeue of ours would count as a failure in a quorum queue.
-        if self._stopping or taken.session is not self.subscription.session:
+        if not self._begins or taken.session is not self.subscription.session:
             return
         outcome = self._consumer.outcome_of(taken.delivery)
         batch = self._consumer._ack_batch

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from rmqspec.client import Consumer, Outcome, Publisher, Queue, Settings, Topology, connect
+from rmqspec.client.consumer import _Run
 from rmqspec.client.errors import (
     CallFailed,
     ChannelClosed,
@@ -284,6 +285,21 @@ class TestRun:
         consumer.run()
 
         assert (consumer.outcomes, drain("q")) == ({Outcome.ACK: 2}, [])
+
+    def test_begins_with_no_other_message_after_stop(self, url, queue, drain, monkeypatch):
+        """On a busy machine the thread that waits in `run` hears of the stop late; helpers must not go on meanwhile."""
+        queue(b"one", b"two")
+        hear = _Run._await
+
+        def hear_late(run, what, timeout):
+            hear(run, what, timeout)
+            time.sleep(0.3)
+
+        monkeypatch.setattr(_Run, "_await", hear_late)
+        consumer = Consumer(url, "q", lambda _: consumer.stop() or Outcome.ACK)
+        consumer.run()
+
+        assert (consumer.outcomes, drain("q")) == ({Outcome.ACK: 1}, [b"two"])
 
     def test_returns_at_once_if_stop_came_before_it(self, url):
         """A signal may come while a service starts; it must not be lost."""
