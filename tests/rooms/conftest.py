@@ -1,11 +1,29 @@
 """What several tests of the brokers need: a Docker engine and an image, or the reason why there is none."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from rmqspec.tools.broker import DEFAULT_IMAGE, Unavailable
 from rmqspec.tools.broker.engine import engine, fetch, local_image
+
+# The files that take longest, so that no worker begins one of them when the others have nothing left to do
+# (`-n 4 --no-loadscope-reorder`): those that mostly wait beside those that mostly work.
+LONGEST = (
+    "nemesis", "conformance", "services_in_trouble", "cli", "nemesis_invariants", "harness", "lies_plugin", "rabbitup",
+    "broker_node", "link_simulation", "upgrade_row_by_row", "broker_container", "services", "dead_letters",
+    "nemesis_command", "record", "inbox", "rpc_client", "broker_package", "unanswered", "book_in_browser",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config, items):
+    def place(item):
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST.index(name) if item.path.parent == Path(__file__).parent and name in LONGEST else len(LONGEST)
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

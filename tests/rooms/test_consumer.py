@@ -293,7 +293,7 @@ class TestRun:
 
         def hear_late(run, what, timeout):
             hear(run, what, timeout)
-            time.sleep(0.3)
+            threading.Event().wait(0.3)
 
         monkeypatch.setattr(_Run, "_await", hear_late)
         consumer = Consumer(url, "q", lambda _: consumer.stop() or Outcome.ACK)

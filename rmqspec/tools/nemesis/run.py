@@ -247,8 +247,11 @@ def _prepare(broker: Broker, plan: Plan) -> str:
     management, user = broker.management, broker.endpoint.user
     if VHOST in management.vhosts():  # that of a run that came to no end, with its orders
         management.delete_vhost(VHOST)
-    # The order system declares queues without a type, and so by the vhost's default.
-    broker.control("add_vhost", VHOST, "--default-queue-type", plan.queue_type)
+    # The order system declares queues without a type, and so by the vhost's default, which is classic.
+    if plan.queue_type == "classic":
+        management.create_vhost(VHOST)
+    else:  # the API of 3.10 cannot say it
+        broker.control("add_vhost", VHOST, "--default-queue-type", plan.queue_type)
     worker = replace(broker.endpoint, user=WORKER, password=random_login()[1])
     management.create_user(worker.user, worker.password)
     for login in (user, worker.user):
