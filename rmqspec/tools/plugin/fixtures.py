@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -16,13 +16,15 @@ from rmqspec.client import Channel, Connection, Delivery, Settings, open_connect
 from rmqspec.client.bounds import check_number
 from rmqspec.client.connection import hang_up
 from rmqspec.client.errors import InvalidSetting
-from rmqspec.orders.system import OrderSystem
 from rmqspec.tools.broker import Broker, NoManagement
 from rmqspec.tools.broker.vhosts import VhostPool
 from rmqspec.tools.plugin.broker import BROKER
 from rmqspec.tools.plugin.failures import SHORT, is_red
 from rmqspec.tools.plugin.one_vhost import ONE_VHOST
 from rmqspec.tools.plugin.opened import Opened
+
+if TYPE_CHECKING:
+    from rmqspec.orders.system import OrderSystem
 
 T = TypeVar("T")
 PATIENCE = pytest.StashKey[float]()
@@ -210,6 +212,8 @@ def receive(connection: Connection, wait_limit: float) -> Callable[..., list[Del
 @pytest.fixture
 def orders(source: Settings, request: pytest.FixtureRequest) -> Iterator[OrderSystem]:
     """The order system, declared on this test's vhost; `orders.start(…)` runs a service until the test ends."""
+    from rmqspec.orders.system import OrderSystem  # who tests consumers of their own starts faster without it
+
     with OrderSystem(source, request.node.nodeid) as system:
         yield system
 

@@ -6,12 +6,12 @@ import argparse
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
-from rmqspec.orders.topology import order_system
 from rmqspec.tools.book.record import Chapter, Outcome, Spec
 from rmqspec.tools.broker import Broker
 from rmqspec.tools.broker.endpoint import greet
@@ -37,21 +37,11 @@ ABBREVIATIONS = {
     "amqp10": "AMQP 1.0",
     "pika": "pika",
 }
-_orders = order_system()
-_names = [*(queue.name for queue in _orders.queues), *(exchange.name for exchange in _orders.exchanges)]
-# Names that have a dot, of the order system and of RabbitMQ; in the name of a function it is an underscore.
-WITH_DOTS = {
-    **{name.replace(".", "_"): name for name in _names if "." in name},
-    "amq_default": "amq.default",
-    "amq_gen": "amq.gen",
-    "amq_rabbitmq_reply_to": "amq.rabbitmq.reply-to",
-    "amq_rabbitmq_trace": "amq.rabbitmq.trace",
-}
+AMQ_NAMES = ("amq.default", "amq.gen", "amq.rabbitmq.reply-to", "amq.rabbitmq.trace")
 METHODS = (
     r"basic_(?:recover_async|[a-z]+)|tx_(?:select|commit|rollback)|confirm_select"
     r"|connection_(?:start|blocked|unblocked)"
 )
-DOTTED = re.compile(rf"(?<![a-z])(?:{'|'.join(WITH_DOTS)}|{METHODS})(?![a-z])")
 REASON = 2000  # characters of a reason; a comparison of two long values may be larger than all the rest
 
 
@@ -115,12 +105,27 @@ def versions_of(item: pytest.Item) -> tuple[str, str]:
 def sentence_of(item: pytest.Item) -> str:
     """Class and name as a sentence: `Dead letter exchange receives messages rejected without requeue`."""
     fact = (getattr(item, "originalname", None) or item.name).removeprefix("test_")
-    fact = DOTTED.sub(lambda found: WITH_DOTS.get(found[0]) or _method(found[0]), fact)
+    fact = _dotted().sub(lambda found: _names_with_dots().get(found[0]) or _method(found[0]), fact)
     # A header keeps its hyphen, x-death, and a version its dot, since 4.0.
     fact = fact.replace("_x_", "_x-").replace("_", " ")
     fact = re.sub(r"\b(?:since|before) \d+(?: \d+)+\b", _with_dots, fact)
     fact = re.sub(r"[a-z]+", lambda word: ABBREVIATIONS.get(word[0], word[0]), fact)
     return f"{subject_of(getattr(item, 'cls', None))} {fact}".strip()
+
+
+@cache
+def _names_with_dots() -> Mapping[str, str]:
+    """Those of the order system and of RabbitMQ; in the name of a function a dot is an underscore."""
+    from rmqspec.orders.topology import order_system  # a fifth of the plugin's start, and not every run says sentences
+
+    ours = order_system()
+    names = [*(queue.name for queue in ours.queues), *(exchange.name for exchange in ours.exchanges)]
+    return {re.sub(r"[.-]", "_", name): name for name in (*names, *AMQ_NAMES) if "." in name}
+
+
+@cache
+def _dotted() -> re.Pattern[str]:
+    return re.compile(rf"(?<![a-z])(?:{'|'.join(_names_with_dots())}|{METHODS})(?![a-z])")
 
 
 def _method(name: str) -> str:
