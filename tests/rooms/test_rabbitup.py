@@ -155,6 +155,21 @@ class TestUp:
         assert processes(f"{file.parent}/") == []
         assert choice.broker == "node" or containers(port) == []
 
+    def test_leaves_nothing_when_it_is_interrupted_as_it_is_noted(self, choice, ports, tmp_path, monkeypatch):
+        """The note would name a broker that there is not."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        write = rabbitup._write
+
+        def write_and_be_interrupted(standing):
+            write(standing)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(rabbitup, "_write", write_and_be_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rabbitup.up(choice, *ports[2:], print)
+
+        assert [path.name for path in rabbitup.state_directory().iterdir()] == ["rabbitup.lock"]
+
 
 class TestTakenPort:
     @pytest.mark.parametrize("which", [0, 1], ids=["amqp", "management"])

@@ -222,10 +222,10 @@ def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) 
 
 
 def _settled(standing: Standing, run: Callable[[], None]) -> Standing:
-    _write(standing)
     try:
+        _write(standing)
         run()
-    except BaseException:  # also Ctrl-C while it boots
+    except BaseException:  # also Ctrl-C while it boots, or right when it was noted
         with contextlib.suppress(StateUnusable):  # the next rabbitup or rabbitdown says it again
             _remove(standing)
         raise
