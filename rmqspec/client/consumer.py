@@ -23,6 +23,10 @@ hooks                                       the link's           no             
 The link's thread hands deliveries to helpers by ``_deliveries``, helpers hand outcomes to the link's thread by the
 subscription's outbox, and everybody tells ``run`` of the end by ``_events``.
 
+No handler begins once ``stop`` has returned, or another handler has ended ``run``; but each other helper may just have
+looked, and begin with one more. So ``_begins`` is set by whoever ends it, in their own thread: ``run`` may hear of it
+late. It never becomes true again.
+
 Source: https://www.rabbitmq.com/docs/confirms#consumer-acknowledgements
 """
 
@@ -375,6 +379,7 @@ class _Run:
             while (taken := self._deliveries.get()) is not None:
                 self._handle(taken)
         except BaseException as error:
+            self._begins = False  # as in ``stop``: it ends ``run``
             self._events.put(error)
         finally:
             self._events.put(_Event.HELPER_ENDED)

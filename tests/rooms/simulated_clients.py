@@ -84,23 +84,38 @@ def consume(simulate, world, faults, concurrency, work):
     simulate(world, main)
 
 
-def stop(simulate, world, concurrency, work, moment):
-    """Stops a consumer in the middle of its work, of a broker that is well: what was handled does not come again."""
-    handled, handler = working(world, work)
+def stop(simulate, world, concurrency, work, moment, inside):
+    """Stops a consumer in the middle of its work, of a broker that is well: what was handled does not come again.
+
+    And no handler begins after it but one in each helper that had just looked; `inside`, the first handler stops it.
+    """
+    handled, work_at = working(world, work)
+    begun, after, consumer = [], [], None
+
+    def handler(delivery):
+        begun.append(delivery.body)
+        if inside and len(begun) == 1:
+            consumer.stop()
+            after.append(len(begun) + concurrency - 1)
+        return work_at(delivery)
 
     def main(broker):
+        nonlocal consumer
         queue = broker.new_queue("q")
         queue.extend(broker.message(b"%d" % number) for number in range(3))
         consumer = Consumer(Settings(), "q", handler, prefetch=3, concurrency=concurrency)
         running = thread(world, consumer.run)
         world.pause(moment / 1000)
         world.decide()
-        consumer.stop()
+        if not inside:
+            consumer.stop()
+            after.append(len(begun) + concurrency)
         running.join(LIMIT)
         assert not running.is_alive()
         assert world.wait(lambda: not broker.loops, LIMIT)
         left = {body for _, body, _ in queue}
         assert left.isdisjoint(handled)
+        assert len(begun) <= after[0]
         assert len(left) + len(handled) == 3
 
     world.postpone()
@@ -108,7 +123,7 @@ def stop(simulate, world, concurrency, work, moment):
 
 
 def call_too_large(simulate, world, faults, pauses, large):
-    """As `call`; of these numbers, requests are larger than the broker takes."""
+    """As `call`; the requests of these numbers are larger than the broker takes."""
     call(simulate, world, faults, pauses, large)
 
 
@@ -234,6 +249,7 @@ CHECKS = {
         "concurrency": st.integers(1, 3),
         "work": st.lists(st.integers(0, 2), max_size=3),
         "moment": st.integers(0, 2),
+        "inside": st.booleans(),
     },
     call: {"faults": faults, "pauses": st.lists(pauses, min_size=3, max_size=3)},
     call_too_large: {

@@ -286,9 +286,9 @@ class TestRun:
 
         assert (consumer.outcomes, drain("q")) == ({Outcome.ACK: 2}, [])
 
-    def test_begins_with_no_other_message_after_stop(self, url, queue, drain, monkeypatch):
-        """On a busy machine the thread that waits in `run` hears of the stop late; helpers must not go on meanwhile."""
-        queue(b"one", b"two")
+    @pytest.fixture
+    def hears_late(self, monkeypatch):
+        """As on a busy machine: `run` hears of a stop, or of an error, when helpers could have done much meanwhile."""
         hear = _Run._await
 
         def hear_late(run, what, timeout):
@@ -296,10 +296,36 @@ class TestRun:
             threading.Event().wait(0.3)
 
         monkeypatch.setattr(_Run, "_await", hear_late)
+
+    def test_begins_with_no_other_message_after_stop(self, url, queue, drain, hears_late):
+        """Who has stopped a service counts on what it does not do any more."""
+        queue(b"one", b"two")
         consumer = Consumer(url, "q", lambda _: consumer.stop() or Outcome.ACK)
         consumer.run()
 
         assert (consumer.outcomes, drain("q")) == ({Outcome.ACK: 1}, [b"two"])
+
+    def test_begins_with_no_other_message_after_an_error_of_another_handler(
+        self, url, queue, drain, hears_late, patience
+    ):
+        """What has ended one handler for good may be wrong for the next message too."""
+        queue(b"bad", b"good", b"not begun")
+        at_work, raising = threading.Event(), []
+
+        def handler(delivery):
+            if delivery.body == b"bad":
+                raising.append(threading.current_thread())
+                at_work.wait(patience)
+                raise LookupError
+            at_work.set()
+            raising[0].join(patience)
+            return Outcome.ACK
+
+        consumer = Consumer(url, "q", handler, prefetch=3, concurrency=2)
+        with pytest.raises(LookupError):
+            consumer.run()
+
+        assert drain("q") == [b"bad", b"not begun"]
 
     def test_returns_at_once_if_stop_came_before_it(self, url):
         """A signal may come while a service starts; it must not be lost."""

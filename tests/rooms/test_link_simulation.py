@@ -166,6 +166,12 @@ MENDS = {
         "self._tenant.on_work()\n        if self._closing.is_set() and",
         stop,
     ),
+    "a handler begins although it was stopped": (
+        "consumer",
+        "self._begins = False  # here",
+        "pass  # here",
+        stop,
+    ),
     "nobody looks when a loop has ended": (
         "link",
         "self._loop = loop\n        self._work()",
