@@ -170,6 +170,22 @@ class TestUp:
 
         assert [path.name for path in rabbitup.state_directory().iterdir()] == ["rabbitup.lock"]
 
+    @pytest.mark.parametrize("choice", ["node"], indirect=True)
+    def test_leaves_nothing_when_it_is_interrupted_as_a_node_is_prepared(self, choice, ports, tmp_path, monkeypatch):
+        """The login would stay in the node's configuration."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        prepare = rabbitup.Node.prepare
+
+        def prepare_and_be_interrupted(node):
+            prepare(node)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(rabbitup.Node, "prepare", prepare_and_be_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rabbitup.up(choice, *ports[2:], print)
+
+        assert [path.name for path in rabbitup.state_directory().iterdir()] == ["rabbitup.lock"]
+
 
 class TestTakenPort:
     @pytest.mark.parametrize("which", [0, 1], ids=["amqp", "management"])

@@ -203,14 +203,14 @@ def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) 
     installation = unpacked(progress) if source == "package" else installed_here()
     progress(f"starting a node of {installation.server}")
     directory = _node_directory()
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
     internal = ReservedPort(), ReservedPort()
     distribution, mapper = (port.number for port in internal)
     node = Node(installation, directory, endpoint, distribution, mapper)
-    node.prepare()
 
     def run() -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        node.prepare()
         server, _mapper = node.launch()
         node.wait(server)
 
