@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import calling
+import consuming
 import pika
 import publishing
 
@@ -39,7 +40,7 @@ def take(root):
 
 
 def queue_of(root):
-    return f"bench.rpc.{root.name}"
+    return f"bench.rpc of {root}"[-255:]
 
 
 def seconds(module, driver, arguments):
@@ -71,21 +72,22 @@ class Comparison:
     """What is measured.
 
     Args:
+        roots: The two checkouts.
         url: The broker's.
         messages: How many, where they are fastest.
     """
 
-    def __init__(self, url, messages):
-        self.url, self.messages = url, messages
+    def __init__(self, roots, url, messages):
+        self.roots, self.url, self.messages = roots, url, messages
         self.connection = pika.BlockingConnection(pika.URLParameters(url + "?heartbeat=0"))
         self.channel = self.connection.channel()
         self.channel.queue_declare(publishing.QUEUE, durable=True)
 
     def rows(self):
         """Title, module, driver, which part of the messages, other arguments, and whether the queue is filled first."""
-        for size, part in ((100, 1), (1_000, 1), (64_000, 0.03)):
+        for size, part in publishing.SIZES.items():
             yield f"confirmed publish, {size:,} bytes", "publishing", "publish_rmqspec", part, (b"x" * size,), False
-        for prefetch, part in ((1, 0.1), (100, 0.5), (1_000, 0.5)):
+        for prefetch, part in consuming.PREFETCHES.items():
             title = f"consume and ack, prefetch {prefetch:,}"
             yield title, "consuming", "consume_rmqspec", part, (prefetch,), True
         yield "calls", "calling", "call_rmqspec", 0.05, (), False
@@ -106,7 +108,8 @@ class Comparison:
         return [statistics.median(rates[root]) for root in processes]
 
     def close(self):
-        self.channel.queue_delete(publishing.QUEUE)
+        for queue in (publishing.QUEUE, *map(queue_of, self.roots)):
+            self.channel.queue_delete(queue)
         self.connection.close()
 
 
@@ -118,10 +121,12 @@ def main():
     parser.add_argument("--least", type=float, default=0.95, help="the ratio that no row may be under")
     options = parser.parse_args()
     roots = [HERE, options.checkout.resolve()]
+    if roots[1] == HERE or not (roots[1] / "rmqspec").is_dir():
+        parser.error(f"{options.checkout} is no other checkout of rmqspec: make one with git worktree add")
     broker = find(Choice.settle({}, os.environ), print)
     url, slower = broker.endpoint.url(), 0
     try:
-        comparison = Comparison(url, options.messages)
+        comparison = Comparison(roots, url, options.messages)
         with contextlib.closing(comparison), workers(roots, url) as processes:
             for row in comparison.rows():
                 ours, theirs = comparison.rates(row, processes, options.rounds)

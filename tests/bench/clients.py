@@ -77,16 +77,15 @@ class Bench:
 
     def publish(self):
         peers = {name: peer for name, peer in publishing.PEERS.items() if "(C)" not in name or publishing.compiled()}
-        for size in (100, 1_000, 64_000):
-            count = self.messages * max(0.02, min(1, 2_000 / size))
-            self.note(f"confirmed publish, {size:,} bytes", peers, count, self.purge, (self.url, b"x" * size))
+        for size, part in publishing.SIZES.items():
+            self.note(
+                f"confirmed publish, {size:,} bytes", peers, self.messages * part, self.purge, (self.url, b"x" * size)
+            )
 
     def consume(self):
-        for prefetch in (1, 100, 1_000):
-            count = self.messages // (10 if prefetch == 1 else 2)
-            self.note(
-                f"consume and ack, prefetch {prefetch:,}", consuming.PEERS, count, self.fill, (self.url, prefetch)
-            )
+        for prefetch, part in consuming.PREFETCHES.items():
+            title, count = f"consume and ack, prefetch {prefetch:,}", int(self.messages * part)
+            self.note(title, consuming.PEERS, count, self.fill, (self.url, prefetch))
 
     def call(self):
         with calling.servers(self.url):

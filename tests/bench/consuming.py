@@ -10,6 +10,8 @@ from publishing import QUEUE
 
 from rmqspec.client import Consumer, Outcome
 
+PREFETCHES = {1: 0.1, 100: 0.5, 1_000: 0.5}  # and which part of all messages is consumed so
+
 
 def consume_rmqspec(url, prefetch, count):
     left = itertools.count(1)

@@ -15,6 +15,7 @@ import pika
 from rmqspec.client import Publisher
 
 QUEUE, WINDOW = "bench", 1_000
+SIZES = {100: 1, 1_000: 1, 64_000: 0.03}  # bytes of a body, and which part of all messages has so many
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 
