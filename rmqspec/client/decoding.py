@@ -10,8 +10,8 @@ What is put in, and where: ``decode_frame`` reads for our connections (``Reader`
 ``connection.py``) and for the wire proxy; what it returns is of subclasses that also write our tables. What is sent
 through pika's channels goes through ``ours``.
 
-Deliveries take a shorter way (``content_frame``): pika looks for callbacks of each of their three frames under a name
-made for the purpose, which takes as long as all the rest.
+Content takes a shorter way (``content_frame``): pika makes a name for each method that comes, to look for callbacks,
+and copies what is left of the buffer for each frame. Of a consumer's processor time that was a tenth.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ BASIC = BasicProperties.INDEX.to_bytes(2, "big")  # and that of a header
 
 
 def content_frame(buffer: bytes, at: int) -> tuple[int, frame.Frame | None]:
-    """The frame of a delivery that is at this place, and where the next one is; None if anything else is there.
+    """The frame of content at this place, and where the next begins; None if it is not whole, or is another method.
+
+    Content is ``basic.deliver``, a header or a body; all else is left to pika.
 
     Args:
         buffer: What has come.

@@ -1,4 +1,4 @@
-"""What several tests of the brokers need: a Docker engine and an image, or the reason why there is none."""
+"""What the rooms have in common: which files workers begin with, and a Docker engine, or why there is none."""
 
 import os
 from pathlib import Path

@@ -53,7 +53,7 @@ def proxy(broker):
 
 
 @pytest.fixture
-def not_by_chance(monkeypatch):
+def longest_pauses(monkeypatch):
     """Pauses as long as they may be, and lives that are short on a busy machine too."""
     monkeypatch.setattr("rmqspec.client.lives.random", SimpleNamespace(uniform=lambda _, longest: longest))
     monkeypatch.setattr("rmqspec.client.lives.SHORT_LIFE", 60.0)
@@ -210,7 +210,7 @@ class TestReconnection:
             assert hundredth.wait(patience)
 
     def test_pauses_longer_each_time_where_connections_die_young_and_ends(
-        self, url, not_by_chance, monkeypatch, patience
+        self, url, longest_pauses, monkeypatch, patience
     ):
         """A message that kills each connection would otherwise do so hundreds of times a second, for ever."""
         monkeypatch.setattr("rmqspec.client.lives.SHORT_LIVES", 6)
@@ -225,7 +225,7 @@ class TestReconnection:
         assert len(tenant.channels) == 6
         assert_pauses_double(tenant.channels)
 
-    def test_pauses_before_another_channel_where_channels_die_young(self, url, not_by_chance, patience):
+    def test_pauses_before_another_channel_where_channels_die_young(self, url, longest_pauses, patience):
         """A channel that is refused again and again would be opened hundreds of times a second."""
         fifth = threading.Event()
 

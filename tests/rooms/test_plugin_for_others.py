@@ -4,6 +4,7 @@ Code: rmqspec/tools/plugin/__init__.py, rmqspec/tools/plugin/fixtures.py
 """
 
 import sys
+from textwrap import dedent
 
 CONFTEST = 'pytest_plugins = ["rmqspec.tools.plugin"]'
 SUITE = '''
@@ -52,3 +53,16 @@ class TestPlugin:
 
         result.assert_outcomes(passed=1)
         result.stdout.fnmatch_lines(["broker: RabbitMQ * at 127.0.0.1:*", "*test_rejects_what_is_no_number PASSED*"])
+
+    def test_loads_no_order_system(self, pytester):
+        """Of no use to another project, it takes a third of the plugin's start."""
+        program = """
+            from importlib import import_module
+            from sys import modules
+            for name in import_module("rmqspec.tools.plugin").pytest_plugins:
+                import_module(name)
+            print([name for name in modules if name.startswith(("rmqspec.orders", "pydantic"))])
+        """
+        result = pytester.run(sys.executable, "-c", dedent(program))
+
+        assert result.outlines == ["[]"]

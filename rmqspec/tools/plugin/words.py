@@ -116,7 +116,7 @@ def sentence_of(item: pytest.Item) -> str:
 @cache
 def _names_with_dots() -> Mapping[str, str]:
     """Those of the order system and of RabbitMQ; in the name of a function a dot is an underscore."""
-    from rmqspec.orders.topology import order_system  # a fifth of the plugin's start, and not every run says sentences
+    from rmqspec.orders.topology import order_system  # which loads much; not every run says sentences
 
     ours = order_system()
     names = [*(queue.name for queue in ours.queues), *(exchange.name for exchange in ours.exchanges)]
