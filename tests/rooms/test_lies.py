@@ -214,6 +214,21 @@ class TestLiar:
             with open_connection(url, "witness") as witness, pytest.raises(Exception, match="no queue 'q'"):
                 witness.channel().queue_declare("q", passive=True)
 
+    def test_has_noted_a_lie_before_anybody_can_hear_it(self, liar, url, monkeypatch):
+        """A spec that fails by the first bytes is judged at once, in another thread."""
+        noted, inject = [], liar.port.inject
+
+        def note_and_inject(*injected):
+            noted.append(set(liar.told))
+            inject(*injected)
+
+        monkeypatch.setattr(liar.port, "inject", note_and_inject)
+        liar.lie = Lie.of("queue-not-made", "A queue is not made.", "queue.declare", ignored)
+        with open_connection(liar.port.url(url), "ignored") as connection:
+            connection.channel().queue_declare("q")
+
+        assert noted == [{"queue-not-made"}]
+
     def test_hides_an_error_and_keeps_the_channel(self, liar, url):
         """The broker has closed it; it is opened again behind the client's back."""
         liar.lie = LIES["absence-hidden"]

@@ -77,7 +77,11 @@ class _Line:
         return hear
 
     def _says(self, direction: Direction) -> Callable[[Said], None]:
-        return lambda said: self._inject(direction, said.frames(LARGEST))
+        def say(said: Said) -> None:
+            self._note_told()
+            self._inject(direction, said.frames(LARGEST))
+
+        return say
 
     def _pass(self, said: Said | bytes, direction: Direction) -> bytes:
         if isinstance(said, bytes):
@@ -91,8 +95,13 @@ class _Line:
         told = self._lie.tell(said, self._talk)
         if told is said:
             return said.raw or b""
-        self._liar.told.add(self._lie.name)
+        self._note_told()
         return b"".join(one.frames(LARGEST) for one in _listed(told))
+
+    def _note_told(self) -> None:
+        """Before anything leaves: who hears it is judged in another thread, perhaps at once."""
+        if self._lie is not None:
+            self._liar.told.add(self._lie.name)
 
 
 def _listed(told: Said | Iterable[Said] | None) -> Iterable[Said]:
