@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,7 @@ from rmqspec.tools.broker import BrokerDied, Configuration, NotOurs, Unavailable
 from rmqspec.tools.broker.endpoint import greet
 from rmqspec.tools.broker.installation import Installation, installed_here
 from rmqspec.tools.broker.node import NodeBroker
-from rmqspec.tools.broker.reaper import OWNER_VARIABLE
+from rmqspec.tools.broker.reaper import OWNER_VARIABLE, kill_owned
 from rmqspec.tools.broker.shared import SharedBroker
 
 pytestmark = pytest.mark.timeout(240)  # nodes boot inside: each takes up to ten seconds where others run too
@@ -34,6 +35,12 @@ import sys
 from rmqspec.tools.broker.installation import installed_here
 from rmqspec.tools.broker.node import NodeBroker
 print(NodeBroker(installed_here()).node.directory, flush=True)
+sys.stdin.read()
+"""
+
+NEVER_ASKS_HOW_IT_ENDED = """
+import os, subprocess, sys
+print(subprocess.Popen(["sleep", "600"], env={**os.environ, "RMQSPEC_OWNER": sys.argv[1]}).pid, flush=True)
 sys.stdin.read()
 """
 
@@ -183,6 +190,22 @@ class TestNodeBroker:
 
         assert str(death.value) == "rabbitmq-server ended with status 3; its last words:\n    the disk is full"
         assert left_in(tmp_path) == (0, 0)
+
+
+class TestKillOwned:
+    """What ends the processes of a node."""
+
+    def test_waits_for_no_process_that_has_ended(self, tmp_path):
+        """One whose parent never asks how it ended stays a zombie: in many a container each close took ten seconds."""
+        command = [sys.executable, "-c", NEVER_ASKS_HOW_IT_ENDED, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+            child = psutil.Process(int(parent.stdout.readline()))
+            began = time.monotonic()
+
+            kill_owned(tmp_path)
+
+            assert time.monotonic() - began < 5.0
+            assert child.status() == psutil.STATUS_ZOMBIE
 
 
 class TestSharedBroker:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,8 @@ __all__ = ["OWNER_LABEL", "OWNER_VARIABLE", "kill_owned", "remove_containers", "
 
 OWNER_VARIABLE = "RMQSPEC_OWNER"  # in the environment of every process of a private node: its directory
 OWNER_LABEL = "org.rmqspec.owner"  # on every container: a token of the run
+
+TIMEOUT = 10.0  # seconds that a process may take to end once it is killed
 
 _pipe: IO[bytes] | None = None
 
@@ -58,12 +61,14 @@ def _finish(reaper: subprocess.Popen[bytes]) -> None:
 
 
 def kill_owned(directory: Path) -> None:
-    """Kills every process that carries this directory in its environment, and waits until it is gone."""
+    """Kills every process that carries this directory in its environment, and waits until it has ended."""
     for _ in range(3):  # what a script has started between our look and its end is found by the next look
         owned = [process for process in psutil.process_iter() if _owner(process) == str(directory)]
         for process in owned:
             _kill(process)
-        psutil.wait_procs(owned, timeout=10)
+        deadline = time.monotonic() + TIMEOUT
+        while not all(map(_has_ended, owned)) and time.monotonic() < deadline:
+            time.sleep(0.005)
         if not owned:
             break
 
@@ -80,6 +85,16 @@ def _kill(process: psutil.Process) -> None:
         process.kill()
     except psutil.NoSuchProcess:
         return
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether no thread of it runs. Its parent may learn later that it ended, or never, as process 1 in a container."""
+    try:
+        if not process.is_running():
+            return True
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
+        return True
 
 
 def remove_containers(label: str) -> None:
