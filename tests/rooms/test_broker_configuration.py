@@ -26,6 +26,7 @@ LINES = (
     "ssl_options.certfile = {files}/server.pem",
     "ssl_options.keyfile = {files}/server.key",
     "channel_max = 7",
+    "mqtt.exchange = amq.topic",  # the key of a plugin that is not enabled: the server knows it all the same
 )
 
 

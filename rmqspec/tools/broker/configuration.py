@@ -41,10 +41,14 @@ class Configuration:
         return "".join(f"{line.replace('{files}', directory)}\n" for line in (*listeners, *self.lines))
 
     @property
+    def enabled(self) -> tuple[str, ...]:
+        """All plugins that are enabled."""
+        return (*(("rabbitmq_management",) if self.management else ()), *self.plugins)
+
+    @property
     def enabled_plugins(self) -> str:
         """The content of the file of that name."""
-        plugins = (*(("rabbitmq_management",) if self.management else ()), *self.plugins)
-        return f"[{','.join(plugins)}].\n"
+        return f"[{','.join(self.enabled)}].\n"
 
 
 PLAIN = Configuration()

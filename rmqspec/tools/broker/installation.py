@@ -38,6 +38,16 @@ class Installation:
         """``PATH`` for the server: its Erlang first."""
         return ":".join([*map(str, self.path), "/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin"])
 
+    @property
+    def plugins(self) -> Path:
+        """The directory of RabbitMQ's own applications; its plugins are among them."""
+        return self.server.resolve().parent.parent / "plugins"
+
+    @property
+    def erlang(self) -> Path:
+        """The directory of Erlang's applications."""
+        return Path(self.find("erl")).resolve().parent.parent / "lib"
+
     def find(self, program: str) -> str:
         """The path of one of Erlang's programs.
 

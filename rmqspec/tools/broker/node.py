@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmqspec.tools.broker.applications import needed_applications
 from rmqspec.tools.broker.base import STARTED, Broker, wait_until_ready
 from rmqspec.tools.broker.configuration import PLAIN, Configuration
 from rmqspec.tools.broker.endpoint import Endpoint, Identity, random_login
@@ -50,6 +51,7 @@ class Node:
         distribution: The port that Erlang's own protocol listens on.
         mapper: The port of the node's own epmd.
         configuration: What the server is started with beyond the defaults.
+        applications: What it needs of those that are installed; nothing for all of them.
     """
 
     installation: Installation
@@ -58,6 +60,7 @@ class Node:
     distribution: int
     mapper: int
     configuration: Configuration = PLAIN
+    applications: tuple[Path, ...] = ()
 
     def prepare(self) -> None:
         """Writes the configuration and the files that it names, for this user alone."""
@@ -80,6 +83,10 @@ class Node:
         (self.directory / "enabled_plugins").write_text(more.enabled_plugins)
         if more.advanced:
             (self.directory / "advanced.config").write_text(more.advanced)
+        self._plugins.mkdir()
+        for application in self.applications:
+            if application.parent == self.installation.plugins:
+                (self._plugins / application.name).symlink_to(application)
 
     def launch(self) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
         """Starts the server and its port mapper, in sessions of their own: no Ctrl-C reaches them."""
@@ -120,6 +127,10 @@ class Node:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
+    def _plugins(self) -> Path:
+        return self.directory / "plugins"
+
+    @property
     def log(self) -> Path:
         """What the server says."""
         return self.directory / "console.log"
@@ -139,6 +150,7 @@ class Node:
         """A whole environment: the caller's RABBITMQ_* would reconfigure the node."""
         here = self.directory
         libraries = ":".join(map(str, self.installation.libraries))
+        applications = [str(place / "ebin") for place in self.applications]
         return {
             OWNER_VARIABLE: str(here),
             "PATH": self.installation.search_path,
@@ -156,7 +168,10 @@ class Node:
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",  # the system's own, in /etc
             "RABBITMQ_PID_FILE": str(here / "pid"),
             "RABBITMQ_DIST_PORT": str(self.distribution),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
+                ["-kernel inet_dist_use_interface {127,0,0,1}", *(["-pa", *applications] if applications else [])]
+            ),
+            **({"RABBITMQ_PLUGINS_DIR": str(self._plugins)} if applications else {}),
             "RUNNING_UNDER_SYSTEMD": "true",  # the script then becomes the server, so that signals and the pid are its
         }
 
@@ -181,6 +196,7 @@ class NodeBroker(Broker):
 
     def __init__(self, installation: Installation, source: str = "node", configuration: Configuration = PLAIN) -> None:
         self.source, self._installation = source, installation
+        applications = needed_applications(installation, configuration)
         self.description = {"node": "a private node", "package": "a private node from unpacked packages"}[source]
         self._ports = [ReservedPort() for _ in range(5 if configuration.tls else 4)]
         self._processes: tuple[subprocess.Popen[bytes], ...] = ()
@@ -190,7 +206,7 @@ class NodeBroker(Broker):
         watch("directory", str(directory))
         api = f"http://{LOOPBACK}:{management}" if configuration.management else ""
         self.endpoint = Endpoint(LOOPBACK, amqp, *random_login(), api, tls_port=sum(tls))
-        self.node = Node(installation, directory, self.endpoint, distribution, mapper, configuration)
+        self.node = Node(installation, directory, self.endpoint, distribution, mapper, configuration, applications)
         try:
             self.node.prepare()
             self.start()
