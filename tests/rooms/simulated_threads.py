@@ -81,7 +81,7 @@ class World:
         self.first = self.current = first
         with _no_collection():
             first.start()
-            first.baton.release()
+            first.baton.put(None)
             first.real.join(60)
             assert not first.real.is_alive(), "the simulation itself hangs"
             for thread in list(self._threads):
@@ -184,8 +184,8 @@ class World:
 
     def _switch(self, following):
         me, self.current = self.current, following
-        following.baton.release()
-        me.baton.acquire()
+        following.baton.put(None)
+        me.baton.get()
         if self.over:
             raise _End
 
@@ -199,7 +199,7 @@ class World:
         self.over = True
         for thread in self._threads:
             if thread is not self.current:
-                thread.baton.release()
+                thread.baton.put(None)
 
     def ended(self, thread):
         """A thread is over; somebody else goes on."""
@@ -209,16 +209,16 @@ class World:
         with contextlib.suppress(_End):
             able = self._passing_time()
             self.current = able[next(self._picks, 0) % len(able)]
-            self.current.baton.release()
+            self.current.baton.put(None)
 
     @contextlib.contextmanager
-    def inside(self, monkeypatch, modules, **others):
+    def inside(self, monkeypatch, places, **others):
         """Gives modules the primitives of this world.
 
         Args:
             monkeypatch: pytest's.
-            modules: Which.
-            others: What else they are given, where they have something of that name.
+            places: What ``places_in`` has found in them; to look for each world anew takes longer than all else.
+            others: What else they are given, by name.
         """
         given = {
             "threading": self.threading,
@@ -228,13 +228,20 @@ class World:
             **others,
         }
         with monkeypatch.context() as patch:
-            for module in modules:
-                for name, value in list(vars(module).items()):
-                    if name in given:
-                        patch.setattr(module, name, given[name])
-                    elif isinstance(value, threading.Condition):
-                        patch.setattr(module, name, Condition(self, None))
+            for module, name in places:
+                patch.setattr(module, name, given[name] if name in given else Condition(self, None))
             yield
+
+
+def places_in(modules, *others):
+    """Where modules have primitives of Python's, or one of these other names: pairs of module and name."""
+    names = {"threading", "time", "random", "SimpleQueue", *others}
+    return [
+        (module, name)
+        for module in modules
+        for name, value in vars(module).items()
+        if name in names or isinstance(value, threading.Condition)
+    ]
 
 
 class Thread:
@@ -243,7 +250,7 @@ class Thread:
     def __init__(self, world, group=None, target=None, name=None, args=(), kwargs=None, *, daemon=None):
         self.world, self.target, self.args, self.kwargs = world, target, args, kwargs or {}
         self.name, self.daemon = name or f"thread {next(self.numbers)}", daemon
-        self.baton, self.ready, self.until, self.alive = threading.Semaphore(0), None, None, False
+        self.baton, self.ready, self.until, self.alive = queue.SimpleQueue(), None, None, False
         self.ident = id(self)
         self.real = threading.Thread(target=self._run, name=f"simulated {self.name}", daemon=True)
 
@@ -256,7 +263,7 @@ class Thread:
             self.world.point()
 
     def _run(self):
-        self.baton.acquire()
+        self.baton.get()
         try:
             if not self.world.over:
                 sys.settrace(self.world.trace)

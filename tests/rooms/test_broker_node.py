@@ -141,16 +141,6 @@ class TestNodeBroker:
         assert vhost in node.management.vhosts()
         client.connect(node.endpoint.url(vhost), "reconnected").close()
 
-    def test_leaves_nothing_after_close(self, node):
-        """A run a day for a year would otherwise fill the disk with nodes that nobody remembers."""
-        other = node.another()
-        directory = other.node.directory
-        assert processes(directory) != []
-
-        other.close()
-
-        assert (processes(directory), directory.exists()) == ([], False)
-
     def test_leaves_nothing_after_ctrl_c(self, process, tmp_path):
         """The terminal sends Ctrl-C to the whole group. The process waits for its reaper, so all is gone when it is."""
         directory = Path(process.stdout.readline().strip())
@@ -190,6 +180,17 @@ class TestNodeBroker:
 
         assert str(death.value) == "rabbitmq-server ended with status 3; its last words:\n    the disk is full"
         assert left_in(tmp_path) == (0, 0)
+
+    def test_leaves_nothing_after_close(self, pair):
+        """A run a day for a year would otherwise fill the disk with nodes that nobody remembers."""
+        _, other = pair
+        directory = other.node.directory
+        assert processes(directory) != []
+
+        other.close()
+
+        assert (processes(directory), directory.exists()) == ([], False)
+        other.close()  # as the end of a fixture does, where a test was first
 
 
 class TestKillOwned:

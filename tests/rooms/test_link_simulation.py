@@ -9,6 +9,7 @@ Code: rmqspec/client/link.py, rmqspec/client/outbox.py, rmqspec/client/consumer.
 """
 
 import concurrent.futures._base
+import functools
 import gc
 import logging
 import sys
@@ -26,7 +27,7 @@ from rmqspec.client.errors import CallTimedOut, ClientError
 from . import simulated_clients
 from .simulated_broker import Broker
 from .simulated_clients import CHECKS, call, call_too_large, close, consume, publish, stop, worlds
-from .simulated_threads import World
+from .simulated_threads import World, places_in
 
 
 @pytest.fixture
@@ -38,12 +39,15 @@ def simulate(monkeypatch):
     monkeypatch.setattr("rmqspec.client.process.at_exit", lambda _: None)
     monkeypatch.setattr("rmqspec.client.publisher._open", set())
 
-    def run(world, main):
+    @functools.cache
+    def places():
         modules = [module for name, module in sys.modules.items() if name.startswith("rmqspec.client")]
+        return places_in([*modules, concurrent.futures._base], "open_loop")
 
+    def run(world, main):
         def inside():
             broker = Broker(world)
-            with world.inside(monkeypatch, [*modules, concurrent.futures._base], open_loop=broker.open_loop):
+            with world.inside(monkeypatch, places(), open_loop=broker.open_loop):
                 main(broker)
 
         world.run(inside)

@@ -247,16 +247,6 @@ class TestState:
         )  # fmt: skip
         assert rabbitup.down() is None
 
-    def test_that_is_not_whole_leaves_nothing_running(self, standing, up, choice, ports, eventually):
-        """What was started is known by its label, or by its directory, also without the note."""
-        (rabbitup.state_directory() / "rabbitup.json").write_text("")
-
-        rabbitup.down()
-
-        with pytest.raises(ConnectionRefusedError):
-            greet(standing.endpoint)
-        assert choice.broker == "node" or containers(ports[0]) == []
-
     @pytest.mark.parametrize("place", ["a_file", "a_directory_as_note"])
     def test_that_cannot_be_used_is_one_sentence(self, place, ports, tmp_path, monkeypatch):
         """A home directory that is full or read-only is the user's to mend, and a traceback does not say so."""
@@ -313,6 +303,16 @@ class TestDown:
         assert processes(f"{tmp_path}/rmqspec/") == []
         assert choice.broker == "node" or containers(ports[2]) == []
         assert None not in (standing.identity(), greet(broker.endpoint))
+
+    def test_removes_what_was_started_also_where_its_note_is_not_whole(self, standing, up, choice, ports, eventually):
+        """What was started is known by its label, or by its directory, also without the note."""
+        (rabbitup.state_directory() / "rabbitup.json").write_text("")
+
+        rabbitup.down()
+
+        with pytest.raises(ConnectionRefusedError):
+            greet(standing.endpoint)
+        assert choice.broker == "node" or containers(ports[0]) == []
 
     def test_says_that_nothing_was_up(self, tmp_path, monkeypatch):
         """Down is typed twice as easily as up, and is no error then."""

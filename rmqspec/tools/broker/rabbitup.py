@@ -17,7 +17,9 @@ import platformdirs
 import psutil
 from filelock import FileLock
 
+from rmqspec.tools.broker.applications import needed_applications
 from rmqspec.tools.broker.base import Progress
+from rmqspec.tools.broker.configuration import PLAIN
 from rmqspec.tools.broker.endpoint import Endpoint, Identity, greet
 from rmqspec.tools.broker.errors import BrokerDied, BrokerError, NoBroker, Unavailable
 from rmqspec.tools.broker.find import Choice, image_for, in_short
@@ -205,7 +207,8 @@ def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) 
     directory = _node_directory()
     internal = ReservedPort(), ReservedPort()
     distribution, mapper = (port.number for port in internal)
-    node = Node(installation, directory, endpoint, distribution, mapper)
+    applications = needed_applications(installation, PLAIN)
+    node = Node(installation, directory, endpoint, distribution, mapper, applications=applications)
 
     def run() -> None:
         shutil.rmtree(directory, ignore_errors=True)
