@@ -102,10 +102,10 @@ class TestAlarm:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
     def test_is_told_by_a_worker_which_stops_all_the_same(self, url, run, alarm, depth, eventually, number):
         """A deployment sends SIGTERM, waits for ten seconds, and kills: the order would be done twice."""
-        worker = run("demo", "worker", "--work-time", "4", "--failure-rate", "0")
         publish(url, 1)
-        worker.waits_for("took order 00-0001")
         with alarm():
+            worker = run("demo", "worker", "--work-time", "0", "--failure-rate", "0")
+            worker.waits_for("took order 00-0001")
             worker.waits_for("the broker blocks publishers (low on memory)")
 
             assert ends_soon(worker, number) == 0
@@ -126,11 +126,11 @@ class TestAlarm:
 
     def test_holds_up_nobody_for_longer_than_it_lasts(self, run, url, alarm):
         """What was waiting goes on by itself."""
-        worker = run("demo", "worker", "--work-time", "4", "--failure-rate", "0")
         publish(url, 1)
-        worker.waits_for("took order 00-0001")
         with alarm():
+            worker = run("demo", "worker", "--work-time", "0", "--failure-rate", "0")
             worker.waits_for("blocks publishers")
+            assert "completed order" not in worker.output
 
         worker.waits_for("completed order 00-0001")
 
