@@ -7,6 +7,7 @@ Reference: QAUTO-06, QAUTO-07
 import time
 
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 behaviour = pytest.mark.behaviour
 lie = pytest.mark.lie
@@ -19,30 +20,35 @@ USES = {
 
 
 @pytest.fixture
-def states_after(channel, exists):
+def states_after(connection, exists):
     """What becomes of a queue that is used, and of one that is not, after a lease in milliseconds.
 
-    `states_after(use, lease=200)` is a pair, such as `("exists", "missing")`; None if this process was interrupted for
-    so long that the lease may have ended meanwhile.
+    `states_after(use, lease=200)` is a pair, such as `("exists", "missing")`; None if so much time passed between two
+    uses that the lease may have ended meanwhile.
     """
 
     def state(name):
         return "exists" if exists(name) else "missing"
 
     def compare(use, lease):
+        channel = connection.channel()
         used = f"used {lease}"
         unused = f"unused {lease}"
+        last = time.monotonic()  # the broker heard of the last use no earlier
         for name in (used, unused):
             channel.queue_declare(name, durable=True, arguments={"x-expires": lease})
-        last = time.monotonic()
         end = last + 3 * lease / 1000
         while exists(unused) and last < end:
-            if time.monotonic() - last > lease / 2000:
+            began = time.monotonic()
+            try:
+                use(channel, used, lease)
+            except ChannelClosedByBroker:  # it is missing
+                break
+            if time.monotonic() - last >= lease / 1000:
                 return None
-            last = time.monotonic()
-            use(channel, used, lease)
+            last = began
         states = (state(used), state(unused))
-        return states if time.monotonic() - last < lease / 2000 else None
+        return states if time.monotonic() - last < lease / 1000 else None
 
     return compare
 
