@@ -12,6 +12,7 @@ import concurrent.futures._base
 import functools
 import gc
 import logging
+import os
 import sys
 import time
 import types
@@ -31,7 +32,19 @@ from .simulated_threads import World, places_in
 
 
 @pytest.fixture
-def simulate(monkeypatch):
+def one_processor():
+    """Of the threads of a world one runs at a time; beside a busy process, to wake it on another one took most time."""
+    if not hasattr(os, "sched_setaffinity"):  # Linux has it
+        yield
+        return
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(processors)[os.getpid() % len(processors)]})
+    yield
+    os.sched_setaffinity(0, processors)
+
+
+@pytest.fixture
+def simulate(monkeypatch, one_processor):
     """Runs a function as the main thread of a world, with a broker: `simulate(world, main)`."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

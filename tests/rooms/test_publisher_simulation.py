@@ -17,9 +17,9 @@ from rmqspec.client import Publisher, Settings, persistent
 from rmqspec.client.errors import ClientError, NotSent, OutcomeUnknown, PublishRefused, WindowFull
 
 from .simulated_clients import LIMIT, faults, suffer, thread, worlds
-from .test_link_simulation import patch, simulate
+from .test_link_simulation import one_processor, patch, simulate
 
-__all__ = ["simulate"]  # the fixture
+__all__ = ["one_processor", "simulate"]  # the fixtures
 
 TIMEOUT, AFTERWARDS = 0.1, 0.001  # seconds of the world
 SOON = 5.0  # also, after the last fault; the time for an answer that does not come is longer
