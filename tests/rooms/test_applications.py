@@ -7,7 +7,9 @@ import pytest
 
 from rmqspec.tools.broker import Configuration
 from rmqspec.tools.broker.applications import needed_applications
+from rmqspec.tools.broker.endpoint import Endpoint
 from rmqspec.tools.broker.installation import Installation
+from rmqspec.tools.broker.node import Node
 
 APPLICATIONS = {
     "rabbit": "kernel, rabbit_common", "rabbit_common": "kernel,\n  stdlib", "rabbitmq_management": "'rabbit',cowboy",
@@ -26,17 +28,19 @@ def install(parent, applications):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(request, tmp_path):
     """A server with its plugins, and an Erlang."""
-    install(tmp_path / "server/plugins", APPLICATIONS)
-    install(tmp_path / "erlang/lib", ERLANG)
-    schema = tmp_path / "server/plugins/rabbitmq_mqtt-1.2.3/priv/schema/mqtt.schema"
-    schema.parent.mkdir(parents=True)
-    schema.write_text('{mapping, "mqtt.exchange", "rabbitmq_mqtt.exchange", []}.')
+    home = tmp_path / getattr(request, "param", "home")
+    install(home / "server/plugins", APPLICATIONS)
+    install(home / "erlang/lib", ERLANG)
+    for name, key in (("rabbit", "log.file"), ("rabbitmq_mqtt", "mqtt.exchange")):
+        schema = home / f"server/plugins/{name}-1.2.3/priv/schema/{name}.schema"
+        schema.parent.mkdir(parents=True)
+        schema.write_text(f'{{mapping, "{key}", "{name}.{key}", []}}.')
     for program in ("server/sbin/rabbitmq-server", "erlang/bin/erl"):
-        (tmp_path / program).parent.mkdir()
-        (tmp_path / program).touch(mode=0o700)
-    return tmp_path
+        (home / program).parent.mkdir()
+        (home / program).touch(mode=0o700)
+    return home
 
 
 @pytest.fixture
@@ -63,16 +67,43 @@ class TestNeededApplications:
         assert "rabbitmq_mqtt" in needs(Configuration(lines=("mqtt.exchange = amq.topic",), management=False))
         assert needs(Configuration(lines=("channel_max = 7", "log.file = false"), management=False)) == SERVER
 
-    @pytest.mark.parametrize("odd", ["two_versions", "no_server", "unknown_plugin"])
+    def test_have_what_an_application_includes(self, needs, home):
+        """Erlang starts it as a part of the other, and its modules are needed all the same."""
+        file = home / "server/plugins/rabbit_common-1.2.3/ebin/rabbit_common.app"
+        file.write_text("{application, rabbit_common, [{applications, []}, {included_applications, [mnesia]}]}.")
+
+        assert "mnesia" in needs(PLAIN)
+
+    @pytest.mark.parametrize("home", ["with space", "with*star", "with$dollar"], indirect=True)
+    def test_are_not_given_where_a_shell_would_change_their_paths(self, needs):
+        """The server's script takes its arguments apart."""
+        assert needs(PLAIN) == []
+
+    @pytest.mark.parametrize("odd", ["two_versions", "no_server", "unknown_plugin", "unknown_key"])
     def test_are_not_guessed(self, needs, home, odd):
         """A node that sees everything is slow; one that lacks something does not start."""
-        plugins = home / "server/plugins"
+        place = home / "server/plugins"
         if odd == "two_versions":
-            (plugins / "ranch-2.0.0").mkdir()
+            (place / "ranch-2.0.0").mkdir()
         elif odd == "no_server":
-            (plugins / "rabbit-1.2.3").rename(plugins / "rabbit.ez")
+            (place / "rabbit-1.2.3").rename(place / "rabbit.ez")
 
-        assert needs(Configuration(plugins=("rabbitmq_top",) if odd == "unknown_plugin" else ())) == []
+        plugins = ("rabbitmq_top",) if odd == "unknown_plugin" else ()
+        lines = ("delayed.limit = 7",) if odd == "unknown_key" else ()
+        assert needs(Configuration(plugins=plugins, lines=lines)) == []
+
+
+class TestNode:
+    @pytest.mark.parametrize("place", ["plain", "with:colon"])
+    def test_is_told_of_a_directory_that_can_stand_in_a_list_of_directories(self, tmp_path, place):
+        """`RABBITMQ_PLUGINS_DIR` is such a list: the server would look for its plugins in two halves of a name."""
+        endpoint = Endpoint("127.0.0.1", 1, "guy", "yug", "http://127.0.0.1:2")
+        node = Node(Installation(tmp_path), tmp_path / place, endpoint, 3, 4, applications=(tmp_path / "rabbit-1",))
+
+        environment = node._environment()
+
+        told = environment.get("RABBITMQ_PLUGINS_DIR"), "-pa" in environment["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
+        assert told == ((str(tmp_path / "plain" / "plugins"), True) if place == "plain" else (None, False))
 
 
 class TestNodeBroker:

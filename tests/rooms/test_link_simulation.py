@@ -33,7 +33,7 @@ from .simulated_threads import World, places_in
 
 @pytest.fixture
 def one_processor():
-    """Of the threads of a world one runs at a time; beside a busy process, to wake it on another one took most time."""
+    """Keeps a test on one processor: of a world's threads one runs at a time, and to wake it elsewhere takes long."""
     if not hasattr(os, "sched_setaffinity"):  # Linux has it
         yield
         return

@@ -10,7 +10,8 @@ Source: https://www.erlang.org/doc/apps/kernel/code, https://www.rabbitmq.com/do
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rmqspec.tools.broker.configuration import Configuration
@@ -18,25 +19,34 @@ from rmqspec.tools.broker.installation import Installation
 
 __all__ = ["needed_applications"]
 
-DEPENDS_ON = re.compile(r"\{\s*applications\s*,\s*\[([^\]]*)\]")  # in the file name.app of an application
+DEPENDS_ON = re.compile(r"\{\s*(?:included_)?applications\s*,\s*\[([^\]]*)\]")  # in the file name.app of an application
 FIRST_WORD = re.compile(r"\s*(\w+)\.")  # of a line of rabbitmq.conf
 
 
 def needed_applications(installation: Installation, configuration: Configuration) -> tuple[Path, ...]:
-    """The directories of what a node of this configuration needs, of RabbitMQ and of Erlang.
+    """The directories of the applications that a node of this configuration needs: RabbitMQ's and Erlang's.
 
     Returns:
         The server itself first. Nothing where that is not certain, as for an installation that is laid out in another
         way: then a node has to see all that there is.
+
+    Raises:
+        Unavailable: There is a server, and no Erlang.
     """
     parents = installation.plugins, installation.erlang
     directories = [place for parent in parents for place in sorted(parent.glob("[a-z]*-[0-9]*")) if place.is_dir()]
     there = {place.name.partition("-")[0]: place for place in directories}
-    wanted = ["rabbit", *configuration.enabled]
-    certain = len(there) == len(directories) and there.keys() >= set(wanted)  # no two versions of one, and no archives
-    if not certain or any(" " in str(parent) for parent in parents):
+    words = {found[1] for line in configuration.lines if (found := FIRST_WORD.match(line))}
+    configured = {word: _with_keys(word, there) for word in words}
+    wanted = ["rabbit", *configuration.enabled, *(name for names in configured.values() for name in names)]
+    certain = (
+        len(there) == len(directories)  # no two versions of one
+        and there.keys() >= set(wanted)  # none of them an archive
+        and all(configured.values())
+        and all(shlex.quote(str(parent)) == str(parent) for parent in parents)  # a shell takes them apart
+    )
+    if not certain:
         return ()
-    wanted += _configured(there, configuration)
     needed: dict[str, Path] = {}
     for name in wanted:
         if name in there and name not in needed:
@@ -47,14 +57,14 @@ def needed_applications(installation: Installation, configuration: Configuration
 
 def _depends_on(name: str, directory: Path) -> list[str]:
     file = directory / "ebin" / f"{name}.app"
-    found = DEPENDS_ON.search(file.read_text(errors="replace")) if file.is_file() else None
-    return re.findall(r"\w+", found[1]) if found else []
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    return [word for names in DEPENDS_ON.findall(text) for word in re.findall(r"\w+", names)]
 
 
-def _configured(there: Mapping[str, Path], configuration: Configuration) -> Iterator[str]:
-    """The plugins whose keys the lines of the configuration set: without them the server does not know the keys."""
-    words = {found[1] for line in configuration.lines if (found := FIRST_WORD.match(line))}
-    for name, directory in there.items():
-        texts = [schema.read_text(errors="replace") for schema in directory.glob("priv/schema/*.schema")]
-        if any(f'"{word}.' in text for text in texts for word in words):
-            yield name
+def _with_keys(word: str, there: Mapping[str, Path]) -> list[str]:
+    """Those that define keys with this first word. A server takes those of all that it sees, enabled or not."""
+    return [name for name, directory in there.items() if any(f'"{word}.' in text for text in _schemas(directory))]
+
+
+def _schemas(directory: Path) -> Iterable[str]:
+    return [file.read_text(errors="replace") for file in directory.glob("priv/schema/*.schema")]

@@ -84,7 +84,7 @@ class Node:
         if more.advanced:
             (self.directory / "advanced.config").write_text(more.advanced)
         self._plugins.mkdir()
-        for application in self.applications:
+        for application in self._in_front:
             if application.parent == self.installation.plugins:
                 (self._plugins / application.name).symlink_to(application)
 
@@ -131,6 +131,11 @@ class Node:
         return self.directory / "plugins"
 
     @property
+    def _in_front(self) -> tuple[Path, ...]:
+        """What comes first on the code path; nothing where the directory cannot stand in a list of directories."""
+        return () if ":" in str(self.directory) else self.applications
+
+    @property
     def log(self) -> Path:
         """What the server says."""
         return self.directory / "console.log"
@@ -150,7 +155,7 @@ class Node:
         """A whole environment: the caller's RABBITMQ_* would reconfigure the node."""
         here = self.directory
         libraries = ":".join(map(str, self.installation.libraries))
-        applications = [str(place / "ebin") for place in self.applications]
+        applications = [str(place / "ebin") for place in self._in_front]
         return {
             OWNER_VARIABLE: str(here),
             "PATH": self.installation.search_path,

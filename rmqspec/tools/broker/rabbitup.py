@@ -204,10 +204,9 @@ def _start_node(source: str, _: Choice, endpoint: Endpoint, progress: Progress) 
 
     installation = unpacked(progress) if source == "package" else installed_here()
     progress(f"starting a node of {installation.server}")
-    directory = _node_directory()
+    directory, applications = _node_directory(), needed_applications(installation, PLAIN)
     internal = ReservedPort(), ReservedPort()
     distribution, mapper = (port.number for port in internal)
-    applications = needed_applications(installation, PLAIN)
     node = Node(installation, directory, endpoint, distribution, mapper, applications=applications)
 
     def run() -> None:
